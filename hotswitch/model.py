@@ -1,0 +1,366 @@
+"""Value types that every room speaks. No I/O, no clock, no logging: only frozen values and their names.
+
+observe/ fills `Facts`; decide/ turns facts into a `Diagnosis` and, with the pod's `Standing` and `Policy`, into
+`Decision`s; act/ carries decisions out; report/ writes them down (I8). All times are seconds; `*_s` that are instants
+come from one monotonic clock, wall-clock instants are named `*_unix_s`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+PodUid = NewType("PodUid", str)
+NetnsCookie = NewType("NetnsCookie", int)  # SO_NETNS_COOKIE: never reused while the machine is up, unlike inode numbers
+Generation = NewType("Generation", int)  # grows with every act on a pod; fences repeated and late acts (I6)
+Port = int
+
+# Istio's ports (facts: sidecar bootstrap and istio-iptables defaults)
+ENVOY_OUTBOUND: Port = 15001
+ENVOY_INBOUND: Port = 15006
+TUNNEL: Port = 15008
+ADMIN: Port = 15000
+AGENT_STATUS: Port = 15020
+HEALTH: Port = 15021
+STATS: Port = 15090
+# Ours: where the rescue Envoy listens inside a pod's namespace
+RESCUE_OUTBOUND: Port = 15101
+RESCUE_INBOUND: Port = 15106
+
+NEVER_OPENED: frozenset[Port] = frozenset({TUNNEL, AGENT_STATUS, HEALTH, STATS, RESCUE_OUTBOUND, RESCUE_INBOUND})
+"""Inbound ports the gate never touches: HBONE, probes, metrics, and the rescue's own doors (S4.3a)."""
+
+MESH_ONLY_NETWORKS: tuple[str, ...] = ("240.240.0.0/16", "2001:2::/48")
+"""Addresses that exist only inside the mesh (auto-allocated ServiceEntries): opened, a refusal would become a hang."""
+
+
+class Direction(StrEnum):
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class Level(StrEnum):
+    """Where new flows of one direction go."""
+
+    CAPTURE = "capture"  # through the proxy: nothing of ours is active
+    RESCUE = "rescue"  # to the spare Envoy: identity and L4 policy kept
+    DIRECT = "direct"  # straight to the app, or straight out (S4.3)
+    HOLD = "hold"  # a fault is known, capture is left alone, people are told
+
+
+OPEN_LEVELS: frozenset[Level] = frozenset({Level.RESCUE, Level.DIRECT})
+
+
+class Mode(StrEnum):
+    AUTO = "auto"
+    OBSERVE = "observe"  # say what would be done, do nothing
+    OFF = "off"
+
+
+class Mtls(StrEnum):
+    STRICT = "STRICT"
+    PERMISSIVE = "PERMISSIVE"
+    DISABLE = "DISABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class PodRef:
+    """Which pod, beyond doubt: a name can be reused, a uid and a namespace cookie cannot (I6)."""
+
+    name: str
+    namespace: str
+    uid: PodUid
+    workload: str = ""  # owner, e.g. "deploy/web": budgets and the induced-bypass rule count per workload (I3)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+# ---- what was seen (observe/) ------------------------------------------------------------------------------------
+
+
+class ProbeOutcome(StrEnum):
+    OK = "ok"  # 2xx
+    UNREADY = "unready"  # an answer, not 2xx
+    TIMEOUT = "timeout"  # connected (or not), no answer in time
+    REFUSED = "refused"
+    RESET = "reset"  # closed before an answer
+    TLS = "tls"  # a TLS server answered (the far end wants mTLS and is alive)
+    INVALID = "invalid"  # our own loop was late: says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question on a fresh connection, and what came back."""
+
+    started_s: float
+    ended_s: float
+    outcome: ProbeOutcome
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptQueue:
+    """One LISTEN socket (an Envoy worker has one each): how many connections wait, and since when the head stands."""
+
+    port: Port
+    inode: int
+    waiting: int
+    stuck_s: float = 0.0  # how long it has been non-empty without shrinking
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """All LISTEN sockets of the namespace at one instant, from one sock_diag dump."""
+
+    at_s: float
+    queues: tuple[AcceptQueue, ...] = ()
+
+    @property
+    def ports(self) -> frozenset[Port]:
+        return frozenset(queue.port for queue in self.queues)
+
+    def on(self, port: Port) -> tuple[AcceptQueue, ...]:
+        return tuple(queue for queue in self.queues if queue.port == port)
+
+
+class Tripwire(StrEnum):
+    """The connection held open to 15021: it breaks the moment the proxy's process loses its sockets."""
+
+    HELD = "held"
+    REFUSED = "refused"  # it broke, and a reconnect was refused
+    UNANSWERED = "unanswered"  # it broke, and a reconnect neither succeeded nor failed at once
+    UNARMED = "unarmed"  # never connected yet
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """Why a proxy may be slow without being broken, over the window that the probes cover."""
+
+    throttled: bool = False  # cgroup cpu.stat nr_throttled rose
+    memory: bool = False  # cgroup memory.pressure (or v1 failcnt) rose
+    starved: bool = False  # runnable but waiting for a CPU for more than half of the window (schedstat)
+    dumping: bool = False  # /proc/PID/status CoreDumping: it will not come back
+    stopped: bool = False  # every thread in state T (SIGSTOP, ptrace): hung, whatever else is said
+    known: bool = False  # False: no cgroup or pid was given, so nothing can be excluded
+
+    @property
+    def explains_slowness(self) -> bool:
+        return (self.throttled or self.memory or self.starved) and not self.stopped
+
+
+@dataclass(frozen=True, slots=True)
+class PathComparison:
+    """The app's own declared probe, once through the proxy and once straight to the app, from inside the namespace."""
+
+    at_s: float
+    proxied: ProbeOutcome
+    direct: ProbeOutcome
+
+    @property
+    def blames_proxy(self) -> bool:
+        answered = {ProbeOutcome.OK, ProbeOutcome.UNREADY, ProbeOutcome.TLS}
+        return self.direct is ProbeOutcome.OK and self.proxied not in answered | {ProbeOutcome.INVALID} or (
+            self.direct is ProbeOutcome.OK and self.proxied is ProbeOutcome.UNREADY
+        )
+
+    @property
+    def blames_app(self) -> bool:
+        return self.direct not in {ProbeOutcome.OK, ProbeOutcome.TLS, ProbeOutcome.INVALID}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything known about one pod's proxy and app at `at_s`. None means: not known, which never counts as a fault."""
+
+    at_s: float
+    tripwire: Tripwire = Tripwire.UNARMED
+    tripwire_since_s: float = 0.0  # when the tripwire took its present state
+    listeners: Listeners | None = None
+    probes: tuple[Probe, ...] = ()  # GET 15021/healthz/ready, each on a fresh connection, oldest first
+    pressure: Pressure = Pressure()
+    path: PathComparison | None = None
+    app_ports: frozenset[Port] = frozenset()  # ports the app declares
+    identity_expires_in_s: float | None = None  # the pod identity we hold for the rescue; None: none held
+    proxy_certificate_expires_in_s: float | None = None  # what the proxy itself presents, where seen
+    container_running: bool | None = None  # second, independent source (container state or pid)
+    ever_ready: bool = False  # 15021 answered 200 at least once in this pod's life (I2)
+    terminating: bool = False  # somebody said so: deletion, eviction, node shutdown (I2)
+
+
+class Fault(StrEnum):
+    """What is wrong, named as users would; WELL is the absence of a fault."""
+
+    WELL = "well"
+    UNKNOWN = "unknown"  # too little is known to say anything
+    STARTING = "starting"  # never ready yet
+    DEAD = "dead"
+    CORE_DUMPING = "core-dumping"
+    HUNG = "hung"
+    STUCK_WORKER = "stuck-worker"
+    THROTTLED = "throttled"  # slow for a reason that is not the proxy's own
+    DRAINED = "drained"  # by an operator, on purpose
+    TERMINATING = "terminating"
+    UNCONFIGURED = "unconfigured"  # alive, but LDS never arrived (istiod absent at start)
+    UNREADY = "unready"  # answers, but says it is not healthy (S4.2b)
+    MISROUTING = "misrouting"  # ready, yet what passes it fails and the direct way works
+    CERTIFICATE_EXPIRED = "certificate-expired"  # S4.2c
+    APP_SICK = "app-sick"  # the app itself is the problem
+
+
+class Grade(StrEnum):
+    """How sure we are; the bar depends on what an act gives away."""
+
+    NONE = "none"
+    SUSPECTED = "suspected"  # look faster, do nothing
+    CONFIRMED = "confirmed"  # enough for acts that give no policy away
+    CORROBORATED = "corroborated"  # a second independent source agrees, and enough time has passed: `direct` inbound
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    fault: Fault
+    grade: Grade
+    sentence: str
+    evidence: Mapping[str, str] = field(default_factory=dict)
+
+
+# ---- what is allowed (config/) ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When evidence is enough. Defaults: architecture.md "Confirmation"; the fast profile is opt-in."""
+
+    probe_timeout_s: float = 0.25
+    hung_probes: int = 3  # timeouts in a row, on fresh connections
+    hung_queue_s: float = 0.25  # accept queue's head not moving for this long
+    loop_lag_s: float = 0.02  # a probe during which our own loop was later than this says nothing
+    direct_after_s: float = 0.25  # `direct` inbound: the fault has stood at least this long, and a second source agrees
+    recover_probes: int = 3  # end-to-end passes through the proxy before capture comes back
+    recover_after_s: float = 1.0  # and well for at least this long
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What hotswitch may do for one pod: the result of intersecting all safety fields (I2)."""
+
+    mode: Mode = Mode.OBSERVE
+    inbound: tuple[Level, ...] = (Level.RESCUE, Level.HOLD)  # tried in this order
+    outbound: tuple[Level, ...] = (Level.HOLD,)
+    mtls: Mtls = Mtls.STRICT
+    mtls_by_port: Mapping[Port, Mtls] = field(default_factory=dict)
+    expiry_s: float = 300.0  # kernel timeout of an opening; renewed while the fault lasts
+    open_at_most_s: float = 3600.0  # no renewal beyond this
+    hold_down_s: float = 30.0  # after a restore; doubles on every further fault, up to hold_down_max_s
+    hold_down_max_s: float = 3600.0
+    thresholds: Thresholds = Thresholds()
+
+    def mtls_on(self, port: Port) -> Mtls:
+        return self.mtls_by_port.get(port, self.mtls)
+
+
+# ---- what was decided (decide/) and is done (act/) ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the gate is to do in one direction. `ports`: exceptions to `level`, e.g. {9000: HOLD} under STRICT+direct."""
+
+    level: Level
+    ports: Mapping[Port, Level] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A person's order, always with an end and a reason (I4)."""
+
+    levels: Mapping[Direction, Level]
+    until_s: float
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What hotswitch has done for a pod so far. A new one is made at every step; the old one stays true of its time."""
+
+    generation: Generation = Generation(0)
+    levels: Mapping[Direction, Level] = field(
+        default_factory=lambda: {Direction.INBOUND: Level.CAPTURE, Direction.OUTBOUND: Level.CAPTURE}
+    )
+    opened_s: float | None = None  # first opening of the present episode
+    expires_s: float | None = None  # kernel expiry of what is open
+    fault: Fault = Fault.WELL
+    fault_since_s: float | None = None
+    well_since_s: float | None = None
+    hold_down_s: float = 0.0  # present length
+    hold_down_until_s: float = 0.0
+    recent_faults_s: tuple[float, ...] = ()  # instants at which confirmed faults began
+    override: Override | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return any(level in OPEN_LEVELS for level in self.levels.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What could be done for this pod right now, and why not."""
+
+    gate: bool = True
+    gate_refusal: str = ""  # e.g. foreign NAT in the namespace
+    rescue: bool = False  # spare Envoy listening in the namespace with a valid identity (seen in the kernel)
+    rescue_refusal: str = ""
+    rescue_deaths: int = 0  # deaths of the rescue inside the hold-down; two: hold
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What happens around the pod: budgets and mass failure (I3)."""
+
+    open_on_node: int = 0
+    open_of_workload: int = 0
+    node_budget: int = 1
+    workload_budget: int = 1
+    pods_on_node: int = 1
+    faulty_on_node: int = 0  # includes this one
+    workload_fault_ages_s: tuple[float, ...] = ()  # how long ago other pods of the workload fell ill
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One consistent picture of one pod, the whole input of a decision."""
+
+    now_s: float
+    pod: PodRef
+    policy: Policy
+    facts: Facts
+    standing: Standing
+    capabilities: Capabilities
+    surroundings: Surroundings = Surroundings()
+
+
+class Act(StrEnum):
+    OPEN = "open"  # write the gate: `openings` is its whole new state
+    RENEW = "renew"  # same state, new expiry
+    CLOSE = "close"  # restore capture
+    CUT = "cut"  # end flows that are stuck in a hung proxy
+    HOLD = "hold"  # nothing in the kernel; say so
+    PAGE = "page"  # a person is needed
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One thing to do. `code` is stable (HSD...), `sentence` is for a human, `evidence` is why (I8)."""
+
+    act: Act
+    pod: PodRef
+    generation: Generation
+    code: str
+    sentence: str
+    openings: Mapping[Direction, Opening] = field(default_factory=dict)
+    expiry_s: float = 0.0
+    evidence: Mapping[str, str] = field(default_factory=dict)
