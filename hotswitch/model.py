@@ -161,10 +161,8 @@ class PathComparison:
 
     @property
     def blames_proxy(self) -> bool:
-        answered = {ProbeOutcome.OK, ProbeOutcome.UNREADY, ProbeOutcome.TLS}
-        return self.direct is ProbeOutcome.OK and self.proxied not in answered | {ProbeOutcome.INVALID} or (
-            self.direct is ProbeOutcome.OK and self.proxied is ProbeOutcome.UNREADY
-        )
+        failed = {ProbeOutcome.UNREADY, ProbeOutcome.TIMEOUT, ProbeOutcome.REFUSED, ProbeOutcome.RESET}
+        return self.direct is ProbeOutcome.OK and self.proxied in failed
 
     @property
     def blames_app(self) -> bool:
@@ -173,7 +171,7 @@ class PathComparison:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything known about one pod's proxy and app at `at_s`. None means: not known, which never counts as a fault."""
+    """Everything known about one pod's proxy and app at `at_s`. None: not known, which is never a fault."""
 
     at_s: float
     tripwire: Tripwire = Tripwire.UNARMED
@@ -267,7 +265,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What the gate is to do in one direction. `ports`: exceptions to `level`, e.g. {9000: HOLD} under STRICT+direct."""
+    """What the gate is to do in one direction; `ports` are exceptions to `level`, e.g. {9000: HOLD}."""
 
     level: Level
     ports: Mapping[Port, Level] = field(default_factory=dict)
