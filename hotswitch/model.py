@@ -28,6 +28,8 @@ STATS: Port = 15090
 # Ours: where the rescue Envoy listens inside a pod's namespace
 RESCUE_OUTBOUND: Port = 15101
 RESCUE_INBOUND: Port = 15106
+RESCUE_UID = 15107
+"""The rescue Envoy's own user: the outbound gate lets its connections out while it leads everyone else's to it."""
 
 NEVER_OPENED: frozenset[Port] = frozenset({TUNNEL, AGENT_STATUS, HEALTH, STATS, RESCUE_OUTBOUND, RESCUE_INBOUND})
 """Inbound ports the gate never touches: HBONE, probes, metrics, and the rescue's own doors (S4.3a)."""
