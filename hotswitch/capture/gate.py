@@ -1,0 +1,267 @@
+"""The gate: opens and closes one pod's way past its proxy, by one netlink message on a socket held in its namespace.
+
+Every write states the whole gate, in one kernel transaction: flush the maps, then add what shall be open (I5). So it
+can be repeated, and there is no half-open state to be left by a crash (I6). Each element carries its kernel timeout
+(I1) and, as a comment that `nft list table inet hotswitch` shows, its generation and reason (I4).
+
+The write is fenced by the namespace's nft generation, which the kernel itself compares (NFNL_BATCH_GENID): if anybody
+changed any rule since the namespace was last inspected, nothing is written and `GateFenced` is raised. The caller
+inspects again, then says `trust()`. Layouts: include/uapi/linux/netfilter/nf_tables.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from hotswitch.capture.gate_table import (
+    CHAIN_DIRECT,
+    CHAIN_RESCUE,
+    SCOPE_CHAIN,
+    TABLE,
+    GateScope,
+    map_of,
+    map_of_all,
+    script,
+)
+from hotswitch.kernel.command import Command, run
+from hotswitch.kernel.netlink import (
+    NETLINK_NETFILTER,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_REQUEST,
+    NetlinkSocket,
+    attr,
+    attrs,
+    message,
+    nest,
+    text,
+)
+from hotswitch.model import OPEN_LEVELS, Direction, Generation, Level, NetnsCookie, Opening, Port
+
+_NFTABLES = 10 << 8  # NFNL_SUBSYS_NFTABLES
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_NEWSETELEM, _DELSETELEM, _GETGEN = _NFTABLES | 12, _NFTABLES | 14, _NFTABLES | 16
+_NFPROTO_INET = 1
+_GOTO, _RETURN = -4, -5
+NO_GENERATION = Generation(0)
+_UDATA_COMMENT = 0  # libnftnl: NFTNL_UDATA_SET_ELEM_COMMENT
+COMMENT_BYTES = 120  # the kernel stores up to 256 bytes of user data; a comment stays readable below this
+
+
+class GateFenced(RuntimeError):
+    """The namespace's rules changed since they were last inspected, so nothing was written."""
+
+
+class GateAbsent(RuntimeError):
+    """The gate's table is not in the namespace (never installed, or somebody flushed the ruleset)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """What is open, read from the kernel. `expires_in_s`: the soonest timeout; None when closed."""
+
+    openings: Mapping[Direction, Opening] = field(default_factory=dict)
+    generation: Generation = NO_GENERATION
+    reason: str = ""
+    expires_in_s: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self.openings)
+
+
+class Gate:
+    """One pod's gate. Its netlink socket keeps the namespace alive, so `close()` it when the pod is gone."""
+
+    def __init__(self, netns: str | Path, scope: GateScope) -> None:
+        self.netns = str(netns)
+        self.scope = scope
+        self._socket = NetlinkSocket(NETLINK_NETFILTER, netns)
+        self._trusted: int | None = None
+
+    @property
+    def cookie(self) -> NetnsCookie:
+        return self._socket.cookie
+
+    def close(self) -> None:
+        """Let go of the namespace. The gate itself stays as it is (I1)."""
+        self._socket.close()
+
+    def install_command(self) -> Command:
+        return Command(("nft", "-f", "-"), netns=self.netns, stdin=script(self.scope))
+
+    def remove_command(self) -> Command:
+        lines = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
+        return Command(("nft", "-f", "-"), netns=self.netns, stdin=lines)
+
+    def install(self) -> bool:
+        """Put the closed table in place; False when the same one is there already (and left alone, open or not).
+
+        Raises CommandFailed when the kernel has no nf_tables or the right is missing."""
+        if self._installed_digest() == self.scope.digest:
+            return False
+        run(self.install_command(), check=True)
+        return True
+
+    def remove(self) -> None:
+        """Take the table away, with whatever was open."""
+        run(self.remove_command(), check=True)
+
+    def _installed_digest(self) -> str | None:
+        names = (str(item["chain"]["name"]) for item in self._listing() if "chain" in item)
+        return next((name.removeprefix(SCOPE_CHAIN) for name in names if name.startswith(SCOPE_CHAIN)), None)
+
+    def _listing(self) -> list[dict[str, dict[str, object]]]:
+        outcome = run(Command(("nft", "-j", "list", "table", "inet", TABLE), netns=self.netns))
+        return json.loads(outcome.stdout)["nftables"] if outcome.returncode == 0 else []
+
+    def trust(self, generation: int | None = None) -> None:
+        """Writes are allowed as long as the namespace's rules stay as they are now (or were at nft `generation`)."""
+        self._trusted = self.rules_generation() if generation is None else generation
+
+    def rules_generation(self) -> int:
+        """The namespace's nft generation: grows with every change of any rule, ours or not. About 7 us."""
+        answer = self._socket.ask(message(_GETGEN, NLM_F_REQUEST, _nfgen(0)))
+        return next(int.from_bytes(data, "big") for kind, data in attrs(answer[4:]) if kind == 1)
+
+    def write(
+        self, openings: Mapping[Direction, Opening], *, expiry_s: float, generation: Generation, reason: str
+    ) -> None:
+        """Make the gate exactly `openings` (empty: closed) for `expiry_s` seconds.
+
+        Raises GateFenced, GateAbsent, or OSError; then nothing has changed."""
+        batch, acks = self._batch(openings, expiry_s, _comment(generation, reason))
+        try:
+            self._socket.transact(batch, acks)
+        except OSError as failure:
+            raise self._named(failure) from failure
+        self._trust_own_write(bool(openings))
+
+    def _named(self, failure: OSError) -> Exception:
+        if failure.errno == errno.ERESTART:
+            return GateFenced(f"{self.netns}: rules changed since they were last inspected")
+        if failure.errno == errno.ENOENT:
+            return GateAbsent(f"{self.netns}: no table inet {TABLE}")
+        return failure
+
+    def _trust_own_write(self, added: bool) -> None:
+        """A commit raises the nft generation by one; flushing maps that were empty anyway is none."""
+        if self._trusted is None:
+            return
+        expected = (self._trusted + 1) & 0xFFFFFFFF or 1
+        if added or self.rules_generation() == expected:
+            self._trusted = expected
+
+    def _batch(self, openings: Mapping[Direction, Opening], expiry_s: float, comment: bytes) -> tuple[bytes, int]:
+        fence = b"" if self._trusted is None else attr(1, struct.pack(">I", self._trusted))
+        tail = attr(4, struct.pack(">Q", max(1, round(expiry_s * 1000)))) + attr(6, comment)
+        steps = [
+            _set_message(_NEWSETELEM, name, nest(3, nest(1, key, verdict, tail)))
+            for direction, opening in openings.items()
+            for name, key, verdict in _elements(direction, opening)
+        ]
+        begin = message(_BATCH_BEGIN, NLM_F_REQUEST, _nfgen(0, _RESOURCE) + fence)
+        return b"".join([begin, *_FLUSH, *steps, _END]), len(_FLUSH) + len(steps)
+
+    def read(self) -> GateState:
+        """What is open now, by the kernel's word. For start and `status`: takes some milliseconds."""
+        found = [element for item in self._listing() if "map" in item for element in _listed(item["map"])]
+        openings: dict[Direction, Opening] = {}
+        for direction in Direction:
+            ours = [element for element in found if element.direction is direction]
+            if ours:
+                ports = {element.port: element.level for element in ours if element.port is not None}
+                level = next((element.level for element in ours if element.port is None), Level.CAPTURE)
+                openings[direction] = Opening(level, ports)
+        if not openings:
+            return GateState()
+        generation, reason = _parse_comment(found[0].comment)
+        return GateState(openings, generation, reason, min(element.expires_s for element in found))
+
+
+def _nfgen(family: int, resource: int = 0) -> bytes:
+    return struct.pack("=BBH", family, 0, socket.htons(resource))
+
+
+def _set_message(kind: int, name: str, elements: bytes = b"") -> bytes:
+    flags = NLM_F_REQUEST | NLM_F_ACK | (NLM_F_CREATE if elements else 0)
+    return message(kind, flags, _nfgen(_NFPROTO_INET) + text(1, TABLE) + text(2, name) + elements)
+
+
+_RESOURCE = 10  # nf_tables' subsystem number, again, as the batch's resource id
+_FLUSH = tuple(_set_message(_DELSETELEM, name(direction)) for direction in Direction for name in (map_of, map_of_all))
+_END = message(_BATCH_END, NLM_F_REQUEST, _nfgen(0, _RESOURCE))
+
+
+def _key(value: bytes) -> bytes:
+    return nest(1, attr(1, value))
+
+
+_EVERY_PORT = _key(b"\x06")  # IPPROTO_TCP
+
+
+def _elements(direction: Direction, opening: Opening) -> Iterator[tuple[str, bytes, bytes]]:
+    """(map, key, verdict) for each element that makes up `opening`."""
+    if opening.level in OPEN_LEVELS:
+        yield map_of_all(direction), _EVERY_PORT, _verdict(direction, opening.level)
+    for port, level in opening.ports.items():
+        yield map_of(direction), _key(struct.pack(">H", port)), _verdict(direction, level)
+
+
+@cache
+def _verdict(direction: Direction, level: Level) -> bytes:
+    if level not in OPEN_LEVELS:
+        return nest(2, nest(2, attr(1, struct.pack(">i", _RETURN))))
+    chain = CHAIN_DIRECT if level is Level.DIRECT else CHAIN_RESCUE[direction]
+    return nest(2, nest(2, attr(1, struct.pack(">i", _GOTO)), text(2, chain)))
+
+
+def _comment(generation: Generation, reason: str) -> bytes:
+    clean = "".join(letter if letter.isprintable() and letter not in '"\\' else " " for letter in reason)
+    line = f"gen={generation} {clean}".encode("ascii", "replace")[:COMMENT_BYTES] + b"\0"
+    return bytes([_UDATA_COMMENT, len(line)]) + line
+
+
+def _parse_comment(comment: str) -> tuple[Generation, str]:
+    head, _, reason = comment.partition(" ")
+    number = head.removeprefix("gen=")
+    return Generation(int(number) if number.isdecimal() else 0), reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    direction: Direction
+    port: Port | None
+    level: Level
+    comment: str
+    expires_s: float
+
+
+def _listed(listing: Mapping[str, object]) -> Iterator[_Listed]:
+    """The elements of one map as `nft -j` prints them: [key, verdict], key wrapped when it has a timeout."""
+    direction, _, everything = str(listing["name"]).partition("_")
+    elements = listing.get("elem", [])
+    assert isinstance(elements, list)
+    for key, verdict in elements:
+        element = key["elem"] if isinstance(key, dict) else {"val": key}
+        target = verdict.get("goto", {}).get("target") if isinstance(verdict, dict) else None
+        yield _Listed(
+            direction=Direction(direction),
+            port=None if everything else int(element["val"]),
+            level=_level_of(target),
+            comment=str(element.get("comment", "")),
+            expires_s=float(element.get("expires", 0)),
+        )
+
+
+def _level_of(chain: str | None) -> Level:
+    if chain is None:
+        return Level.HOLD
+    return Level.DIRECT if chain == CHAIN_DIRECT else Level.RESCUE
