@@ -1,0 +1,130 @@
+"""What cgroups (v2 or v1) and /proc say about a container: throttled, short of memory, starved, stopped, dumping.
+
+Files are opened once and read with pread: a look costs some microseconds, so one can be taken with every probe.
+Sources: Documentation/admin-guide/cgroup-v2.rst (cpu.stat, memory.pressure, memory.events), cgroup-v1/memory.rst
+(memory.failcnt), Documentation/scheduler/sched-stats.rst (/proc/PID/schedstat), proc(5) (State, CoreDumping).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_COUNTERS = {  # file -> the field that counts moments of pressure (None: the whole file is the number)
+    "cpu.stat": "nr_throttled",
+    "memory.pressure": "total=",
+    "memory.events": "max",
+    "memory.failcnt": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Counters at one instant; two readings make a judgement. Seconds; `cpu_s` and `waited_s` sum over all threads."""
+
+    at_s: float
+    throttled: int = 0
+    memory: int = 0
+    cpu_s: float = 0.0
+    waited_s: float = 0.0  # runnable, but without a CPU
+    threads: int = 0
+    stopped_threads: int = 0
+    stopped: bool = False  # some process with every thread stopped
+    dumping: bool = False
+
+
+class Container:
+    """The cgroup directories (one on v2; cpu and memory on v1) that a proxy's container runs in."""
+
+    def __init__(self, cgroups: Iterable[str | Path]) -> None:
+        self._dirs = [Path(directory) for directory in cgroups]
+        self._files: dict[str, int] = {}
+        for directory in self._dirs:
+            for name in _COUNTERS:
+                with contextlib.suppress(OSError):
+                    self._files.setdefault(name, os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC))
+
+    @property
+    def known(self) -> bool:
+        return bool(self._files)
+
+    def close(self) -> None:
+        for fd in self._files.values():
+            os.close(fd)
+        self._files.clear()
+
+    def counters(self, at_s: float) -> Reading:
+        """The cheap half: pressure counters only."""
+        memory = sum(self._count(name) for name in ("memory.pressure", "memory.events", "memory.failcnt"))
+        return Reading(at_s, throttled=self._count("cpu.stat"), memory=memory)
+
+    def read(self, at_s: float) -> Reading:
+        """Everything, with a look at each thread: for suspicion only. About 20 us a thread."""
+        base = self.counters(at_s)
+        pids = self.pids()
+        states = [[_state(thread) in "Tt" for thread in _threads(pid)] for pid in pids]
+        waits = [_schedstat(thread) for pid in pids for thread in _threads(pid)]
+        return Reading(
+            at_s,
+            throttled=base.throttled,
+            memory=base.memory,
+            cpu_s=sum(cpu for cpu, _ in waits),
+            waited_s=sum(wait for _, wait in waits),
+            threads=len(waits),
+            stopped_threads=sum(sum(stopped) for stopped in states),
+            stopped=any(stopped and all(stopped) for stopped in states),
+            dumping=any(_dumping(pid) for pid in pids),
+        )
+
+    def pids(self) -> list[int]:
+        for directory in self._dirs:
+            with contextlib.suppress(OSError):
+                return [int(line) for line in (directory / "cgroup.procs").read_text().split()]
+        return []
+
+    def _count(self, name: str) -> int:
+        if name not in self._files:
+            return 0
+        try:
+            content = os.pread(self._files[name], 4096, 0).decode()
+        except OSError:  # the cgroup was removed under us
+            return 0
+        field = _COUNTERS[name]
+        if field is None:
+            return int(content)
+        words = content.replace(field, f"{field} ").split() if field.endswith("=") else content.split()
+        return next((int(words[at + 1]) for at, word in enumerate(words[:-1]) if word == field), 0)
+
+
+def _threads(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+
+
+def _schedstat(thread: Path) -> tuple[float, float]:
+    try:
+        cpu, waited, _ = (thread / "schedstat").read_text().split()
+    except (OSError, ValueError):
+        return 0.0, 0.0
+    return int(cpu) / 1e9, int(waited) / 1e9
+
+
+def _state(thread: Path) -> str:
+    """One letter, as in proc(5); a thread that has just ended counts as running."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "R"
+
+
+def _dumping(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    return "CoreDumping:\t1" in status

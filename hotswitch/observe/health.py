@@ -1,0 +1,127 @@
+"""GET /healthz/ready on 15021, each time on a fresh connection (S4.2b).
+
+A kept connection stays on one Envoy worker and misses half of the hangs; the kernel completes handshakes for a hung
+process, so only an answer counts. No task per probe: a socket, two callbacks and a timer, about 100 us of CPU, so one
+process can watch thousands of proxies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+from hotswitch.kernel.netns import as_user, inside
+from hotswitch.model import Probe, ProbeOutcome
+
+REQUEST = b"GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: hotswitch\r\nConnection: close\r\n\r\n"
+_STATUS_BYTES = len(b"HTTP/1.1 200")
+
+
+class HttpProbe:
+    """One GET from inside the namespace. `done(Probe)` is called exactly once, unless `cancel()` comes first.
+
+    `timeout_s` counts from the start; a timer that fires more than `lag_s` late makes the outcome INVALID, because then
+    it is our own loop that was slow. `uid`: whose socket it shall be (None: our own).
+    """
+
+    def __init__(
+        self,
+        netns: str | Path,
+        address: tuple[str, int],
+        path: str,
+        done: Callable[[Probe], None],
+        *,
+        timeout_s: float,
+        lag_s: float,
+        uid: int | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._done, self._lag_s, self._deadline_s = done, lag_s, self._loop.time() + timeout_s
+        self._request = REQUEST % (path.encode(), _host(address[0]))
+        self._started_s = self._loop.time()
+        self._answer = b""
+        self._timer = self._loop.call_at(self._deadline_s, self._late)
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        try:
+            with inside(netns), as_user(uid) if uid is not None else nullcontext():
+                self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as failure:
+            self._socket = socket.socket(family)  # the namespace is gone: no packet is sent
+            self._loop.call_soon(self._finish, ProbeOutcome.INVALID, str(failure))
+            return
+        self._start(address)
+
+    def _start(self, address: tuple[str, int]) -> None:
+        code = self._socket.connect_ex(address)
+        if code in (0, errno.EINPROGRESS):
+            self._loop.add_writer(self._socket, self._connected)
+        else:  # done() must not be called before the constructor has returned
+            self._loop.call_soon(self._finish, _outcome_of(code), errno.errorcode.get(code, str(code)))
+
+    def _connected(self) -> None:
+        self._loop.remove_writer(self._socket)
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._finish(_outcome_of(code), errno.errorcode.get(code, str(code)))
+            return
+        self._loop.add_reader(self._socket, self._readable)
+        try:
+            self._socket.send(self._request)
+        except OSError as failure:
+            self._finish(_outcome_of(failure.errno or 0), str(failure))
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError as failure:
+            self._finish(_outcome_of(failure.errno or 0), str(failure))
+            return
+        self._answer += data
+        if len(self._answer) >= _STATUS_BYTES:
+            status = self._answer[9:12].decode("ascii", "replace")
+            self._finish(ProbeOutcome.OK if status.startswith("2") else ProbeOutcome.UNREADY, f"HTTP {status}")
+        elif not data:
+            self._finish(ProbeOutcome.RESET, "closed before an answer")
+
+    def _late(self) -> None:
+        lag_s = self._loop.time() - self._deadline_s
+        outcome = ProbeOutcome.INVALID if lag_s > self._lag_s else ProbeOutcome.TIMEOUT
+        self._finish(outcome, f"own loop {lag_s * 1000:.0f} ms late" if outcome is ProbeOutcome.INVALID else "")
+
+    def _finish(self, outcome: ProbeOutcome, detail: str) -> None:
+        if self._close():
+            self._done(Probe(self._started_s, self._loop.time(), outcome, detail))
+
+    def _close(self) -> bool:
+        if self._socket.fileno() < 0:
+            return False
+        self._timer.cancel()
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        return True
+
+    def cancel(self) -> None:
+        self._close()
+
+    @property
+    def age_s(self) -> float:
+        return self._loop.time() - self._started_s
+
+
+def _outcome_of(code: int) -> ProbeOutcome:
+    if code == errno.ECONNREFUSED:
+        return ProbeOutcome.REFUSED
+    if code in (errno.ECONNRESET, errno.EPIPE):
+        return ProbeOutcome.RESET
+    return ProbeOutcome.TIMEOUT if code == errno.ETIMEDOUT else ProbeOutcome.INVALID
+
+
+def _host(address: str) -> bytes:
+    return (f"[{address}]" if ":" in address else address).encode()
