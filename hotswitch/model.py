@@ -182,6 +182,8 @@ class Facts:
     probes: tuple[Probe, ...] = ()  # GET 15021/healthz/ready, each on a fresh connection, oldest first
     pressure: Pressure = Pressure()
     path: PathComparison | None = None
+    path_streak: int = 1  # comparisons in a row, `path` included, that came to the same verdict (proxy, app, neither)
+    path_passes: int | None = None  # end-to-end passes through the proxy in a row; None: no path to test on this pod
     app_ports: frozenset[Port] = frozenset()  # ports the app declares
     identity_expires_in_s: float | None = None  # the pod identity we hold for the rescue; None: none held
     proxy_certificate_expires_in_s: float | None = None  # what the proxy itself presents, where seen
@@ -225,6 +227,7 @@ class Diagnosis:
     grade: Grade
     sentence: str
     evidence: Mapping[str, str] = field(default_factory=dict)
+    since_s: float | None = None  # the oldest evidence of it
 
 
 # ---- what is allowed (config/) ----------------------------------------------------------------------------------
@@ -250,6 +253,7 @@ class Policy:
     mode: Mode = Mode.OBSERVE
     inbound: tuple[Level, ...] = (Level.RESCUE, Level.HOLD)  # tried in this order
     outbound: tuple[Level, ...] = (Level.HOLD,)
+    outbound_free: bool = False  # preflight: nothing is enforced outbound, so `direct` gives nothing away there (I3)
     mtls: Mtls = Mtls.STRICT
     mtls_by_port: Mapping[Port, Mtls] = field(default_factory=dict)
     expiry_s: float = 300.0  # kernel timeout of an opening; renewed while the fault lasts
@@ -300,6 +304,10 @@ class Standing:
     hold_down_until_s: float = 0.0
     recent_faults_s: tuple[float, ...] = ()  # instants at which confirmed faults began
     override: Override | None = None
+    openings: Mapping[Direction, Opening] = field(default_factory=dict)  # what the gate was last told, ports included
+    induced: bool = False  # this episode hit the induced-bypass rule: no `direct` until it ends (I3)
+    said: frozenset[str] = frozenset()  # what people were told already: nothing is said at every step
+    rebuilt: bool = False  # read back from the kernel's gate after the agent lost its own; the next step clears it
 
     @property
     def is_open(self) -> bool:
@@ -321,8 +329,8 @@ class Capabilities:
 class Surroundings:
     """What happens around the pod: budgets and mass failure (I3)."""
 
-    open_on_node: int = 0
-    open_of_workload: int = 0
+    open_on_node: int = 0  # other pods that are open at this moment, those of the same tick included
+    open_of_workload: int = 0  # likewise
     node_budget: int = 1
     workload_budget: int = 1
     pods_on_node: int = 1
