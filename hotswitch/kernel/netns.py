@@ -57,6 +57,36 @@ def _go_back(home: int) -> None:
         os.abort()
 
 
+class PinnedNamespace:
+    """A namespace held open by a descriptor, so that its name cannot come to mean another one behind our back (I6).
+
+    `path` leads to exactly this namespace as long as this is open; `name` is what it was called. Holding it keeps a
+    deleted pod's namespace alive: `close()` when `still_named()` turns False or the pod's links are gone.
+    """
+
+    def __init__(self, name: str | Path) -> None:
+        self.name = str(name)
+        self._fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
+        self.cookie = cookie_of(self.path)
+
+    def still_named(self) -> bool:
+        """False when the name is gone, or names another namespace. An inode cannot be reused while it is held."""
+        try:
+            there, held = os.stat(self.name), os.fstat(self._fd)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+
+    def has_links(self) -> bool:
+        """False when nothing but loopback is left: the pod's network has been torn down."""
+        with inside(self.path):
+            return any(name != "lo" for _, name in socket.if_nameindex())
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 @contextmanager
 def as_user(uid: int, gid: int | None = None) -> Iterator[None]:
     """Sockets made in the body belong to `uid` for `meta skuid` and `-m owner`: the proxy's own traffic is told by it.
