@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from hotswitch.capture.spec import CaptureSpec
 from hotswitch.model import (
     MESH_ONLY_NETWORKS,
     NEVER_OPENED,
@@ -48,6 +49,21 @@ class GateScope:
     def digest(self) -> str:
         """Changes whenever the table's text would: a table with another digest is replaced."""
         return hashlib.sha256("\n".join(_chains(self)).encode()).hexdigest()[:12]
+
+
+def scope_of(spec: CaptureSpec) -> GateScope:
+    """The scope of a pod whose capture is `spec`. What the gate cannot handle yet is said by `spec.unsupported()`."""
+    return GateScope(
+        proxy_uids=spec.proxy_uids,
+        proxy_gids=spec.proxy_gids,
+        inbound_ports=None if spec.inbound_ports == "*" else tuple(spec.inbound_ports),
+        inbound_exclude_ports=spec.inbound_exclude_ports,
+        outbound_networks=None if "*" in spec.outbound_cidrs else tuple(spec.outbound_cidrs),
+        outbound_exclude_networks=spec.outbound_exclude_cidrs,
+        outbound_ports=spec.outbound_ports,
+        outbound_exclude_ports=spec.outbound_exclude_ports,
+        exclude_interfaces=spec.exclude_interfaces,
+    )
 
 
 def map_of(direction: Direction) -> str:

@@ -82,7 +82,8 @@ class PodWatch:
         self._pending: set[HttpProbe] = set()
         self._readings: deque[Reading] = deque()
         self._queues: dict[int, tuple[int, float]] = {}
-        self._facts = Facts(at_s=self._loop.time(), app_ports=app_ports)
+        passes = None if path_probe is None else 0
+        self._facts = Facts(at_s=self._loop.time(), app_ports=app_ports, path_passes=passes)
         self._timer: asyncio.TimerHandle | None = None
         self._path_task: asyncio.Task[None] | None = None
         self._alert = False  # somebody outside wants us fast: the gate is open, or a decision is near
@@ -252,7 +253,15 @@ class PodWatch:
             self._compared(await probe.compare())
 
     def _compared(self, report: PathReport) -> None:
-        self._facts = replace(self._facts, path=report.comparison)
+        last, this = self._facts.path, report.comparison
+        same = last is not None and (last.blames_proxy, last.blames_app) == (this.blames_proxy, this.blames_app)
+        through = this.proxied in (ProbeOutcome.OK, ProbeOutcome.TLS)
+        self._facts = replace(
+            self._facts,
+            path=this,
+            path_streak=self._facts.path_streak + 1 if same else 1,
+            path_passes=(self._facts.path_passes or 0) + 1 if through else 0,
+        )
         if report.certificate_ends_unix_s is not None:
             self.certificate_ends_unix_s = report.certificate_ends_unix_s
         self._news()

@@ -1,0 +1,1 @@
+"""What users write, checked and typed: bad input gets a sentence that names field and value, and changes nothing."""

@@ -1,0 +1,207 @@
+"""The configuration file of a standalone agent (YAML): which namespaces to protect, and how far it may go (S4.2, I2).
+
+Whoever writes this file is the authority: nothing that a workload says can widen it. The defaults give nothing away:
+mode observe, STRICT, inbound rescue or hold, outbound hold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, IPvAnyNetwork, ValidationError, model_validator
+
+from hotswitch.model import Level, Mode, Mtls, PodRef, PodUid, Policy, Thresholds
+
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+
+FAST = Thresholds(probe_timeout_s=0.1, hung_probes=1, hung_queue_s=0.02, loop_lag_s=0.01)
+"""The opt-in profile: a hang is acted on after about 100 ms, at the risk of a needless switch on a busy machine."""
+
+
+class ConfigError(ValueError):
+    """The file cannot be used; the message names file, field and value, a line each."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CaptureSource(Strict):
+    """How Istio captures in this pod: a manifest (pod or workload), or the arguments and environment of istio-init."""
+
+    manifest: Path | None = None
+    args: tuple[str, ...] | None = None
+    env: dict[str, str] = {}
+    ipv6: bool = False  # has the pod a global IPv6 address? Istio finds it out when it writes the rules
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CaptureSource:
+        if (self.manifest is None) == (self.args is None):
+            raise ValueError("give exactly one of manifest and args")
+        return self
+
+
+class IdentitySource(Strict):
+    """Where the pod's certificate comes from while its proxy is well, and whose it must be."""
+
+    socket: Path
+    spiffe_id: Annotated[str, Field(pattern=r"^spiffe://[^/]+/ns/[^/]+/sa/[^/]+$")] | None = None
+    trust_domains: tuple[str, ...] = ("cluster.local",)
+
+
+class AppProbeSettings(Strict):
+    """The app's own declared probe; `path` None: a TCP connection."""
+
+    port: PortNumber
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = None
+    timeout_s: Seconds = 1.0
+
+
+class App(Strict):
+    ports: tuple[PortNumber, ...] = ()
+    probe: AppProbeSettings | None = None
+
+
+class PolicySettings(Strict):
+    """See model.Policy; times in seconds."""
+
+    mode: Mode = Mode.OBSERVE
+    inbound: tuple[Literal["rescue", "direct", "hold"], ...] = ("rescue", "hold")
+    outbound: tuple[Literal["rescue", "direct", "hold"], ...] = ("hold",)
+    outbound_free: bool = False
+    mtls: Mtls = Mtls.STRICT
+    mtls_by_port: dict[PortNumber, Mtls] = {}
+    expiry_s: Seconds = 300.0
+    open_at_most_s: Seconds = 3600.0
+    hold_down_s: Seconds = 30.0
+    hold_down_max_s: Seconds = 3600.0
+    profile: Literal["default", "fast"] = "default"
+    recover_probes: Annotated[int, Field(ge=1, le=100)] = 3
+    recover_after_s: Seconds = 1.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PolicySettings:
+        for name in ("inbound", "outbound"):
+            levels = getattr(self, name)
+            if len(set(levels)) != len(levels):
+                raise ValueError(f"{name} {list(levels)} names a level twice")
+        if self.expiry_s > self.open_at_most_s:
+            raise ValueError(f"expiry_s {self.expiry_s} is longer than open_at_most_s {self.open_at_most_s}")
+        if self.hold_down_s > self.hold_down_max_s:
+            raise ValueError(f"hold_down_s {self.hold_down_s} is longer than hold_down_max_s {self.hold_down_max_s}")
+        return self
+
+    def policy(self) -> Policy:
+        base = FAST if self.profile == "fast" else Thresholds()
+        values = {name: getattr(base, name) for name in base.__dataclass_fields__}
+        values |= {"recover_probes": self.recover_probes, "recover_after_s": self.recover_after_s}
+        return Policy(
+            mode=self.mode,
+            inbound=tuple(Level(level) for level in self.inbound),
+            outbound=tuple(Level(level) for level in self.outbound),
+            outbound_free=self.outbound_free,
+            mtls=self.mtls,
+            mtls_by_port=dict(self.mtls_by_port),
+            expiry_s=self.expiry_s,
+            open_at_most_s=self.open_at_most_s,
+            hold_down_s=self.hold_down_s,
+            hold_down_max_s=self.hold_down_max_s,
+            thresholds=Thresholds(**values),
+        )
+
+
+class Pod(Strict):
+    name: Name
+    namespace: Name = "default"
+    uid: Annotated[str, Field(min_length=1, max_length=128)]
+    workload: str = ""
+    netns: Path
+    addresses: Annotated[tuple[IPvAnyAddress, ...], Field(min_length=1)]
+    cgroups: tuple[Path, ...] = ()  # of the proxy's container: one directory on v2; cpu and memory on v1
+    capture: CaptureSource
+    identity: IdentitySource | None = None
+    app: App = App()
+    policy: PolicySettings = PolicySettings()
+    authorization: tuple[dict[str, Any], ...] = ()  # AuthorizationPolicy specs (L4 parts) that select this pod
+    mesh_networks: tuple[IPvAnyNetwork, ...] = ()  # outbound rescue speaks mTLS to these
+    terminating: bool = False
+
+    @property
+    def ref(self) -> PodRef:
+        return PodRef(self.name, self.namespace, PodUid(self.uid), self.workload)
+
+
+class RescueSettings(Strict):
+    enabled: bool = True
+    directory: Path = Path("/run/hotswitch/rescue")
+    envoy: Path | None = None  # None: found beside the interpreter or on PATH
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 2
+
+
+class Budget(Strict):
+    """How many pods may be open at once (I3)."""
+
+    node: Annotated[int, Field(ge=0)] = 10
+    workload: Annotated[int, Field(ge=0)] = 1
+
+
+class Endpoint(Strict):
+    address: IPvAnyAddress
+    port: PortNumber
+
+
+class PaceSettings(Strict):
+    """How often to ask, in seconds; see observe.watch.Pace."""
+
+    idle_s: Seconds = 0.8
+    fast_s: Seconds = 0.05
+    path_idle_s: Seconds = 10.0
+    path_fast_s: Seconds = 0.3
+
+
+class AgentFile(Strict):
+    node: str = "standalone"
+    journal: Path = Path("/var/log/hotswitch/journal.jsonl")
+    socket: Path = Path("/run/hotswitch/agent.sock")
+    metrics: Endpoint | None = None
+    rescue: RescueSettings = RescueSettings()
+    budget: Budget = Budget()
+    pace: PaceSettings = PaceSettings()
+    pods: tuple[Pod, ...] = ()
+
+    @model_validator(mode="after")
+    def _unique(self) -> AgentFile:
+        for what in ("uid", "netns"):
+            values = [str(getattr(pod, what)) for pod in self.pods]
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"pods: {what} {twice[0]} is given twice")
+        return self
+
+
+def load(path: Path) -> AgentFile:
+    """Read and check the file. Raises ConfigError; OSError when it cannot be read."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as failure:
+        raise ConfigError(f"{path}: not YAML: {failure}") from failure
+    return parse(content, str(path))
+
+
+def parse(content: object, source: str = "configuration") -> AgentFile:
+    """Check what was read. Raises ConfigError naming every wrong field and its value."""
+    try:
+        return AgentFile.model_validate(content if content is not None else {})
+    except ValidationError as failure:
+        lines = [_line(dict(error)) for error in failure.errors(include_url=False)]
+        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from failure
+
+
+def _line(error: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "file"
+    given = repr(error.get("input"))
+    return f"{where}: {error['msg']} (given: {given if len(given) <= 80 else given[:77] + '...'})"

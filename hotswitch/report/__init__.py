@@ -1,0 +1,1 @@
+"""What hotswitch did, for people and for machines (I8): journal, metrics."""

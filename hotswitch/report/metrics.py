@@ -1,0 +1,69 @@
+"""Metrics of an agent, in Prometheus' form. Names are stable; labels are bounded by the pods an agent is given."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from hotswitch.model import Diagnosis, Direction, Fault, Level, PodRef
+
+SWITCH_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+LEVELS = {Level.CAPTURE: 0, Level.HOLD: 1, Level.RESCUE: 2, Level.DIRECT: 3}
+
+
+class Metrics:
+    """One registry per agent, so that several can live in one process (tests, sandbox)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.level = Gauge(
+            "hotswitch_level",
+            "Where new flows go: 0 capture, 1 hold, 2 rescue, 3 direct",
+            ["pod", "direction"],
+            registry=self.registry,
+        )
+        self.fault = Gauge("hotswitch_fault", "1 for the fault seen now", ["pod", "fault"], registry=self.registry)
+        self.acts = Counter("hotswitch_acts_total", "Acts carried out", ["act", "code"], registry=self.registry)
+        self.failures = Counter("hotswitch_act_failures_total", "Acts that failed", ["act"], registry=self.registry)
+        self.pages = Counter("hotswitch_pages_total", "A person was needed", ["code"], registry=self.registry)
+        self.decide_s = Histogram(
+            "hotswitch_evidence_to_gate_seconds",
+            "From the news to the written gate",
+            buckets=SWITCH_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.gate_s = Histogram(
+            "hotswitch_gate_write_seconds", "One write of the gate", buckets=SWITCH_BUCKETS_S, registry=self.registry
+        )
+        self.rescue_deaths = Counter("hotswitch_rescue_deaths_total", "Rescue Envoy deaths", registry=self.registry)
+        self.identity_s = Gauge(
+            "hotswitch_identity_expires_seconds",
+            "Life left of the identity held for the rescue",
+            ["pod"],
+            registry=self.registry,
+        )
+        self.pods = Gauge("hotswitch_pods", "Pods under watch", registry=self.registry)
+        self._last_fault: dict[PodRef, Fault] = {}
+
+    def saw(self, pod: PodRef, diagnosis: Diagnosis) -> None:
+        last = self._last_fault.get(pod)
+        if last is not diagnosis.fault:
+            if last is not None:
+                self.fault.labels(str(pod), last).set(0)
+            self.fault.labels(str(pod), diagnosis.fault).set(1)
+            self._last_fault[pod] = diagnosis.fault
+
+    def stands(self, pod: PodRef, direction: Direction, level: Level) -> None:
+        self.level.labels(str(pod), direction).set(LEVELS[level])
+
+    def forget(self, pod: PodRef) -> None:
+        """A pod that is gone leaves no series behind."""
+        last = self._last_fault.pop(pod, None)
+        if last is not None:
+            self.fault.remove(str(pod), last)
+        for direction in Direction:
+            self.level.remove(str(pod), direction)
+        self.identity_s.remove(str(pod))
+
+    def serve(self, address: str, port: int) -> None:
+        """Serve /metrics from a thread of its own. Raises OSError when the address is taken."""
+        start_http_server(port, address, registry=self.registry)
