@@ -1,0 +1,45 @@
+# Each target does all the set-up it needs (scripts/setup): nothing has to be installed before but git and make.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench precheck lock clean
+
+BIN := .venv/bin
+ROOT := scripts/as-root
+# As root on Debian or Ubuntu every need of the tests can be met (a cluster aside): there, what is missing is an error.
+NO_SKIP := $(shell grep -qsE '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release && echo 1)
+PYTEST_ARGS ?=
+
+help: ## say what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
+
+setup: ## install what is missing (it is said beforehand), into .venv as far as possible
+	@scripts/setup
+
+demo: setup ## break real sidecars in network namespaces and watch; about a minute
+	@$(ROOT) $(BIN)/python -m hotswitch.precheck netns envoy
+	@$(ROOT) $(BIN)/hotswitch demo
+
+test: setup ## all tests that this machine can run; it names those that it cannot
+	@HOTSWITCH_NO_SKIP=$(NO_SKIP) $(ROOT) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff, mypy --strict, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## let ruff mend layout and imports
+	@$(BIN)/ruff check --fix --exit-zero .
+	@$(BIN)/ruff format .
+
+bench: setup ## measure against doing nothing, the usual way, and a plain bypass
+	@$(ROOT) $(BIN)/python -m hotswitch.precheck netns envoy
+	@$(ROOT) $(BIN)/python -m bench
+
+precheck: setup ## does this machine have what the tests and the demo need?
+	@$(ROOT) $(BIN)/python -m hotswitch.precheck
+
+lock: ## write requirements/*.lock anew
+	@scripts/lock
+
+clean: ## remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build dist
