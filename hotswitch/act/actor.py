@@ -1,0 +1,195 @@
+"""Carries decisions out on one pod: the gate at once, everything that can wait after it (S4.3, I5, I6, I8).
+
+`perform` is the hot path: one netlink message, then one journal line. It never raises for what can go wrong in a pod's
+namespace; it says so in its result, the caller keeps the old standing, and nothing has changed. What follows an opening
+(stale flows) or a closing (proof that Istio's rules are what they were) runs in a thread, one at a time for a pod.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hotswitch.capture.flows import cut_direct, cut_stuck, forget_commands
+from hotswitch.capture.gate import Gate, GateAbsent, GateFenced
+from hotswitch.capture.gate_text import summary, write_script
+from hotswitch.kernel.command import CommandFailed, run
+from hotswitch.kernel.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
+from hotswitch.model import Act, Decision, Direction, Generation, Level, Opening, PodRef, Port
+from hotswitch.report.journal import Journal, entry
+from hotswitch.report.metrics import Metrics
+
+DIRECT_GRACE_S = 30.0  # after a restore, flows that went past the proxy may finish; what is left then is ended
+KERNEL_ACTS = frozenset({Act.OPEN, Act.RENEW, Act.CLOSE})
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`done`: the kernel holds what was decided. Otherwise nothing changed, `why` says what was in the way, and
+    `inspect` whether the namespace has to be looked at again before another try."""
+
+    done: bool
+    why: str = ""
+    inspect: bool = False
+
+
+class Actor:
+    """The hands for one pod. `who` is written into every journal line."""
+
+    def __init__(self, pod: PodRef, gate: Gate, journal: Journal, metrics: Metrics, app_ports: frozenset[Port]) -> None:
+        self.pod, self.gate = pod, gate
+        self._journal, self._metrics, self._app_ports = journal, metrics, app_ports
+        self._diag = NetlinkSocket(NETLINK_SOCK_DIAG, gate.netns)
+        self._after: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        self._worker = asyncio.get_running_loop().create_task(self._work())
+        self._now: dict[Direction, Opening] = {}
+        self.istio_rules = ""  # digest of Istio's rules at the last inspection
+        self.generation = Generation(0)  # the highest that was carried out: an older act is refused (I6)
+
+    def adopt(self, openings: dict[Direction, Opening], generation: Generation) -> None:
+        """Take over what a predecessor left open."""
+        self._now, self.generation = dict(openings), generation
+
+    def close(self) -> None:
+        self._worker.cancel()
+        self._diag.close()
+
+    def perform(self, decision: Decision, *, news_s: float | None = None, who: str = "agent") -> Result:
+        """Carry out one decision. `news_s`: monotonic instant of the evidence, for the durations."""
+        if decision.act in KERNEL_ACTS:
+            return self._write(decision, news_s, who)
+        if decision.act is Act.CUT:
+            self._after.put_nowait(lambda: self._cut(decision))
+            return Result(True)
+        self._say(decision, who=who)
+        return Result(True)
+
+    def _write(self, decision: Decision, news_s: float | None, who: str) -> Result:
+        if decision.pod != self.pod or decision.generation < self.generation:
+            return Result(False, f"refused: generation {decision.generation} is older than {self.generation}")
+        openings = {} if decision.act is Act.CLOSE else dict(decision.openings)
+        reason = f"{decision.code} {decision.evidence.get('fault', '')}".strip()
+        started = time.perf_counter()
+        try:
+            self.gate.write(openings, expiry_s=decision.expiry_s, generation=decision.generation, reason=reason)
+        except (GateFenced, GateAbsent) as failure:
+            return self._failed(decision, failure, inspect=True)
+        except OSError as failure:
+            return self._failed(decision, failure, inspect=False)
+        took_s = time.perf_counter() - started
+        before, self._now, self.generation = self._now, openings, decision.generation
+        durations = {"gate_ms": took_s * 1000}
+        if news_s is not None and decision.act is Act.OPEN:
+            durations["evidence_to_gate_ms"] = (asyncio.get_running_loop().time() - news_s) * 1000
+            self._metrics.decide_s.observe(durations["evidence_to_gate_ms"] / 1000)
+        self._metrics.gate_s.observe(took_s)
+        self._say(decision, who=who, before=summary(before), after=summary(openings), durations=durations)
+        self._follow_up(decision, before)
+        return Result(True)
+
+    def _failed(self, decision: Decision, failure: Exception, *, inspect: bool) -> Result:
+        self._metrics.failures.labels(decision.act).inc()
+        self._say(decision, failed=str(failure))
+        return Result(False, str(failure), inspect)
+
+    def _say(
+        self,
+        decision: Decision,
+        *,
+        who: str = "agent",
+        before: str = "",
+        after: str = "",
+        durations: dict[str, float] | None = None,
+        failed: str = "",
+    ) -> None:
+        if not failed:
+            self._metrics.acts.labels(decision.act, decision.code).inc()
+        if decision.act is Act.PAGE:
+            self._metrics.pages.labels(decision.code).inc()
+        self._journal.write(
+            entry(
+                str(decision.act),
+                self.pod,
+                evidence=decision.evidence,
+                who=who,
+                generation=decision.generation,
+                code=decision.code,
+                why=decision.sentence,
+                rules_before=before,
+                rules_after=after,
+                istio_rules=self.istio_rules,
+                durations_ms={name: round(value, 3) for name, value in (durations or {}).items()},
+                failed=failed,
+            )
+        )
+
+    # ---- what can wait ----
+
+    def _follow_up(self, decision: Decision, before: dict[Direction, Opening]) -> None:
+        if decision.act is Act.OPEN:
+            self._after.put_nowait(self._forget)
+        if decision.act is Act.CLOSE and _was_direct(before):
+            loop = asyncio.get_running_loop()
+            loop.call_later(DIRECT_GRACE_S, self._after.put_nowait, self._cut_direct)
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._after.get()
+            try:
+                await asyncio.to_thread(job)
+            except (OSError, CommandFailed) as failure:
+                self._journal.write(entry("follow-up", self.pod, failed=str(failure)))
+            finally:
+                self._after.task_done()
+
+    async def settled(self) -> None:
+        """Wait until all that follows the acts so far is done."""
+        await self._after.join()
+
+    def _forget(self) -> None:
+        for command in forget_commands(self.gate.netns):
+            run(command)
+
+    def _cut(self, decision: Decision) -> None:
+        started = time.perf_counter()
+        ended = cut_stuck(self._diag)
+        self._forget()
+        took_ms = round((time.perf_counter() - started) * 1000, 3)
+        line = entry(
+            "cut",
+            self.pod,
+            generation=decision.generation,
+            code=decision.code,
+            why=decision.sentence,
+            evidence={"flows": str(ended)},
+            durations_ms={"cut_ms": took_ms},
+        )
+        self._journal.write(line)
+
+    def _cut_direct(self) -> None:
+        if _was_direct(self._now):
+            return
+        ended = cut_direct(self._diag, self._app_ports)
+        self._journal.write(entry("cut-direct", self.pod, evidence={"flows": str(ended)}))
+
+
+def _was_direct(openings: dict[Direction, Opening]) -> bool:
+    inbound = openings.get(Direction.INBOUND)
+    return inbound is not None and Level.DIRECT in {inbound.level, *inbound.ports.values()}
+
+
+def plan_of(decision: Decision, netns: str) -> str:
+    """What carrying out `decision` would do, as commands a person could type (I8)."""
+    if decision.act in KERNEL_ACTS:
+        openings = {} if decision.act is Act.CLOSE else decision.openings
+        script = write_script(
+            openings, expiry_s=decision.expiry_s, generation=decision.generation, reason=decision.code
+        )
+        return f"nsenter --net={netns} nft -f - <<'EOF'\n{script}EOF"
+    if decision.act is Act.CUT:
+        return "\n".join(
+            ["ss -K state established '( sport = :15006 or sport = :15001 )'", *map(str, forget_commands(netns))]
+        )
+    return decision.sentence
