@@ -223,6 +223,17 @@ class PodWatch:
         elif result.outcome is not ProbeOutcome.INVALID:
             self._hurry()
 
+    @property
+    def listening(self) -> frozenset[Port]:
+        """Ports that listened at the last look."""
+        return self._facts.listeners.ports if self._facts.listeners else frozenset()
+
+    def look_soon(self) -> None:
+        """Something changed in the namespace that we were told of (the rescue's doors): look, and tell."""
+        if not self.gone:
+            self._look()
+            self._news()
+
     def _hurry(self) -> None:
         """Look now instead of at the next idle tick, when there is reason to."""
         if self._timer and self.suspicious and self._timer.when() - self._loop.time() > self._pace.fast_s:

@@ -1,0 +1,168 @@
+"""The standalone agent: guards for the namespaces it was given, one rescue for all, a door for commands (S4.2, I1, I3).
+
+SIGTERM leaves the state as it is: an open gate goes on until its expiry, the rescue Envoy goes on serving, and the next
+agent takes both over. SIGHUP reads the file again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+
+import yaml
+
+from hotswitch.agent.guard import Guard, Means
+from hotswitch.agent.spare import Spare
+from hotswitch.capture.options import spec_from_args
+from hotswitch.capture.podspec import spec_from_pod
+from hotswitch.capture.spec import CaptureSpec, SpecError
+from hotswitch.config.agentfile import AgentFile, ConfigError, Pod, load
+from hotswitch.kernel.command import CommandFailed
+from hotswitch.model import PodRef, PodUid, Surroundings
+from hotswitch.observe.watch import Pace
+from hotswitch.report.journal import Journal, entry
+from hotswitch.report.metrics import Metrics
+from hotswitch.rescue.service import Rescue
+
+_NOBODY = PodRef("-", "-", PodUid(""))
+
+
+def spec_of(pod: Pod) -> CaptureSpec:
+    """Raises SpecError, OSError, or yaml.YAMLError; the message names the pod's manifest or the wrong option."""
+    source = pod.capture
+    if source.manifest is not None:
+        return spec_from_pod(yaml.safe_load(source.manifest.read_text()))
+    return spec_from_args(source.args or (), source.env)
+
+
+class Agent:
+    """Everything one agent process has. `start` raises ConfigError or OSError before anything was changed."""
+
+    def __init__(self, settings: AgentFile, source: Path | None = None) -> None:
+        self._source = source
+        self.settings = settings
+        self.specs = {pod.uid: self._spec(pod) for pod in settings.pods}
+        self.journal = Journal(settings.journal)
+        self.metrics = Metrics()
+        self.guards: dict[str, Guard] = {}
+        self.rescue: Rescue | None = None
+        self._stop = asyncio.Event()
+
+    @staticmethod
+    def _spec(pod: Pod) -> CaptureSpec:
+        try:
+            return spec_of(pod)
+        except (SpecError, OSError, yaml.YAMLError) as failure:
+            raise ConfigError(f"pods {pod.ref}: capture: {failure}") from failure
+
+    # ---- life ----
+
+    async def start(self) -> None:
+        if self.settings.metrics is not None:
+            self.metrics.serve(str(self.settings.metrics.address), self.settings.metrics.port)
+        if self.settings.rescue.enabled:
+            self.rescue = await self._start_rescue()
+        for pod in self.settings.pods:
+            await self.attach(pod)
+
+    async def _start_rescue(self) -> Rescue:
+        settings = self.settings.rescue
+        rescue = Rescue(settings.directory, envoy=settings.envoy, concurrency=settings.concurrency)
+        await rescue.start()
+        return rescue
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self.reload()))
+        await self._stop.wait()
+
+    async def close(self) -> None:
+        """Let go of everything and change nothing: gates and rescue stay as they are (I1)."""
+        for guard in list(self.guards.values()):
+            guard.close()
+            await guard.spare.close(leave=True)
+        self.guards.clear()
+        if self.rescue is not None:
+            await self.rescue.leave()
+        self.journal.close()
+
+    # ---- pods ----
+
+    async def attach(self, pod: Pod) -> None:
+        """Begin to guard a pod. One that cannot be guarded is journalled and left alone; the others go on."""
+        spare = Spare(pod, self.specs[pod.uid], self.rescue, self.journal)
+        try:
+            guard = Guard(pod, self.specs[pod.uid], self._means(), spare)
+            await guard.start()
+        except (OSError, CommandFailed) as failure:
+            self.journal.write(entry("attach", pod.ref, failed=str(failure)))
+            return
+        self.guards[pod.uid] = guard
+        spare.changed = guard.watch.look_soon
+        spare.start()
+        self.metrics.pods.set(len(self.guards))
+
+    def _means(self) -> Means:
+        pace = Pace(**self.settings.pace.model_dump())
+        return Means(self.journal, self.metrics, pace, self._surroundings, self._gone)
+
+    def _gone(self, guard: Guard) -> None:
+        if self.guards.pop(guard.settings.uid, None) is None:
+            return
+        guard.close()
+        self.journal.write(entry("gone", guard.pod, generation=guard.standing.generation))
+        self.metrics.forget(guard.pod)
+        self.metrics.pods.set(len(self.guards))
+        self._ending = asyncio.get_running_loop().create_task(guard.spare.close(leave=False))
+
+    async def reload(self) -> None:
+        """Read the file again. A file that cannot be used is journalled and changes nothing."""
+        if self._source is None:
+            return
+        try:
+            fresh = load(self._source)
+            specs = {pod.uid: self._spec(pod) for pod in fresh.pods}
+        except (ConfigError, OSError) as failure:
+            self.journal.write(entry("reload", _NOBODY, failed=str(failure)))
+            return
+        self.settings, self.specs = fresh, specs
+        wanted = {pod.uid: pod for pod in fresh.pods}
+        for uid, guard in list(self.guards.items()):
+            if uid not in wanted:
+                self._gone(guard)
+            elif wanted[uid] != guard.settings:
+                guard.change_policy(wanted[uid])
+        for uid, pod in wanted.items():
+            if uid not in self.guards:
+                await self.attach(pod)
+        self.journal.write(entry("reload", _NOBODY, evidence={"pods": str(len(wanted))}))
+
+    # ---- what happens around one pod ----
+
+    def _surroundings(self, guard: Guard) -> Surroundings:
+        others = [other for other in self.guards.values() if other is not guard]
+        mates = [other for other in others if other.pod.workload == guard.pod.workload and guard.pod.workload]
+        now_s = asyncio.get_running_loop().time()
+        return Surroundings(
+            open_on_node=sum(other.standing.is_open for other in others),
+            open_of_workload=sum(mate.standing.is_open for mate in mates),
+            node_budget=self.settings.budget.node,
+            workload_budget=self.settings.budget.workload,
+            pods_on_node=len(others) + 1,
+            faulty_on_node=sum(other.sick for other in others) + guard.sick,
+            workload_fault_ages_s=tuple(
+                now_s - began for mate in mates for began in mate.standing.recent_faults_s[-1:]
+            ),
+        )
+
+    def guard_named(self, name: str) -> Guard:
+        """By "namespace/name", "name" or uid. Raises KeyError with a sentence."""
+        found = [guard for uid, guard in self.guards.items() if name in (str(guard.pod), guard.pod.name, PodUid(uid))]
+        if len(found) != 1:
+            raise KeyError(f"pod {name!r}: {'not guarded here' if not found else 'names several pods'}")
+        return found[0]

@@ -1,0 +1,267 @@
+"""One worker for one pod: sees, decides, acts, in sequence (I6).
+
+`step` runs on every piece of news, without waiting for anything: facts -> decide.step -> the gate. The standing moves on
+only when the kernel took the act; otherwise the namespace is looked at again and the next step decides anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hotswitch.act.actor import Actor
+from hotswitch.agent.scene import Scene, look
+from hotswitch.agent.spare import Spare
+from hotswitch.capture.gate import Gate
+from hotswitch.capture.gate_table import scope_of
+from hotswitch.capture.spec import CaptureSpec
+from hotswitch.config.agentfile import Pod
+from hotswitch.decide.diagnose import diagnose
+from hotswitch.decide.engine import step
+from hotswitch.kernel.cgroup import Container
+from hotswitch.kernel.command import CommandFailed
+from hotswitch.kernel.netns import PinnedNamespace
+from hotswitch.model import (
+    Act,
+    Capabilities,
+    Decision,
+    Diagnosis,
+    Direction,
+    Facts,
+    Fault,
+    Grade,
+    Mode,
+    Mtls,
+    Standing,
+    Surroundings,
+    View,
+)
+from hotswitch.observe.path import AppProbe, PathProbe
+from hotswitch.observe.watch import Pace, PodWatch
+from hotswitch.report.journal import Journal, entry
+from hotswitch.report.metrics import Metrics
+
+OPEN_STEP_S = 0.25  # how often an open or faulty pod is decided on without news: renewals, thresholds of time
+IDLE_STEP_S = 5.0
+_NOT_SICK = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING, Fault.TERMINATING, Fault.DRAINED, Fault.APP_SICK})
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all guards of an agent share."""
+
+    journal: Journal
+    metrics: Metrics
+    pace: Pace
+    surroundings: Callable[[Guard], Surroundings]
+    gone: Callable[[Guard], None]
+
+
+class Guard:
+    """Raises OSError or CommandFailed when the pod's namespace cannot be entered or has no nf_tables."""
+
+    def __init__(self, settings: Pod, spec: CaptureSpec, means: Means, spare: Spare) -> None:
+        self.settings, self.spec, self.spare = settings, spec, spare
+        self.pod, self.policy = settings.ref, settings.policy.policy()
+        self._means = means
+        self._loop = asyncio.get_running_loop()
+        self.namespace = PinnedNamespace(settings.netns)
+        self.gate = Gate(self.namespace.path, scope_of(spec))
+        self.actor = Actor(self.pod, self.gate, means.journal, means.metrics, frozenset(settings.app.ports))
+        self.watch = PodWatch(
+            self.namespace,
+            self._news,
+            path_probe=self._path_probe(),
+            container=Container(settings.cgroups),
+            app_ports=frozenset(settings.app.ports),
+            thresholds=self.policy.thresholds,
+            pace=means.pace,
+        )
+        self.standing = Standing()
+        self.diagnosis = Diagnosis(Fault.UNKNOWN, Grade.NONE, "not seen yet")
+        self._scene = Scene("not inspected yet", "", 0)
+        self._looking: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._original_rules = ""
+
+    def _path_probe(self) -> PathProbe | None:
+        probe = self.settings.app.probe
+        if probe is None:
+            return None
+        return PathProbe(
+            self.namespace.path,
+            str(self.settings.addresses[0]),
+            AppProbe(probe.port, probe.path, probe.timeout_s),
+            proxy_uid=self.spec.proxy_uids[0],
+            strict=self.policy.mtls_on(probe.port) is Mtls.STRICT,
+            lag_s=self.policy.thresholds.loop_lag_s,
+        )
+
+    # ---- life ----
+
+    async def start(self) -> None:
+        """Inspect, put the closed gate in place (mode auto), take over what a predecessor left open, watch."""
+        await asyncio.to_thread(self._prepare)
+        self._take_over()
+        self.watch.start()
+        self._timer = self._loop.call_later(IDLE_STEP_S, self._on_timer)
+        self._note("attached", evidence={"istio_rules": self._scene.fingerprint, "refusal": self._scene.refusal})
+
+    def _prepare(self) -> None:
+        if self.policy.mode is Mode.AUTO and not self.spec.unsupported():
+            self.gate.install()
+        self._see(look(self.gate, self.spec))
+        self._original_rules = self._scene.fingerprint
+
+    def _see(self, scene: Scene) -> None:
+        self._scene = scene
+        self.gate.trust(scene.rules_generation)
+        self.actor.istio_rules = scene.digest
+
+    def _take_over(self) -> None:
+        left = self.gate.read()
+        if not left.is_open:
+            return
+        now_s = self._loop.time()
+        openings = dict(left.openings)
+        self.actor.adopt(openings, left.generation)
+        self.standing = Standing(
+            generation=left.generation,
+            levels={way: openings[way].level if way in openings else Standing().levels[way] for way in Direction},
+            openings=openings,
+            opened_s=now_s,
+            expires_s=now_s + (left.expires_in_s or 0.0),
+            rebuilt=True,
+        )
+        self.watch.be_alert(True)
+        self._note("adopted", evidence={"left": left.reason})
+
+    def close(self) -> None:
+        """Stop watching and let go of the namespace; what is open stays open until its expiry (I1)."""
+        if self._timer:
+            self._timer.cancel()
+        if self._looking:
+            self._looking.cancel()
+        self.watch.close()
+        self.actor.close()
+        self.gate.close()
+        with contextlib.suppress(OSError):
+            self.namespace.close()
+
+    # ---- the loop ----
+
+    def facts(self) -> Facts:
+        now_s = self._loop.time()
+        return replace(
+            self.watch.facts(now_s),
+            terminating=self.settings.terminating,
+            identity_expires_in_s=self.spare.identity_expires_in_s,
+            proxy_certificate_expires_in_s=self.spare.lasts_s(self.watch.certificate_ends_unix_s),
+        )
+
+    def view(self, facts: Facts | None = None) -> View:
+        return View(
+            now_s=self._loop.time(),
+            pod=self.pod,
+            policy=self.policy,
+            facts=facts or self.facts(),
+            standing=self.standing,
+            capabilities=self._capabilities(),
+            surroundings=self._means.surroundings(self),
+        )
+
+    def _capabilities(self) -> Capabilities:
+        refusal = self.spare.refusal(self.watch.listening)
+        return Capabilities(
+            gate=not self._scene.refusal,
+            gate_refusal=self._scene.refusal,
+            rescue=not refusal,
+            rescue_refusal=refusal,
+            rescue_deaths=self.spare.deaths(self.policy.hold_down_s),
+        )
+
+    def step(self, *, who: str = "agent") -> tuple[Decision, ...]:
+        """Decide on what is known now, and act; what was decided. The hot path."""
+        news_s = self._loop.time()
+        if self.watch.gone:
+            self._means.gone(self)
+            return ()
+        view = self.view()
+        self.diagnosis = diagnose(view.facts, self.policy.thresholds)
+        standing, decisions = step(view)
+        if self._perform(decisions, news_s, who):
+            self.standing = standing
+        self.watch.be_alert(self.standing.is_open or self.standing.fault is not Fault.WELL)
+        self._means.metrics.saw(self.pod, self.diagnosis)
+        return decisions
+
+    @property
+    def sick(self) -> bool:
+        return self.diagnosis.fault not in _NOT_SICK and self.diagnosis.grade is not Grade.NONE
+
+    def _perform(self, decisions: tuple[Decision, ...], news_s: float, who: str) -> bool:
+        for decision in decisions:
+            result = self.actor.perform(decision, news_s=news_s, who=who)
+            if not result.done:
+                if result.inspect:
+                    self.look_again()
+                return False
+            if decision.act in (Act.OPEN, Act.CLOSE):
+                self._switched(decision)
+        return True
+
+    def _switched(self, decision: Decision) -> None:
+        for way in Direction:
+            opening = decision.openings.get(way)
+            level = opening.level if opening and decision.act is Act.OPEN else Standing().levels[way]
+            self._means.metrics.stands(self.pod, way, level)
+        if decision.act is Act.CLOSE:
+            self.spare.drain()
+            self.look_again()
+
+    def _news(self) -> None:
+        self.step()
+
+    def _on_timer(self) -> None:
+        busy = self.standing.is_open or self.diagnosis.fault is not Fault.WELL
+        self._timer = self._loop.call_later(OPEN_STEP_S if busy else IDLE_STEP_S, self._on_timer)
+        self.step()
+
+    # ---- the namespace's rules ----
+
+    def look_again(self) -> None:
+        """Inspect in a thread, then step: after a fenced write, and after a restore to prove that nothing is left."""
+        if self._looking is None or self._looking.done():
+            self._looking = self._loop.create_task(self._look())
+
+    async def _look(self) -> None:
+        try:
+            await self.actor.settled()
+            if self.policy.mode is Mode.AUTO and not self.spec.unsupported():
+                await asyncio.to_thread(self.gate.install)
+            scene = await asyncio.to_thread(look, self.gate, self.spec)
+        except (OSError, CommandFailed) as failure:
+            self._scene = replace(self._scene, refusal=f"the namespace cannot be inspected: {failure}")
+            self._note("inspect", failed=str(failure))
+            return
+        changed = scene.fingerprint != self._original_rules
+        self._see(scene)
+        self._note("verified", evidence={"istio_rules_unchanged": str(not changed), "refusal": scene.refusal})
+        self.step()
+
+    def _note(self, event: str, **fields: object) -> None:
+        evidence = fields.pop("evidence", {})
+        assert isinstance(evidence, dict)
+        line = entry(event, self.pod, evidence=evidence, generation=self.standing.generation, **fields)
+        self._means.journal.write(line)
+
+    def change_policy(self, settings: Pod) -> None:
+        """New settings for the same pod: only what needs no new namespace, spec or probe."""
+        self.settings, self.policy = settings, settings.policy.policy()
+        self.step()
+
+    def hypothetical(self, facts: Facts) -> tuple[Decision, ...]:
+        """What would be decided on these facts; nothing is done."""
+        return step(self.view(facts))[1]

@@ -1,0 +1,49 @@
+"""`hotswitch agent`: from a file to a running agent."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import resource
+from pathlib import Path
+
+from hotswitch.agent.agent import Agent
+from hotswitch.agent.control import Control
+from hotswitch.config.agentfile import load
+
+PR_SET_DUMPABLE = 4
+OPEN_FILES = 65536  # six descriptors a pod, and one for every probe under way
+
+
+def protect_memory() -> None:
+    """Private keys pass through this process: no core dump, no ptrace by others. A core pattern that is a pipe
+    ignores a limit of 0, a limit of 1 stops both (kernel: fs/coredump.c)."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+
+
+def raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
+
+
+def run(path: Path) -> None:
+    """Raises ConfigError or OSError before anything has been changed."""
+    agent = Agent(load(path), path)
+    protect_memory()
+    raise_file_limit()
+    asyncio.run(_run(agent))
+
+
+async def _run(agent: Agent) -> None:
+    control = Control(agent, agent.settings.socket)
+    await agent.start()
+    await control.start()
+    gc.collect()
+    gc.freeze()  # what was made at the start lives to the end: a collection in the hot path need not look at it
+    try:
+        await agent.run()
+    finally:
+        await control.close()
+        await agent.close()

@@ -1,0 +1,135 @@
+"""One pod's share of the rescue Envoy: its identity, kept fresh while the proxy is well, and whether it can be used.
+
+Usable is what the kernel and the clock say at the moment of the fault: the rescue's doors listen in the namespace, and
+the identity has not expired. Losing either means the next level, not an error (S4.2c).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+from hotswitch.capture.spec import CaptureSpec
+from hotswitch.config.agentfile import Pod
+from hotswitch.model import RESCUE_INBOUND, RESCUE_OUTBOUND, Port
+from hotswitch.report.journal import Journal, entry
+from hotswitch.rescue.authorization import UnsupportedAuthorization, parse_policy
+from hotswitch.rescue.identity import Expected, Identity, IdentityRefused
+from hotswitch.rescue.pod import MeshDestination, PodRefused, RescuePod
+from hotswitch.rescue.sds import fetch_identity
+from hotswitch.rescue.service import Rescue, RescueRejected
+
+RETRY_FIRST_S, RETRY_MAX_S = 1.0, 60.0
+DOORS: frozenset[Port] = frozenset({RESCUE_INBOUND, RESCUE_OUTBOUND})
+
+
+def rescue_pod(settings: Pod) -> RescuePod:
+    """Raises UnsupportedAuthorization (an L7 policy: the rescue cannot keep it) or PodRefused."""
+    policy = settings.policy.policy()
+    identity = settings.identity
+    return RescuePod(
+        key=f"{settings.namespace}/{settings.name}",
+        netns=str(settings.netns),
+        addresses=tuple(str(address) for address in settings.addresses),
+        trust_domains=identity.trust_domains if identity else ("cluster.local",),
+        mtls=policy.mtls,
+        mtls_by_port=policy.mtls_by_port,
+        authorization=tuple(parse_policy(manifest) for manifest in settings.authorization),
+        outbound_mtls=tuple(MeshDestination(str(network)) for network in settings.mesh_networks),
+    )
+
+
+class Spare:
+    """Keeps one pod's identity and listeners in the rescue. `rescue` None: there is none, and it says so."""
+
+    def __init__(self, settings: Pod, spec: CaptureSpec, rescue: Rescue | None, journal: Journal) -> None:
+        self._settings, self._spec, self._rescue, self._journal = settings, spec, rescue, journal
+        self._identity: Identity | None = None
+        self._refusal = "no rescue is configured" if rescue is None else "not set up yet"
+        self._task: asyncio.Task[None] | None = None
+        self.changed: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        if self._rescue is not None:
+            self._task = asyncio.get_running_loop().create_task(self._keep(self._rescue))
+
+    async def close(self, *, leave: bool) -> None:
+        """`leave`: the listeners stay in the rescue (an agent that ends leaves the state as it is)."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._rescue is not None and not leave:
+            await self._rescue.remove(self._key)
+
+    @property
+    def _key(self) -> str:
+        return f"{self._settings.namespace}/{self._settings.name}"
+
+    # ---- what decisions ask ----
+
+    def refusal(self, listening: frozenset[Port]) -> str:
+        """Why the rescue cannot be used now; empty when it can. `listening`: from the kernel, at this moment."""
+        if self._refusal:
+            return self._refusal
+        if not DOORS <= listening:
+            return "the rescue does not listen in the namespace"
+        return ""
+
+    @property
+    def identity_expires_in_s(self) -> float | None:
+        return None if self._identity is None else self.lasts_s(self._identity.not_after_unix_s)
+
+    @staticmethod
+    def lasts_s(ends_unix_s: float | None) -> float | None:
+        return None if ends_unix_s is None else ends_unix_s - time.time()
+
+    def deaths(self, within_s: float) -> int:
+        return self._rescue.deaths_within(within_s) if self._rescue else 0
+
+    def drain(self) -> None:
+        """Capture is back: let the rescue's connections end."""
+        if self._rescue is not None:
+            self._drain_task = asyncio.get_running_loop().create_task(self._rescue.drain(self._key))
+
+    # ---- keeping it ready ----
+
+    async def _keep(self, rescue: Rescue) -> None:
+        try:
+            pod = rescue_pod(self._settings)
+        except (UnsupportedAuthorization, PodRefused) as failure:
+            self._say(str(failure))
+            return
+        wait_s = RETRY_FIRST_S
+        while True:
+            try:
+                self._identity = await self._fetch()
+                await rescue.add(pod, self._identity)
+                self._refusal, wait_s = "", RETRY_FIRST_S
+                self.changed()
+                await asyncio.sleep(self._renew_in_s())
+            except (IdentityRefused, RescueRejected, OSError) as failure:
+                self._say(str(failure))
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, RETRY_MAX_S)
+
+    async def _fetch(self) -> Identity | None:
+        source = self._settings.identity
+        if source is None:
+            return None
+        parts = source.spiffe_id.removeprefix("spiffe://").split("/") if source.spiffe_id else []
+        expected = Expected(parts[0], parts[2], parts[4]) if parts else Expected(source.trust_domains[0])
+        return await fetch_identity(source.socket, expected)
+
+    def _renew_in_s(self) -> float:
+        if self._identity is None:
+            return RETRY_MAX_S
+        return max(RETRY_FIRST_S, self._identity.renew_at_unix_s - time.time())
+
+    def _say(self, why: str) -> None:
+        if self._identity is None or self._identity.expired(time.time()):
+            self._refusal = why
+        self._journal.write(entry("rescue", self._settings.ref, failed=why))
+        self.changed()
