@@ -1,0 +1,205 @@
+"""A stand-in for pilot-agent, a process of its own (uid 1337) inside the pod: starts Envoy and dies with it.
+
+What hotswitch has to live with is copied faithfully (facts/istio.md 5, 6): :15020 answers readiness from a cached
+verdict, app probes from 127.0.0.6, and is gone when Envoy is gone; the workload socket likewise; the exit code is 0
+whatever killed Envoy; if 15020 is taken it runs on without. How Envoy ended is left in the termination message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hotswitch.model import ADMIN, AGENT_STATUS
+from hotswitch.sandbox.ask import Answer, ask
+from hotswitch.sandbox.envoy import command_line
+from hotswitch.sandbox.httpd import Request, Response, listen, listen_unix
+from hotswitch.sandbox.process import become, environment
+from hotswitch.sandbox.sds import SecretServer, read_secrets
+
+READY_STATS = "/stats?filter=^(cluster_manager.cds|listener_manager.lds).update_success$|^server.state$|workers_started"
+LOOPBACK_SOURCES = ("127.", "::1:", "local")
+
+
+@dataclass(frozen=True, slots=True)
+class PilotConfig:
+    """`probers`: path -> {"httpGet": {"path", "port"}, "timeoutSeconds"}, as in ISTIO_KUBE_APP_PROBERS."""
+
+    envoy: str
+    bootstrap: str
+    directory: str  # Envoy's working directory: cores and logs go here
+    certificates: str
+    sds_socket: str
+    control: str
+    termination_message: str
+    pod_ip: str
+    probers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    termination_drain_s: float = 5.0
+    uid: int = 1337
+    gid: int = 1337
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, path: Path) -> PilotConfig:
+        return cls(**json.loads(path.read_text()))
+
+
+class PilotAgent:
+    def __init__(self, config: PilotConfig, envoy_fd: int) -> None:
+        self._config, self._envoy_fd = config, envoy_fd
+        self._secrets = SecretServer(lambda: read_secrets(Path(config.certificates)))
+        self._seen_ready = False
+        self._say_unready = False
+        self._terminating = False
+        self._held: list[object] = []  # servers live as long as we do
+
+    async def run(self) -> None:
+        """Serve until Envoy ends."""
+        Path(self._config.sds_socket).unlink(missing_ok=True)
+        self._held.append(await self._secrets.start(Path(self._config.sds_socket)))
+        self._held.append(await listen_unix(self.control, self._config.control))
+        try:
+            self._held.append(await listen(self.handle, AGENT_STATUS))
+        except OSError as taken:
+            print(f"status port: {taken}", flush=True)
+        self._envoy = self._start_envoy()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._begin_termination)
+        gc.freeze()
+        self._leave(await _exit_of(self._envoy))
+
+    def _start_envoy(self) -> subprocess.Popen[bytes]:
+        """By descriptor where uid 1337 may not walk to the program."""
+        config = self._config
+        program = config.envoy if os.access(config.envoy, os.X_OK) else f"/proc/self/fd/{self._envoy_fd}"
+        log = Path(config.directory) / "envoy.log"
+        argv = command_line(program, Path(config.bootstrap), log=log, family="v6" if ":" in config.pod_ip else "v4")
+        child = subprocess.Popen(
+            ("setpriv", "--pdeathsig", "KILL", *argv),
+            cwd=config.directory,
+            env=environment(),
+            pass_fds=(self._envoy_fd,),
+        )
+        (Path(config.directory) / "envoy.pid").write_text(str(child.pid))
+        return child
+
+    def _leave(self, code: int) -> None:
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
+        Path(self._config.termination_message).write_text(f"envoy ended with {how}")
+        os._exit(0)
+
+    # ---- :15020 ----
+
+    def handle(self, request: Request) -> Response | Awaitable[Response]:
+        local = request.peer.startswith(LOOPBACK_SOURCES)
+        match request.path:
+            case "/healthz/ready":
+                return self._readiness()
+            case "/quitquitquit" if local and request.method == b"POST":
+                self._envoy.kill()
+                return Response(b"ok\n")
+            case "/drain" if local and request.method == b"POST":
+                return self._drain()
+            case path if path in self._config.probers:
+                return self._probe(self._config.probers[path])
+        return Response(b"", 404)
+
+    async def _readiness(self) -> Response:
+        """Once configured and live is remembered for good: a hang of Envoy does not show here."""
+        if not self._seen_ready:
+            self._seen_ready = await self._configured()
+        ready = self._seen_ready and not self._terminating and not self._say_unready
+        return Response(b"", 200 if ready else 503)
+
+    async def _configured(self) -> bool:
+        with contextlib.suppress(OSError):
+            lines = (await self._admin(READY_STATS)).body.decode().splitlines()
+            stats = {name: value for name, _, value in (line.partition(": ") for line in lines)}
+            told = int(stats.get("listener_manager.lds.update_success", "0")) > 0
+            return told and stats.get("server.state") == "0" and stats.get("listener_manager.workers_started") == "1"
+        return False
+
+    async def _probe(self, prober: dict[str, Any]) -> Response:
+        """Ask the app itself, from Istio's magic source, which the rules let pass."""
+        wanted = prober["httpGet"]
+        source = "::6" if ":" in self._config.pod_ip else "127.0.0.6"
+        try:
+            answer = await ask(
+                self._config.pod_ip,
+                int(wanted["port"]),
+                wanted.get("path", "/"),
+                source=source,
+                timeout_s=float(prober.get("timeoutSeconds", 1)),
+            )
+        except OSError:
+            return Response(b"", 500)
+        return Response(b"", answer.status)
+
+    async def _admin(self, path: str, method: str = "GET") -> Answer:
+        return await ask("127.0.0.1", ADMIN, path, method=method)
+
+    # ---- the end ----
+
+    def _begin_termination(self) -> None:
+        self._held.append(asyncio.ensure_future(self._terminate()))
+
+    async def _terminate(self) -> None:
+        self._terminating = True
+        await self._drain()
+        await asyncio.sleep(self._config.termination_drain_s)
+        self._envoy.kill()
+
+    async def _drain(self) -> Response:
+        with contextlib.suppress(OSError):
+            await self._admin("/drain_listeners?inboundonly&graceful", "POST")
+        return Response(b"ok\n")
+
+    # ---- controls of the sandbox, over the unix socket ----
+
+    def control(self, request: Request) -> Response:
+        """POST /unready, /ready, /rotate."""
+        match request.path:
+            case "/unready":
+                self._say_unready = True
+            case "/ready":
+                self._say_unready = False
+            case "/rotate":
+                self._secrets.rotate()
+            case _:
+                return Response(b"unknown control\n", 400)
+        return Response(b"ok\n")
+
+
+async def _exit_of(child: subprocess.Popen[bytes]) -> int:
+    ended = asyncio.Event()
+    pidfd = os.pidfd_open(child.pid)
+    asyncio.get_running_loop().add_reader(pidfd, ended.set)
+    await ended.wait()
+    asyncio.get_running_loop().remove_reader(pidfd)
+    return child.wait()
+
+
+async def _run(config: PilotConfig, envoy_fd: int) -> None:
+    await PilotAgent(config, envoy_fd).run()
+
+
+def main() -> None:
+    config, parent = PilotConfig.load(Path(sys.argv[1])), os.getppid()
+    envoy_fd = os.open(config.envoy, os.O_RDONLY)
+    become(config.uid, config.gid, parent)
+    asyncio.run(_run(config, envoy_fd))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""A pod: a network namespace with Istio's capture rules, an app, and a sidecar (pilot-agent stand-in and Envoy).
+
+Containers are kept by the kubelet stand-in; each has cgroups of its own. The rules are those that hotswitch.capture
+renders for what istio-init would have been told (S4.3a), applied before anything starts, as an init container does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hotswitch.capture.options import parse
+from hotswitch.capture.render import commands
+from hotswitch.capture.spec import CaptureSpec
+from hotswitch.kernel.command import run
+from hotswitch.model import ADMIN, AGENT_STATUS, HEALTH, Mtls, Port
+from hotswitch.sandbox.app import APP_UID, GRPC_PORT, HTTP_PORT, TCP_PORT, AppConfig
+from hotswitch.sandbox.ask import Answer, ask, ask_unix
+from hotswitch.sandbox.ca import DEFAULT_LIFETIME_S, TRUST_DOMAIN, CertificateAuthority, spiffe_id
+from hotswitch.sandbox.envoy import find_envoy
+from hotswitch.sandbox.estate import Estate, ProcessId
+from hotswitch.sandbox.kubelet import Check, Container, ContainerSpec, Kubelet, KubeletProbe, Timings
+from hotswitch.sandbox.network import Attachment
+from hotswitch.sandbox.pilot import PilotConfig
+from hotswitch.sandbox.process import Process, module_argv, start
+from hotswitch.sandbox.registry import TLS_MODE_LABEL
+from hotswitch.sandbox.sidecar import PROXY_GID, PROXY_UID, SidecarSpec
+
+APP, PROXY = "app", "istio-proxy"
+INIT_ARGS = (
+    "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*",
+    "-d", "15090,15021,15020",
+)  # fmt: skip
+READINESS_PATH, LIVENESS_PATH = "/app-health/app/readyz", "/app-health/app/livez"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSpec:
+    """What a pod is to be. `backend`: "iptables-nft" or "nftables". `sidecar_readiness`: period and threshold, Istio's
+    by default. `liveness`: the kubelet restarts an app whose (rewritten) liveness probe fails three times."""
+
+    workload: str = ""
+    namespace: str = "default"
+    account: str = ""
+    families: tuple[str, ...] = ("v4", "v6")
+    backend: str = "iptables-nft"
+    mtls: Mtls = Mtls.PERMISSIVE
+    sidecar: bool = True
+    tcp: bool = False
+    grpc: bool = False
+    readiness_period_s: float = 15.0
+    readiness_failures: int = 4
+    app_period_s: float = 10.0
+    liveness: bool = False
+    termination_drain_s: float = 5.0
+    lifetime_s: float = DEFAULT_LIFETIME_S
+    timings: Timings = field(default_factory=Timings)
+
+    @property
+    def init_args(self) -> tuple[str, ...]:
+        """What the injector tells istio-init (S4.3a)."""
+        native = ("--native-nftables",) if self.backend == "nftables" else ()
+        return (*INIT_ARGS, *native)
+
+    @property
+    def init_env(self) -> dict[str, str]:
+        return {"ISTIO_DUAL_STACK": "true"} if len(self.families) == 2 else {}
+
+    def capture(self) -> CaptureSpec:
+        return parse(self.init_args, self.init_env, ipv6="v6" in self.families)
+
+
+class Pod:
+    """Made by Sandbox.pod. Addresses, uid and netns never change; containers come and go."""
+
+    def __init__(
+        self, estate: Estate, place: Attachment, name: str, spec: PodSpec, ca: CertificateAuthority, node_netns: str
+    ) -> None:
+        self.name, self.spec, self.place, self.netns = name, spec, place, place.netns
+        self.uid = str(uuid.uuid4())
+        self.workload = spec.workload or f"deploy/{name.rpartition('-')[0] or name}"
+        self.spiffe_id = spiffe_id(spec.namespace, spec.account or self.workload.rpartition("/")[2])
+        self.labels = {TLS_MODE_LABEL: "istio"} if spec.sidecar else {}
+        self.directory = estate.directory / "pods" / name
+        self.kubelet = Kubelet(spec.timings)
+        self._estate, self._ca, self._node_netns = estate, ca, node_netns
+        self._proxy_dir, self._app_dir = self.directory / "proxy", self.directory / "app"
+        tcp_ports = (TCP_PORT,) if spec.tcp else ()
+        self.sidecar = SidecarSpec(
+            name, spec.namespace, self._proxy_dir, self.sds_socket, spec.families, spec.mtls, tcp_ports
+        )
+        self.proxy_cgroups: tuple[Path, ...] = ()
+
+    # ---- what it is ----
+
+    @property
+    def namespace(self) -> str:
+        return self.spec.namespace
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return self.place.addresses(self.spec.families)
+
+    @property
+    def ip(self) -> str:
+        return self.addresses[0]
+
+    @property
+    def app_ports(self) -> tuple[Port, ...]:
+        return (HTTP_PORT, *((TCP_PORT,) if self.spec.tcp else ()), *((GRPC_PORT,) if self.spec.grpc else ()))
+
+    @property
+    def sds_socket(self) -> Path:
+        return self._proxy_dir / "socket"
+
+    @property
+    def terminating(self) -> bool:
+        return self.kubelet.terminating
+
+    @property
+    def is_ready(self) -> bool:
+        return self.kubelet.ready and not self.terminating
+
+    @property
+    def proxy(self) -> Container:
+        return self.kubelet.containers[PROXY]
+
+    @property
+    def app(self) -> Container:
+        return self.kubelet.containers[APP]
+
+    @property
+    def envoy_pid(self) -> int | None:
+        """The sidecar's Envoy, if it lives."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((self._proxy_dir / "envoy.pid").read_text())
+            return pid if ProcessId.of(pid).alive and self.proxy.status.running else None
+        return None
+
+    @property
+    def proxy_directory(self) -> Path:
+        """Envoy's working directory: its log, and its core if it dumps one."""
+        return self._proxy_dir
+
+    # ---- life ----
+
+    async def start(self) -> None:
+        for directory, uid in ((self._proxy_dir, PROXY_UID), (self._app_dir, APP_UID)):
+            directory.mkdir(parents=True)
+            os.chown(directory, uid, uid)
+        AppConfig(pod=self.name, control=str(self._app_dir / "control"), tcp=self.spec.tcp, grpc=self.spec.grpc).save(
+            self._app_dir / "config.json"
+        )
+        if self.spec.sidecar:
+            await asyncio.to_thread(self._capture)
+            self.identify(self.spec.lifetime_s)
+            self.sidecar.write()
+            self._pilot_config().save(self._proxy_dir / "pilot.json")
+            self.proxy_cgroups = self._estate.make_cgroups(self.name, PROXY)
+            self.kubelet.add(self._proxy_container())
+        self.kubelet.add(self._app_container())
+
+    def _capture(self) -> None:
+        """istio-init."""
+        for command in commands(self.spec.capture(), netns=self.netns):
+            run(command, check=True)
+
+    def _pilot_config(self) -> PilotConfig:
+        prober = {"httpGet": {"path": "/healthz", "port": HTTP_PORT}, "timeoutSeconds": 1}
+        return PilotConfig(
+            envoy=str(find_envoy()),
+            bootstrap=str(self.sidecar.bootstrap),
+            directory=str(self._proxy_dir),
+            certificates=str(self._proxy_dir / "certs"),
+            sds_socket=str(self.sds_socket),
+            control=str(self._proxy_dir / "control"),
+            termination_message=str(self._proxy_dir / "termination-message"),
+            pod_ip=self.ip,
+            probers={READINESS_PATH: prober, LIVENESS_PATH: prober},
+            termination_drain_s=self.spec.termination_drain_s,
+        )
+
+    def _proxy_container(self) -> ContainerSpec:
+        health = self._check(HEALTH, "/healthz/ready")
+        return ContainerSpec(
+            PROXY,
+            self._start_pilot,
+            startup=KubeletProbe(health, period_s=1.0),
+            readiness=KubeletProbe(
+                health, period_s=self.spec.readiness_period_s, failure_threshold=self.spec.readiness_failures
+            ),
+            message=self._termination_message,
+        )
+
+    def _app_container(self) -> ContainerSpec:
+        """Its probes are rewritten to 15020, as the injector does it; without a sidecar they go to the app."""
+        port = AGENT_STATUS if self.spec.sidecar else HTTP_PORT
+        ready, live = (READINESS_PATH, LIVENESS_PATH) if self.spec.sidecar else ("/healthz", "/healthz")
+        readiness = KubeletProbe(self._check(port, ready), self.spec.app_period_s, 1.0, failure_threshold=3)
+        liveness = KubeletProbe(self._check(port, live), self.spec.app_period_s, 1.0, failure_threshold=3)
+        startup = KubeletProbe(self._check(port, ready), period_s=0.25, timeout_s=1.0)
+        return ContainerSpec(APP, self._start_app, startup, readiness, liveness if self.spec.liveness else None)
+
+    def _check(self, port: Port, path: str) -> Check:
+        """The kubelet asks from the node, not from inside the pod."""
+
+        async def check(timeout_s: float) -> bool:
+            answer = await ask(self.ip, port, path, netns=self._node_netns, timeout_s=timeout_s)
+            return 200 <= answer.status < 400
+
+        return check
+
+    def _start_pilot(self) -> Process:
+        Path(self._proxy_dir / "termination-message").unlink(missing_ok=True)
+        argv = module_argv("pilot", str(self._proxy_dir / "pilot.json"))
+        log = self.directory / "pilot.log"
+        return start(self._estate, argv, log=log, netns=self.netns, cgroups=self.proxy_cgroups, cwd=self._proxy_dir)
+
+    def _start_app(self) -> Process:
+        argv = module_argv("app", str(self._app_dir / "config.json"))
+        cgroups = self._estate.make_cgroups(self.name, APP)
+        return start(self._estate, argv, log=self.directory / "app.log", netns=self.netns, cgroups=cgroups)
+
+    def _termination_message(self) -> str:
+        with contextlib.suppress(OSError):
+            return (self._proxy_dir / "termination-message").read_text()
+        return ""
+
+    async def ready(self, timeout_s: float = 30.0) -> None:
+        """Wait until the pod is Ready. Raises TimeoutError."""
+        await self.kubelet.until(lambda: self.kubelet.ready, timeout_s)
+
+    async def stop(self) -> None:
+        await self.kubelet.stop()
+
+    # ---- talking to it ----
+
+    def identify(self, lifetime_s: float) -> None:
+        """Put an identity with this lifetime where pilot-agent reads it (`rotate` makes it do so)."""
+        self._ca.issue(self.spiffe_id, lifetime_s).write(self._proxy_dir / "certs", PROXY_UID, PROXY_GID)
+
+    async def ask(self, address: str, port: Port, path: str = "/", **more: Any) -> Answer:
+        """One question from inside the pod as the app's user, so captured on its way out (uid=... to be another)."""
+        return await ask(address, port, path, **{"netns": self.netns, "uid": APP_UID, **more})
+
+    async def admin(self, path: str, method: str = "GET") -> Answer:
+        """Envoy's admin interface on 127.0.0.1:15000."""
+        return await ask("127.0.0.1", ADMIN, path, netns=self.netns, method=method)
+
+    async def tell_pilot(self, what: str) -> None:
+        await ask_unix(str(self._proxy_dir / "control"), what)
+
+    async def tell_app(self, what: str) -> None:
+        await ask_unix(str(self._app_dir / "control"), what)
+
+    def agent_config(self, policy: Mapping[str, Any]) -> dict[str, Any]:
+        """This pod's entry in the agent's file (config.agentfile.Pod)."""
+        return {
+            "name": self.name,
+            "namespace": self.namespace,
+            "uid": self.uid,
+            "workload": self.workload,
+            "netns": self.netns,
+            "addresses": list(self.addresses),
+            "cgroups": [str(cgroup) for cgroup in self.proxy_cgroups],
+            "capture": {
+                "args": list(self.spec.init_args),
+                "env": self.spec.init_env,
+                "ipv6": "v6" in self.spec.families,
+            },
+            "identity": {"socket": str(self.sds_socket), "spiffe_id": self.spiffe_id, "trust_domains": [TRUST_DOMAIN]},
+            "app": {"ports": list(self.app_ports), "probe": {"port": HTTP_PORT, "path": "/healthz", "timeout_s": 1.0}},
+            "policy": dict(policy),
+        }
