@@ -1,1 +1,1 @@
-"""The agent: watches the proxies it is given, acts inside their namespaces, keeps working when all else is gone (S4.2)."""
+"""The agent: watches the proxies it is given, acts inside their namespaces, needs nobody else to do so (S4.2, I1)."""

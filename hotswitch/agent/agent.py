@@ -7,7 +7,6 @@ agent takes both over. SIGHUP reads the file again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from pathlib import Path
 

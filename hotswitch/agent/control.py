@@ -1,7 +1,7 @@
 """The agent's door for people: one JSON request and one JSON answer per connection on a unix socket of mode 0600.
 
-Who asks is taken from the kernel (SO_PEERCRED) and written into the journal (I8). A person's order obeys the policy like
-everything else (I2); bypass needs an end and a reason (I4). `dry_run` answers with the plan and changes nothing.
+Who asks is taken from the kernel (SO_PEERCRED) and written into the journal (I8). A person's order obeys the policy
+like everything else (I2); bypass needs an end and a reason (I4). `dry_run` answers with the plan and changes nothing.
 """
 
 from __future__ import annotations

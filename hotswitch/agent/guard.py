@@ -1,7 +1,7 @@
 """One worker for one pod: sees, decides, acts, in sequence (I6).
 
-`step` runs on every piece of news, without waiting for anything: facts -> decide.step -> the gate. The standing moves on
-only when the kernel took the act; otherwise the namespace is looked at again and the next step decides anew.
+`step` runs on every piece of news, without waiting for anything: facts -> decide.step -> the gate. The standing moves
+on only when the kernel took the act; otherwise the namespace is looked at again and the next step decides anew.
 """
 
 from __future__ import annotations

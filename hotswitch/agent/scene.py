@@ -1,4 +1,4 @@
-"""What a pod's namespace allows: is it captured the way its spec says, and is nothing else in the gate's way? (S4.3, I4)
+"""What a pod's namespace allows: is it captured as its spec says, and is nothing else in the gate's way? (S4.3, I4)
 
 Looking changes nothing. It takes some milliseconds, so it is done when a pod is attached, and again only when the
 kernel says that somebody changed a rule since (the fence of `Gate.write`).

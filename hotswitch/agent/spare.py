@@ -74,7 +74,7 @@ class Spare:
         """Why the rescue cannot be used now; empty when it can. `listening`: from the kernel, at this moment."""
         if self._refusal:
             return self._refusal
-        if not DOORS <= listening:
+        if DOORS - listening:
             return "the rescue does not listen in the namespace"
         return ""
 
