@@ -1,0 +1,204 @@
+"""The kernel's truth in one namespace, read without changing it (S4.3, I4).
+
+nft tells all tables at once; iptables' own tools are asked only for tables that exist, because nft cannot show what
+iptables' modules match. No probe rule is ever written, and the legacy tools run only in a namespace that already has
+legacy tables: merely asking for one would make it, and change which iptables Istio chooses next. The states:
+
+    captured  Istio's rules are complete (and, given a spec, exactly those of the spec)
+    open      the same, and hotswitch's own table has openings in it
+    partial   some of Istio's rules are missing, out of effect or too many: `problems` names them
+    foreign   nothing of Istio's, but others translate addresses
+    absent    nothing of either
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hotswitch.capture import iptables_save, nft_list
+from hotswitch.capture.iptables_save import NAT_TARGETS
+from hotswitch.capture.nft_list import Listing
+from hotswitch.capture.ruleset import NATIVE_TABLE_PREFIX, ChainId, Rule, Ruleset, differences, gaps, of_istio
+from hotswitch.capture.spec import Backend, CaptureSpec, Interception
+from hotswitch.kernel.command import Command, run
+from hotswitch.kernel.netns import inside
+
+OWN_TABLE = ("inet", "hotswitch")
+FAMILIES = ("ip", "ip6")
+_TABLES = frozenset({"nat", "mangle", "raw", "filter", "security"})  # of iptables
+_TOOLS = {"ip": "iptables", "ip6": "ip6tables"}
+_DNS_TO_AGENT = ("-p udp", "--dport 53", "-j REDIRECT --to-ports 15053")  # in nat OUTPUT until Istio 1.22
+
+
+class State(StrEnum):
+    CAPTURED = "captured"
+    OPEN = "open"
+    PARTIAL = "partial"
+    FOREIGN = "foreign"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyView:
+    """One address family: its state, who wrote Istio's rules there, and what is wrong with them."""
+
+    state: State
+    backends: tuple[Backend, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """What one look found. `rulesets`: by backend, Istio's chains and the built-in chains they stand beside."""
+
+    ip: FamilyView
+    ip6: FamilyView
+    foreign_nat: tuple[str, ...]  # a sentence for each rule that translates addresses and is neither Istio's nor ours
+    openings: tuple[str, ...]  # elements of our own table that carry a timeout
+    legacy_tables: tuple[str, ...]  # e.g. "ip nat": they exist, empty or not
+    rulesets: Mapping[Backend, Ruleset]
+    dormant: tuple[str, ...] = ()  # Istio's native tables that are switched off
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        return tuple(dict.fromkeys((*self.ip.backends, *self.ip6.backends)))
+
+    @property
+    def fingerprint(self) -> str:
+        """Istio's rules and the built-in chains they stand in, as text without counters: equal before and after if and
+        only if nobody changed any of them."""
+        lines = [f"{table}: dormant" for table in self.dormant]
+        for backend, ruleset in self.rulesets.items():
+            for chain, rules in sorted(ruleset.items()):
+                lines.append(f"{backend}: {chain}")
+                lines += [f"    {rule.text}" for rule in rules]
+        return "\n".join(lines)
+
+    @property
+    def digest(self) -> str:
+        """The fingerprint in 16 hexadecimal digits, for journals."""
+        return hashlib.sha256(self.fingerprint.encode()).hexdigest()[:16]
+
+    def matches(self, spec: CaptureSpec, backend: Backend | None = None) -> list[str]:
+        """How the kernel differs from what Istio writes for `spec`; empty: as rendered. `backend` None: the one that
+        is there, or the spec's where none or more than one is."""
+        chosen = backend or (self.backends[0] if len(self.backends) == 1 else spec.backend)
+        found = differences(_expected(spec, chosen), self.rulesets.get(chosen, {}))
+        found += [f"{table} is dormant: its rules do nothing" for table in self.dormant]
+        others = (other for other in self.backends if other is not chosen)
+        return [*found, *(f"Istio's rules are there by {other}, not by {chosen}" for other in others)]
+
+
+def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspection:
+    """Look at the namespace at path `netns` (None: this one); about 10 ms and one command, plus one for each address
+    family that has iptables' tables. With `spec`, a family counts as captured only if its rules are exactly those.
+
+    Raises CommandFailed when nft or iptables-save fails, FileNotFoundError when either or the namespace is missing.
+    """
+    legacy = _legacy_tables(netns)
+    listing = nft_list.parse(run(Command(("nft", "-j", "list", "ruleset"), netns), check=True).stdout)
+    saved = {Backend.IPTABLES_NFT: _saved(_nft_families(listing), "nft", netns)}
+    saved[Backend.IPTABLES_LEGACY] = _saved(tuple(legacy), "legacy", netns)
+    native = listing.in_tables("inet", NATIVE_TABLE_PREFIX)
+    rulesets = {backend: of_istio(found.ruleset) for backend, found in saved.items()} | {Backend.NFTABLES: native}
+    rulesets = {backend: ruleset for backend, ruleset in rulesets.items() if ruleset}
+    dormant = sorted(table for family, table in listing.dormant if table.startswith(NATIVE_TABLE_PREFIX))
+    foreign = _foreign(listing, saved)
+    openings = tuple(listing.timed.get(OWN_TABLE, ()))
+    ip, ip6 = (_view(family, rulesets, dormant, foreign, openings, spec) for family in FAMILIES)
+    return Inspection(
+        ip=ip,
+        ip6=ip6,
+        foreign_nat=tuple(sentence for _, sentence in foreign),
+        openings=openings,
+        legacy_tables=tuple(f"{family} {table}" for family, tables in legacy.items() for table in tables),
+        rulesets=rulesets,
+        dormant=tuple(dormant),
+    )
+
+
+def _legacy_tables(netns: str | None) -> dict[str, tuple[str, ...]]:
+    """Read from /proc of this thread while it is in the namespace; nothing is loaded by that."""
+    found = {}
+    with nullcontext() if netns is None else inside(netns):
+        for family in FAMILIES:
+            names = Path(f"/proc/thread-self/net/{family}_tables_names")
+            tables = tuple(sorted(names.read_text().split())) if names.exists() else ()
+            if tables:
+                found[family] = tables
+    return found
+
+
+def _nft_families(listing: Listing) -> tuple[str, ...]:
+    return tuple(family for family in FAMILIES if any((family, table) in listing.tables for table in _TABLES))
+
+
+def _saved(families: tuple[str, ...], kind: str, netns: str | None) -> iptables_save.Saved:
+    merged = iptables_save.Saved()
+    for family in families:
+        text = run(Command((f"{_TOOLS[family]}-{kind}-save",), netns), check=True).stdout
+        saved = iptables_save.parse(text, family)
+        merged.chains |= saved.chains
+        merged.incompatible += saved.incompatible
+    return merged
+
+
+def _foreign(listing: Listing, saved: Mapping[Backend, iptables_save.Saved]) -> list[tuple[str, str]]:
+    """(family, sentence); family inet stands for both."""
+    found = [
+        (chain.family, f"{chain}: {text}")
+        for chain, text in listing.nat
+        if not chain.is_istio and (chain.family, chain.table) != OWN_TABLE
+    ]
+    for some in saved.values():
+        rules = ((chain, rule) for chain, rules in some.chains.items() for rule in rules)
+        found += [(chain.family, f"{chain}: {rule.text}") for chain, rule in rules if _is_foreign(chain, rule)]
+        found += [(name.split()[0], f"{name}: rules that iptables cannot show") for name in some.incompatible]
+    return [item for item in found if item[0] in (*FAMILIES, "inet")]
+
+
+def _is_foreign(chain: ChainId, rule: Rule) -> bool:
+    """Whether a rule of iptables' translates addresses for somebody else."""
+    of_old_istio = chain.chain == "OUTPUT" and all(part in rule.text for part in _DNS_TO_AGENT)
+    return rule.goes in NAT_TARGETS and not chain.is_istio and not of_old_istio
+
+
+def _view(
+    family: str,
+    rulesets: Mapping[Backend, Ruleset],
+    dormant: list[str],
+    foreign: list[tuple[str, str]],
+    openings: tuple[str, ...],
+    spec: CaptureSpec | None,
+) -> FamilyView:
+    here = {backend: _of_family(family, ruleset) for backend, ruleset in rulesets.items()}
+    here = {backend: ruleset for backend, ruleset in here.items() if ruleset}
+    if not here:
+        others = any(of in (family, "inet") for of, _ in foreign)
+        return FamilyView(State.FOREIGN if others else State.ABSENT)
+    problems = [text for ruleset in here.values() for text in gaps(ruleset)]
+    if spec is not None:
+        for backend, ruleset in here.items():
+            problems = problems or differences(_of_family(family, _expected(spec, backend)), ruleset)
+    if len(here) > 1:
+        problems.append(f"Istio's rules are there more than once: {', '.join(here)}")
+    problems += [f"{table} is dormant: its rules do nothing" for table in dormant]
+    state = State.PARTIAL if problems else State.OPEN if openings else State.CAPTURED
+    return FamilyView(state, tuple(here), tuple(problems))
+
+
+def _of_family(family: str, ruleset: Ruleset) -> dict[ChainId, tuple[Rule, ...]]:
+    return {chain: rules for chain, rules in ruleset.items() if chain.family in (family, "inet")}
+
+
+def _expected(spec: CaptureSpec, backend: Backend) -> Ruleset:
+    if spec.mode is Interception.NONE:
+        return {}
+    if backend is Backend.NFTABLES:
+        return nft_list.expected(spec)
+    return {**iptables_save.expected(spec, "ip"), **iptables_save.expected(spec, "ip6")}
