@@ -14,7 +14,7 @@ import yaml
 
 from hotswitch.agent.guard import Guard, Means
 from hotswitch.agent.spare import Spare
-from hotswitch.capture.options import spec_from_args
+from hotswitch.capture.options import parse
 from hotswitch.capture.podspec import spec_from_pod
 from hotswitch.capture.spec import CaptureSpec, SpecError
 from hotswitch.config.agentfile import AgentFile, ConfigError, Pod, load
@@ -32,8 +32,8 @@ def spec_of(pod: Pod) -> CaptureSpec:
     """Raises SpecError, OSError, or yaml.YAMLError; the message names the pod's manifest or the wrong option."""
     source = pod.capture
     if source.manifest is not None:
-        return spec_from_pod(yaml.safe_load(source.manifest.read_text()))
-    return spec_from_args(source.args or (), source.env)
+        return spec_from_pod(yaml.safe_load(source.manifest.read_text()), ipv6=source.ipv6 or None)
+    return parse(source.args or (), source.env, ipv6=source.ipv6)
 
 
 class Agent:
@@ -42,12 +42,17 @@ class Agent:
     def __init__(self, settings: AgentFile, source: Path | None = None) -> None:
         self._source = source
         self.settings = settings
-        self.specs = {pod.uid: self._spec(pod) for pod in settings.pods}
+        self.specs = self.check(settings)
         self.journal = Journal(settings.journal)
         self.metrics = Metrics()
         self.guards: dict[str, Guard] = {}
         self.rescue: Rescue | None = None
         self._stop = asyncio.Event()
+
+    @classmethod
+    def check(cls, settings: AgentFile) -> dict[str, CaptureSpec]:
+        """What can be checked without touching anything: each pod's capture, by uid. Raises ConfigError."""
+        return {pod.uid: cls._spec(pod) for pod in settings.pods}
 
     @staticmethod
     def _spec(pod: Pod) -> CaptureSpec:
@@ -125,7 +130,7 @@ class Agent:
             return
         try:
             fresh = load(self._source)
-            specs = {pod.uid: self._spec(pod) for pod in fresh.pods}
+            specs = self.check(fresh)
         except (ConfigError, OSError) as failure:
             self.journal.write(entry("reload", _NOBODY, failed=str(failure)))
             return

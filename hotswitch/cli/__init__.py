@@ -1,0 +1,1 @@
+"""The `hotswitch` command: what people type, and how answers are shown."""

@@ -1,0 +1,176 @@
+"""`hotswitch`: the commands. Every command that changes something has --dry-run; a bypass needs --for and --reason."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hotswitch import __version__
+from hotswitch.cli import show
+from hotswitch.cli.ask import DEFAULT_SOCKET, AgentError, ask
+from hotswitch.cli.duration import seconds
+from hotswitch.model import Direction, Level
+
+app = typer.Typer(
+    name="hotswitch",
+    help="Sees a failed Istio sidecar, proves it, lets traffic go on within milliseconds, and puts capture back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SocketOption = Annotated[Path, typer.Option("--socket", help="The agent's control socket.", envvar="HOTSWITCH_SOCKET")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
+Pod = Annotated[str, typer.Argument(help="namespace/name, name, or uid.")]
+AnyPod = Annotated[str, typer.Argument(help="namespace/name, name, or uid; all pods when left out.")]
+
+
+def fail(message: str) -> typer.Exit:
+    typer.echo(f"hotswitch: {message}", err=True)
+    return typer.Exit(1)
+
+
+def asked(path: Path, **request: Any) -> dict[str, Any]:
+    try:
+        return ask(path, request)
+    except AgentError as failure:
+        raise fail(str(failure)) from failure
+
+
+def told(answer: dict[str, Any], as_json: bool, lines: list[str]) -> None:
+    typer.echo(json.dumps(answer, indent=2) if as_json else "\n".join(lines))
+
+
+def duration(text: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError as failure:
+        raise typer.BadParameter(str(failure)) from failure
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@app.command()
+def agent(
+    config: Annotated[Path, typer.Option("--config", help="The agent's file (docs/reference/agent-file.md).")],
+    check_only: Annotated[bool, typer.Option("--check", help="Check the file and end.")] = False,
+) -> None:
+    """Protect the namespaces that the file names, until SIGTERM; SIGHUP reads the file again."""
+    from hotswitch.agent.agent import Agent  # heavy: not for the other commands
+    from hotswitch.agent.main import run
+    from hotswitch.config.agentfile import ConfigError, load
+
+    try:
+        if check_only:
+            Agent.check(load(config))
+            typer.echo(f"{config}: good")
+        else:
+            run(config)
+    except (ConfigError, OSError) as failure:
+        raise fail(str(failure)) from failure
+
+
+@app.command()
+def status(pod: AnyPod = "", socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption = False) -> None:
+    """What is seen and what stands: RESCUED, DIRECT, HELD or captured, per pod and direction."""
+    answer = asked(socket, verb="status", pod=pod)
+    told(answer, as_json, show.status_lines(answer["pods"]))
+
+
+@app.command()
+def plan(pod: Pod, socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption = False) -> None:
+    """What would be done now, and if the proxy died this instant, as commands; changes nothing."""
+    answer = asked(socket, verb="plan", pod=pod)
+    dies = show.plan_lines(answer["if_proxy_dies"])
+    told(answer, as_json, ["now:", *show.plan_lines(answer["now"]), "if the proxy died:", *dies])
+
+
+@app.command()
+def bypass(
+    pod: Pod,
+    for_: Annotated[str, typer.Option("--for", help="How long, like 30m; then capture comes back by itself.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the journal.")],
+    level: Annotated[Level, typer.Option("--level", help="rescue, direct or hold; what policy allows.")] = Level.RESCUE,
+    direction: Annotated[list[Direction] | None, typer.Option("--direction", help="Both when left out.")] = None,
+    dry_run: DryRun = False,
+    socket: SocketOption = DEFAULT_SOCKET,
+    as_json: JsonOption = False,
+) -> None:
+    """Lead a pod's new flows past its proxy, for a time and for a reason. Obeys the policy like hotswitch itself."""
+    if level is Level.CAPTURE:
+        raise typer.BadParameter("--level capture is `hotswitch restore`")
+    ways = [str(way) for way in direction or list(Direction)]
+    _order(
+        socket, as_json, verb="bypass", pod=pod, level=str(level), directions=ways, for_s=duration(for_), reason=reason,
+        dry_run=dry_run,
+    )  # fmt: skip
+
+
+@app.command()
+def restore(
+    pod: Pod,
+    for_: Annotated[str, typer.Option("--for", help="Keep captured that long, whatever is seen.")] = "0",
+    reason: Annotated[str, typer.Option("--reason", help="Why; needed with --for.")] = "",
+    dry_run: DryRun = False,
+    socket: SocketOption = DEFAULT_SOCKET,
+    as_json: JsonOption = False,
+) -> None:
+    """Put capture back: end an order. Without --for, hotswitch goes on judging and may open again."""
+    _order(socket, as_json, verb="restore", pod=pod, for_s=duration(for_), reason=reason, dry_run=dry_run)
+
+
+def _order(socket: Path, as_json: bool, **request: Any) -> None:
+    answer = asked(socket, **request)
+    if "plan" in answer:
+        told(answer, as_json, ["would do:", *show.plan_lines(answer["plan"])])
+    else:
+        told(
+            answer, as_json, [*show.plan_lines(answer["done"], "nothing had to be done"), *show.status_lines([answer])]
+        )
+
+
+@app.command()
+def history(
+    pod: AnyPod = "",
+    last: Annotated[int, typer.Option("--last", help="How many entries.", min=1)] = 50,
+    socket: SocketOption = DEFAULT_SOCKET,
+    as_json: JsonOption = False,
+) -> None:
+    """What was done: who, why, rules before and after, how long."""
+    answer = asked(socket, verb="history", pod=pod, last=last)
+    told(answer, as_json, show.history_lines(answer["entries"]))
+
+
+@app.command()
+def check() -> None:
+    """Is everything there that hotswitch needs on this machine? One sentence for each thing that is missing."""
+    from hotswitch.precheck.__main__ import main
+
+    sys.exit(main([]))
+
+
+@app.command()
+def demo(
+    seconds_: Annotated[float, typer.Option("--seconds", help="Length of the walk through the faults.", min=20)] = 60.0,
+    picture: Annotated[Path, typer.Option("--picture", help="Where the picture is written (PNG or SVG).")] = Path(
+        "hotswitch-demo.png"
+    ),
+    plain: Annotated[bool, typer.Option("--plain", help="Plain text, as without a terminal.")] = False,
+) -> None:
+    """A mesh in miniature on this machine: real Envoys fail, with and without hotswitch, side by side. No cluster."""
+    from hotswitch.sandbox.demo import main
+
+    raise typer.Exit(main(seconds_, picture, plain=plain))
+
+
+if __name__ == "__main__":
+    app()
