@@ -58,6 +58,8 @@ class Journal:
     def _open(self) -> None:
         self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._size = os.fstat(self._fd).st_size
+        if self._size and not self.path.read_bytes().endswith(b"\n"):
+            self._size += os.write(self._fd, b"\n")  # a predecessor was killed in the middle of a line
 
     def write(self, entry: Entry) -> None:
         line = msgspec.json.encode(entry) + b"\n"
