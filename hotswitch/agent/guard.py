@@ -81,7 +81,7 @@ class Guard:
         )
         self.standing = Standing()
         self.diagnosis = Diagnosis(Fault.UNKNOWN, Grade.NONE, "not seen yet")
-        self._scene = Scene("not inspected yet", "", 0)
+        self._scene = Scene("not inspected yet", "", "", 0)
         self._looking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._original_rules = ""

@@ -6,7 +6,6 @@ kernel says that somebody changed a rule since (the fence of `Gate.write`).
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from hotswitch.capture.gate import Gate
@@ -21,18 +20,15 @@ class Scene:
 
     refusal: str
     fingerprint: str
+    digest: str
     rules_generation: int
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.fingerprint.encode()).hexdigest()[:16]
 
 
 def look(gate: Gate, spec: CaptureSpec) -> Scene:
     """Inspect the gate's namespace. Blocks for some milliseconds; raises CommandFailed when a tool cannot be run."""
     generation = gate.rules_generation()  # first: a change made while we look is caught by the fence
-    seen = inspect(gate.netns)
-    return Scene(_refusal(seen, spec), seen.fingerprint, generation)
+    seen = inspect(gate.netns, spec)
+    return Scene(_refusal(seen, spec), seen.fingerprint, seen.digest, generation)
 
 
 def _refusal(seen: Inspection, spec: CaptureSpec) -> str:
@@ -40,6 +36,8 @@ def _refusal(seen: Inspection, spec: CaptureSpec) -> str:
         return unsupported[0]
     if seen.foreign_nat:
         return f"the namespace has address translation that is not Istio's: {seen.foreign_nat[0]}"
-    if seen.state in (State.CAPTURED, State.OPEN):
-        return ""
-    return f"capture is {seen.state}: there is nothing, or nothing whole, to open"
+    views = (seen.ip, seen.ip6) if spec.ipv6 else (seen.ip,)
+    for view in views:
+        if view.state not in (State.CAPTURED, State.OPEN):
+            return f"capture is {view.state}" + (f": {view.problems[0]}" if view.problems else ": nothing to open")
+    return ""

@@ -25,6 +25,7 @@ from hotswitch.sandbox.ask import Answer, ask, ask_unix
 from hotswitch.sandbox.ca import DEFAULT_LIFETIME_S, TRUST_DOMAIN, CertificateAuthority, spiffe_id
 from hotswitch.sandbox.envoy import find_envoy
 from hotswitch.sandbox.estate import Estate, ProcessId
+from hotswitch.sandbox.faults import Faults
 from hotswitch.sandbox.kubelet import Check, Container, ContainerSpec, Kubelet, KubeletProbe, Timings
 from hotswitch.sandbox.network import Attachment
 from hotswitch.sandbox.pilot import PilotConfig
@@ -89,13 +90,14 @@ class Pod:
         self.labels = {TLS_MODE_LABEL: "istio"} if spec.sidecar else {}
         self.directory = estate.directory / "pods" / name
         self.kubelet = Kubelet(spec.timings)
-        self._estate, self._ca, self._node_netns = estate, ca, node_netns
+        self.estate, self._ca, self._node_netns = estate, ca, node_netns
         self._proxy_dir, self._app_dir = self.directory / "proxy", self.directory / "app"
         tcp_ports = (TCP_PORT,) if spec.tcp else ()
         self.sidecar = SidecarSpec(
             name, spec.namespace, self._proxy_dir, self.sds_socket, spec.families, spec.mtls, tcp_ports
         )
         self.proxy_cgroups: tuple[Path, ...] = ()
+        self.faults = Faults(self)
 
     # ---- what it is ----
 
@@ -162,7 +164,7 @@ class Pod:
             self.identify(self.spec.lifetime_s)
             self.sidecar.write()
             self._pilot_config().save(self._proxy_dir / "pilot.json")
-            self.proxy_cgroups = self._estate.make_cgroups(self.name, PROXY)
+            self.proxy_cgroups = self.estate.make_cgroups(self.name, PROXY)
             self.kubelet.add(self._proxy_container())
         self.kubelet.add(self._app_container())
 
@@ -220,12 +222,12 @@ class Pod:
         Path(self._proxy_dir / "termination-message").unlink(missing_ok=True)
         argv = module_argv("pilot", str(self._proxy_dir / "pilot.json"))
         log = self.directory / "pilot.log"
-        return start(self._estate, argv, log=log, netns=self.netns, cgroups=self.proxy_cgroups, cwd=self._proxy_dir)
+        return start(self.estate, argv, log=log, netns=self.netns, cgroups=self.proxy_cgroups, cwd=self._proxy_dir)
 
     def _start_app(self) -> Process:
         argv = module_argv("app", str(self._app_dir / "config.json"))
-        cgroups = self._estate.make_cgroups(self.name, APP)
-        return start(self._estate, argv, log=self.directory / "app.log", netns=self.netns, cgroups=cgroups)
+        cgroups = self.estate.make_cgroups(self.name, APP)
+        return start(self.estate, argv, log=self.directory / "app.log", netns=self.netns, cgroups=cgroups)
 
     def _termination_message(self) -> str:
         with contextlib.suppress(OSError):

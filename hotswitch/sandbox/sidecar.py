@@ -62,6 +62,12 @@ class SidecarSpec:
         self.bootstrap.write_text(json.dumps(bootstrap(self)))
         publish(self.lds, [inbound(self), outbound(self)], version=1)
 
+    def withhold(self) -> None:
+        """Take the LDS file's content away: an Envoy that starts now was never told anything (istiod unreachable)."""
+        fresh = self.lds.with_name(".lds.json")
+        fresh.write_text("not yet")
+        fresh.rename(self.lds)
+
 
 def bootstrap(spec: SidecarSpec) -> Config:
     return {
