@@ -8,6 +8,7 @@ accept queues and at the container's threads every `fast_s`, until CALM_PROBES g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import deque
 from collections.abc import Callable
@@ -86,6 +87,7 @@ class PodWatch:
         self._facts = Facts(at_s=self._loop.time(), app_ports=app_ports, path_passes=passes)
         self._timer: asyncio.TimerHandle | None = None
         self._path_task: asyncio.Task[None] | None = None
+        self._wanted_fast = asyncio.Event()
         self._alert = False  # somebody outside wants us fast: the gate is open, or a decision is near
         self.gone = False
         self.certificate_ends_unix_s: float | None = None
@@ -117,6 +119,8 @@ class PodWatch:
     def be_alert(self, alert: bool) -> None:
         """Stay fast although nothing looks suspicious: a gate is open and recovery is awaited."""
         self._alert = alert
+        if alert:
+            self._wanted_fast.set()
 
     # ---- what is known ----
 
@@ -238,6 +242,7 @@ class PodWatch:
         """Look now instead of at the next idle tick, when there is reason to."""
         if self._timer and self.suspicious and self._timer.when() - self._loop.time() > self._pace.fast_s:
             self._timer.cancel()
+            self._wanted_fast.set()
             self._tick()
 
     def _tripped(self, looks: int = TEARDOWN_LOOKS) -> None:
@@ -259,9 +264,19 @@ class PodWatch:
 
     async def _compare_paths(self, probe: PathProbe) -> None:
         while True:
-            fast = self.suspicious or self._alert
-            await asyncio.sleep(self._pace.path_fast_s if fast else self._pace.path_idle_s)
+            await self._until_next_path()
             self._compared(await probe.compare())
+
+    async def _until_next_path(self) -> None:
+        """Idle: a long wait, which suspicion ends at once."""
+        if not (self.suspicious or self._alert):
+            self._wanted_fast.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pace.path_idle_s):
+                    await self._wanted_fast.wait()
+                    return
+        else:
+            await asyncio.sleep(self._pace.path_fast_s)
 
     def _compared(self, report: PathReport) -> None:
         last, this = self._facts.path, report.comparison
