@@ -113,8 +113,7 @@ def test_sidecar_restarted_and_answers_before_the_tripwire_is_armed() -> None:
 
 
 def test_agent_starts_after_the_sidecar_died() -> None:
-    late = dead(tripwire=Tripwire.UNARMED, tripwire_since_s=0.0)
-    assert said(late) == (Fault.UNKNOWN, NONE) or said(late)[1] is NONE
+    assert said(dead(tripwire=Tripwire.UNARMED, probes=())) == (Fault.UNKNOWN, NONE)
     refused = dead(tripwire=Tripwire.UNARMED, probes=probes(REFUSED, REFUSED, REFUSED, every_s=0.05))
     assert said(refused) == (Fault.DEAD, CONFIRMED)
     once = dead(tripwire=Tripwire.UNARMED, probes=probes(REFUSED))
@@ -245,7 +244,9 @@ def test_health_says_503() -> None:
     unready = well(probes=probes(OK, UNREADY, UNREADY, UNREADY))
     assert said(unready) == (Fault.UNREADY, SUSPECTED)
     blames = PathComparison(NOW, proxied=UNREADY, direct=OK)
-    assert said(well(probes=unready.probes, path=blames)) == (Fault.UNREADY, CONFIRMED)
+    assert said(well(probes=unready.probes, path=blames)) == (Fault.UNREADY, CORROBORATED)  # 15021, and the path
+    recent = probes(UNREADY, UNREADY, UNREADY, every_s=0.05)
+    assert said(well(probes=recent, path=blames)) == (Fault.UNREADY, CONFIRMED)
     squeezed = Pressure(known=True, throttled=True)
     assert said(well(probes=unready.probes, path=blames, pressure=squeezed)) == (Fault.UNREADY, SUSPECTED)
     assert said(well(probes=probes(OK, RESET))) == (Fault.UNREADY, SUSPECTED)

@@ -1,0 +1,74 @@
+"""Dead, drained, dumping: what a refused 15021 means (S4.2, S4.2a).
+
+Refused alone proves nothing: an operator's `drain_listeners` refuses too, while the admin port goes on listening. One
+dump of the LISTEN sockets tells: a dead process has none. A killed Envoy's sockets take about 2 ms to go, and its held
+connection closes before its listeners do (facts: review.md 3), so refused with something still listening is only
+suspected until it has stood for SETTLE_S.
+"""
+
+from __future__ import annotations
+
+from hotswitch.decide.evidence import PROXY_PORTS, answers, described, fresh_dump, newest, trailing
+from hotswitch.decide.verdict import Case, Source
+from hotswitch.model import HEALTH, Diagnosis, Facts, Fault, ProbeOutcome, Tripwire
+
+SETTLE_S = 0.05  # teardown takes 2 ms, 21 ms was the longest seen with a core size limit of 0; busy machines are slower
+
+
+def dumping(case: Case) -> Diagnosis | None:
+    """Sockets stay open while a core is written, so it looks like a hang; but it will not come back: sure at once."""
+    facts = case.facts
+    if not facts.pressure.dumping:
+        return None
+    silent = trailing(facts, ProbeOutcome.TIMEOUT)
+    since_s = silent[0].started_s if silent else facts.at_s
+    sentence = "the proxy has crashed and writes its core dump"
+    return case.proves(Fault.CORE_DUMPING, since_s, sentence, {"process": "CoreDumping"}, first=Source.DUMPING)
+
+
+def refused(case: Case) -> Diagnosis | None:
+    since_s = _refused_since_s(case.facts)
+    if since_s is None:
+        return None
+    dump = fresh_dump(case.facts)
+    if dump is None or not dump.at_s >= since_s:
+        evidence = {"15021": "refused", "listeners": "not looked at since"}
+        return case.suspects(Fault.DEAD, since_s, "15021 refuses; what else listens is not known yet", evidence)
+    left = dump.ports & PROXY_PORTS
+    evidence = {"15021": "refused", "listening": described(left)}
+    if not left:
+        return _nothing_listens(case, since_s, evidence)
+    return _something_listens(case, since_s, evidence, HEALTH in left)
+
+
+def _nothing_listens(case: Case, since_s: float, evidence: dict[str, str]) -> Diagnosis:
+    if _refusal_stands(case):
+        return case.proves(Fault.DEAD, since_s, "the proxy is dead: none of its ports listens", evidence)
+    return case.suspects(Fault.DEAD, since_s, "no port of the proxy listens, yet a connection is held", evidence)
+
+
+def _something_listens(case: Case, since_s: float, evidence: dict[str, str], health_listens: bool) -> Diagnosis:
+    if health_listens or not case.facts.at_s - since_s >= SETTLE_S:
+        sentence = "15021 refuses and some of the proxy's ports listen: being torn down, drained, or coming back"
+        return case.suspects(Fault.DEAD, since_s, sentence, evidence)
+    return case.proves(Fault.DRAINED, since_s, "15021 is closed but the proxy lives: drained by an operator", evidence)
+
+
+def _refusal_stands(case: Case) -> bool:
+    """The tripwire broke; or it was never armed (we came after the death) and fresh connections were refused."""
+    enough = len(trailing(case.facts, ProbeOutcome.REFUSED)) >= max(1, case.thresholds.hung_probes)
+    wire = case.facts.tripwire
+    return wire is Tripwire.REFUSED or (wire is not Tripwire.HELD and enough)
+
+
+def _refused_since_s(facts: Facts) -> float | None:
+    """Since when 15021 refuses; None when it does not, or has answered since."""
+    if facts.tripwire is Tripwire.REFUSED and not _answered_after(facts, facts.tripwire_since_s):
+        return facts.tripwire_since_s
+    run = trailing(facts, ProbeOutcome.REFUSED)
+    return run[0].started_s if run else None
+
+
+def _answered_after(facts: Facts, instant_s: float) -> bool:
+    spoken = newest(facts) in {ProbeOutcome.OK, ProbeOutcome.UNREADY}
+    return spoken and answers(facts)[-1].started_s > instant_s

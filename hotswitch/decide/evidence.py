@@ -1,0 +1,109 @@
+"""What single facts show, before anybody says what is wrong: runs of like answers, stuck queues, fresh dumps.
+
+A fact that is missing or too old shows nothing (I2: what is not known never counts as a fault).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hotswitch.model import (
+    ADMIN,
+    ENVOY_INBOUND,
+    ENVOY_OUTBOUND,
+    HEALTH,
+    STATS,
+    AcceptQueue,
+    Facts,
+    Listeners,
+    PathComparison,
+    Port,
+    Probe,
+    ProbeOutcome,
+    Thresholds,
+)
+
+PROXY_PORTS: frozenset[Port] = frozenset({ADMIN, ENVOY_OUTBOUND, ENVOY_INBOUND, HEALTH, STATS})
+SERVING_PORTS: tuple[Port, ...] = (HEALTH, ENVOY_INBOUND, ENVOY_OUTBOUND)  # whose accept queues tell of a hang
+FRESH_S = 1.0  # an older dump of the listeners says nothing about now; on suspicion one is taken every 50 ms
+UNKNOWN_PRESSURE_FACTOR = 2  # nothing can be excluded without the cgroup, so twice as much is asked for
+WORKER_FACTOR = 2  # one worker of several: its queue must stand twice as long as those of a proxy hung as a whole
+
+
+def answers(facts: Facts) -> tuple[Probe, ...]:
+    """Probes that say something: those during which our own loop was late are left out."""
+    return tuple(probe for probe in facts.probes if probe.outcome is not ProbeOutcome.INVALID)
+
+
+def trailing(facts: Facts, outcome: ProbeOutcome) -> tuple[Probe, ...]:
+    """The newest answers as far as they all are `outcome`, oldest first."""
+    run: list[Probe] = []
+    for probe in reversed(answers(facts)):
+        if probe.outcome is not outcome:
+            break
+        run.append(probe)
+    return tuple(reversed(run))
+
+
+def newest(facts: Facts) -> ProbeOutcome | None:
+    said = answers(facts)
+    return said[-1].outcome if said else None
+
+
+def fresh_dump(facts: Facts) -> Listeners | None:
+    """The dump of all LISTEN sockets, if it still tells of now."""
+    dump = facts.listeners
+    return dump if dump is not None and facts.at_s - dump.at_s <= FRESH_S else None
+
+
+def path_blames_proxy(facts: Facts, since_s: float) -> PathComparison | None:
+    """The comparison of both ways, if it was made after `since_s` and the proxied way alone fails."""
+    path = facts.path
+    return path if path is not None and path.at_s >= since_s and path.blames_proxy else None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """The thresholds, made stricter where nothing is known of the proxy's cgroup."""
+
+    probes: int
+    queue_s: float
+    worker_s: float
+    path_streak: int
+
+    @classmethod
+    def of(cls, facts: Facts, thresholds: Thresholds) -> Patience:
+        factor = 1 if facts.pressure.known or facts.pressure.stopped else UNKNOWN_PRESSURE_FACTOR
+        return cls(
+            probes=max(1, thresholds.hung_probes) * factor,
+            queue_s=thresholds.hung_queue_s,
+            worker_s=thresholds.hung_queue_s * WORKER_FACTOR * factor,
+            path_streak=2 * factor,
+        )
+
+
+def stuck_ports(dump: Listeners | None, at_least_s: float) -> tuple[Port, ...]:
+    """Ports none of whose sockets is being served."""
+    if dump is None:
+        return ()
+    return tuple(port for port in SERVING_PORTS if dump.on(port) and all(_stuck(q, at_least_s) for q in dump.on(port)))
+
+
+def half_stuck_ports(dump: Listeners | None, at_least_s: float) -> tuple[Port, ...]:
+    """Ports with a socket that stands and another that is served: one worker of several."""
+    if dump is None:
+        return ()
+    return tuple(port for port in SERVING_PORTS if _half_stuck(dump.on(port), at_least_s))
+
+
+def _stuck(queue: AcceptQueue, at_least_s: float) -> bool:
+    return queue.waiting > 0 and queue.stuck_s >= at_least_s
+
+
+def _half_stuck(queues: tuple[AcceptQueue, ...], at_least_s: float) -> bool:
+    stands = [_stuck(queue, at_least_s) for queue in queues]
+    return any(stands) and not all(stands)
+
+
+def described(ports: frozenset[Port] | tuple[Port, ...]) -> str:
+    return ", ".join(str(port) for port in sorted(ports)) or "none"

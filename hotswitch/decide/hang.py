@@ -1,0 +1,93 @@
+"""Hung, half hung, or only slow (S4.2b). Kernels complete handshakes for a stopped process: connecting proves little.
+
+A hang needs all of: no answer on several fresh connections in a row; an accept queue whose head does not move; and
+nothing in the proxy's cgroup that explains it. With a 50m CPU quota both signs agreed several times in 8 s while every
+request succeeded (review.md 0.5): such a proxy is THROTTLED, and never acted on. One stuck worker of several fails only
+those connections that the kernel hands to its socket: probes fail now and then, and its queue alone stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hotswitch.decide.evidence import answers, described, fresh_dump, half_stuck_ports, stuck_ports, trailing
+from hotswitch.decide.verdict import Case
+from hotswitch.model import Diagnosis, Fault, Listeners, Pressure, Probe, ProbeOutcome, Tripwire
+
+
+def slow(case: Case) -> Diagnosis | None:
+    readings: tuple[Callable[[Case], Diagnosis | None], ...] = (_throttled, _hung, _stuck_worker, _perhaps_hung)
+    return next((found for reading in readings if (found := reading(case)) is not None), None)
+
+
+def _throttled(case: Case) -> Diagnosis | None:
+    pressure, silent = case.facts.pressure, trailing(case.facts, ProbeOutcome.TIMEOUT)
+    stuck = stuck_ports(fresh_dump(case.facts), case.patience.queue_s)
+    if not pressure.explains_slowness or not (silent or stuck or _half_stuck(case)):
+        return None
+    sentence = f"the proxy is slow because {_why_slow(pressure)}"
+    evidence = {"pressure": _why_slow(pressure), "unanswered": str(len(silent)), "stuck queues": described(stuck)}
+    enough = len(silent) >= case.patience.probes
+    return (case.proves if enough else case.suspects)(Fault.THROTTLED, _began_s(case, silent), sentence, evidence)
+
+
+def _hung(case: Case) -> Diagnosis | None:
+    silent = trailing(case.facts, ProbeOutcome.TIMEOUT)
+    if len(silent) < case.patience.probes:
+        return None
+    dump = _dump_during(case, silent)
+    stuck = stuck_ports(dump, case.patience.queue_s)
+    if not stuck:
+        return None
+    evidence = {"unanswered": f"{len(silent)} in a row", "stuck queues": described(stuck), "pressure": _pressure(case)}
+    return case.proves(Fault.HUNG, silent[0].started_s, "the proxy hangs: it neither answers nor accepts", evidence)
+
+
+def _stuck_worker(case: Case) -> Diagnosis | None:
+    stuck = _half_stuck(case)
+    if not stuck:
+        return None
+    said = answers(case.facts)
+    silent = tuple(probe for probe in said if probe.outcome is ProbeOutcome.TIMEOUT)
+    share = f"{len(silent)} of {len(said)}"
+    evidence = {"half stuck": described(stuck), "unanswered": share, "pressure": _pressure(case)}
+    since_s = min(case.facts.at_s - case.patience.worker_s, _began_s(case, silent))
+    sentence = "one of the proxy's workers is stuck: its queue stands while the others are served"
+    return (case.proves if silent else case.suspects)(Fault.STUCK_WORKER, since_s, sentence, evidence)
+
+
+def _perhaps_hung(case: Case) -> Diagnosis | None:
+    silent = trailing(case.facts, ProbeOutcome.TIMEOUT)
+    unanswered = case.facts.tripwire is Tripwire.UNANSWERED
+    if not silent and not unanswered:
+        return None
+    stuck = stuck_ports(fresh_dump(case.facts), case.patience.queue_s)
+    evidence = {"unanswered": str(len(silent)), "stuck queues": described(stuck), "pressure": _pressure(case)}
+    return case.suspects(Fault.HUNG, _began_s(case, silent), "15021 has not answered; too early to say why", evidence)
+
+
+def _half_stuck(case: Case) -> tuple[int, ...]:
+    return half_stuck_ports(fresh_dump(case.facts), case.patience.worker_s)
+
+
+def _dump_during(case: Case, silent: tuple[Probe, ...]) -> Listeners | None:
+    dump = fresh_dump(case.facts)
+    return dump if dump is not None and dump.at_s >= silent[0].started_s else None
+
+
+def _began_s(case: Case, silent: tuple[Probe, ...]) -> float:
+    if silent:
+        return silent[0].started_s
+    return case.facts.tripwire_since_s if case.facts.tripwire is Tripwire.UNANSWERED else case.facts.at_s
+
+
+def _pressure(case: Case) -> str:
+    if case.facts.pressure.stopped:
+        return "none: every thread is stopped"
+    return "none" if case.facts.pressure.known else "not known, so twice as much was asked for"
+
+
+def _why_slow(pressure: Pressure) -> str:
+    reasons = {"its CPU quota is used up": pressure.throttled, "its memory is short": pressure.memory}
+    reasons["it waits for a CPU"] = pressure.starved
+    return " and ".join(text for text, holds in reasons.items() if holds)

@@ -1,0 +1,240 @@
+"""Which level each direction gets: the policy's order, each level falling to the next when it cannot hold (I2, I3).
+
+A level that is not in use yet must pass every check. One that is in use keeps its place on less: evidence may fade
+while a proxy restarts, and that must not flap the gate. But what gives policy away is checked always: the gate's own
+refusal, the rescue's identity and deaths, STRICT mTLS, the policy's list, the induced-bypass rule. A person's order
+replaces the evidence, never the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from hotswitch.decide.codes import Code
+from hotswitch.decide.damping import in_episode, mass_failure
+from hotswitch.decide.ports import CLOSED, direct_inbound, effective, within
+from hotswitch.decide.verdict import SURE
+from hotswitch.model import OPEN_LEVELS, Diagnosis, Direction, Fault, Grade, Level, Opening, View
+
+RESCUE_DEATHS_AT_MOST = 1  # architecture.md "Three levels": two inside the hold-down, and the next level is taken
+
+_ALL = frozenset({Level.RESCUE, Level.DIRECT})
+_NONE: frozenset[Level] = frozenset()
+_BOTH_WAYS = {Direction.INBOUND: _ALL, Direction.OUTBOUND: _ALL}
+_INBOUND_ONLY = {Direction.INBOUND: _ALL, Direction.OUTBOUND: _NONE}
+_RESCUE_ONLY = dict.fromkeys(Direction, frozenset({Level.RESCUE}))
+
+ANSWERS: Mapping[Fault, Mapping[Direction, frozenset[Level]]] = {
+    Fault.DEAD: _BOTH_WAYS,
+    Fault.CORE_DUMPING: _BOTH_WAYS,
+    Fault.HUNG: _BOTH_WAYS,
+    Fault.STUCK_WORKER: _BOTH_WAYS,
+    Fault.UNCONFIGURED: _BOTH_WAYS,
+    Fault.MISROUTING: _INBOUND_ONLY,  # only the inbound way was compared, and outbound mTLS may be working
+    Fault.UNREADY: _INBOUND_ONLY,
+    Fault.CERTIFICATE_EXPIRED: _RESCUE_ONLY,  # the proxy serves plaintext as before; only an identity helps
+}
+"""Faults that justify opening at all, and the levels that answer them. A fault that is not here is never acted on."""
+
+
+class Admission(Enum):
+    ENTER = auto()  # new levels may be opened
+    KEEP = auto()  # what is open may stay or shrink
+    LEAVE = auto()  # back to capture
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """May this pod's direction be opened? `ordered`: by a person, at this level; None: by the evidence alone."""
+
+    view: View
+    diagnosis: Diagnosis
+    direction: Direction
+    admission: Admission
+    ordered: Level | None = None
+
+    @property
+    def in_use(self) -> Opening:
+        """What is open here on the same authority: an order's opening is no evidence once the order has ended."""
+        standing = self.view.standing
+        if self.ordered is None and self.direction in standing.ordered:
+            return CLOSED
+        return standing.openings.get(self.direction, CLOSED)
+
+    @property
+    def listed(self) -> tuple[Level, ...]:
+        policy = self.view.policy
+        return policy.inbound if self.direction is Direction.INBOUND else policy.outbound
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    opening: Opening
+    refusals: Mapping[str, str]  # "inbound direct" -> "HSD045 ...": why the levels before it were not taken
+
+    @property
+    def level(self) -> Level:
+        return effective(self.opening)
+
+
+def justified(diagnosis: Diagnosis) -> bool:
+    return diagnosis.fault in ANSWERS and diagnosis.grade in SURE
+
+
+def choose(question: Question) -> Choice:
+    rest = Level.HOLD if in_episode(question.view.standing) else Level.CAPTURE
+    refusals: dict[str, str] = {}
+    for level in _order(question):
+        opening, why = _try(question, level)
+        if opening is not None:
+            return Choice(opening, refusals)
+        refusals[f"{question.direction} {level}"] = why
+    return Choice(Opening(rest), refusals)
+
+
+def _order(question: Question) -> tuple[Level, ...]:
+    """The open levels to try; HOLD or CAPTURE ends the list."""
+    if question.admission is Admission.LEAVE:
+        return ()
+    wanted = question.listed if question.ordered is None else (question.ordered,)
+    end = next((place for place, level in enumerate(wanted) if level not in OPEN_LEVELS), len(wanted))
+    return wanted[:end]
+
+
+def _try(question: Question, level: Level) -> tuple[Opening | None, str]:
+    opening = _opening(question, level)
+    in_use = effective(question.in_use) is level
+    for refuses, code, when in _CHECKS[level]:
+        if (when is _ALWAYS or not in_use) and refuses(question):
+            return None, _because(question, code)
+    if opening is None:
+        return None, _because(question, Code.STRICT_MTLS)
+    return (opening, "") if question.admission is Admission.ENTER else _no_wider(question, opening)
+
+
+def _because(question: Question, code: Code) -> str:
+    return f"{code} {_detail(question, code)}".strip()
+
+
+def _detail(question: Question, code: Code) -> str:
+    capabilities, around = question.view.capabilities, question.view.surroundings
+    details = {
+        Code.GATE_REFUSES: capabilities.gate_refusal,
+        Code.NO_RESCUE: capabilities.rescue_refusal or "no rescue listens here",
+        Code.RESCUE_DIES: f"died {capabilities.rescue_deaths} times",
+        Code.NODE_BUDGET: f"{around.open_on_node} of {around.node_budget} open on the node",
+        Code.WORKLOAD_BUDGET: f"{around.open_of_workload} of {around.workload_budget} open of the workload",
+        Code.NOT_SURE_ENOUGH: f"{question.diagnosis.grade} is not corroborated",
+        Code.NOT_FOR_THIS_FAULT: str(question.diagnosis.fault),
+    }
+    return details.get(code, "")
+
+
+def _opening(question: Question, level: Level) -> Opening | None:
+    if level is Level.DIRECT and question.direction is Direction.INBOUND:
+        return direct_inbound(question.view.policy, question.view.facts.app_ports)
+    return Opening(level)
+
+
+def _no_wider(question: Question, wanted: Opening) -> tuple[Opening | None, str]:
+    """Without new evidence an opening may shrink with the policy but not grow."""
+    if within(wanted, question.in_use):
+        return wanted, ""
+    return (question.in_use, "") if within(question.in_use, wanted) else (None, _because(question, Code.NOT_NOW))
+
+
+# ---- the checks: True refuses ----
+
+
+def _gate_refuses(question: Question) -> bool:
+    return not question.view.capabilities.gate
+
+
+def _not_listed(question: Question) -> bool:
+    return question.ordered is not None and question.ordered not in question.listed
+
+
+def _no_rescue(question: Question) -> bool:
+    return not question.view.capabilities.rescue
+
+
+def _rescue_dies(question: Question) -> bool:
+    return question.view.capabilities.rescue_deaths > RESCUE_DEATHS_AT_MOST
+
+
+def _no_identity(question: Question) -> bool:
+    return question.view.facts.identity_expires_in_s is None
+
+
+def _identity_expired(question: Question) -> bool:
+    left_s = question.view.facts.identity_expires_in_s
+    return left_s is not None and not left_s > 0
+
+
+def _induced(question: Question) -> bool:
+    """Outbound `direct` that gives nothing away is no prize for an attacker."""
+    free = question.direction is Direction.OUTBOUND and question.view.policy.outbound_free
+    return question.view.standing.induced and question.ordered is None and not free
+
+
+def _not_now(question: Question) -> bool:
+    return question.admission is not Admission.ENTER
+
+
+def _not_for_this_fault(question: Question, level: Level) -> bool:
+    levels = ANSWERS.get(question.diagnosis.fault, {}).get(question.direction, _NONE)
+    return question.ordered is None and level not in levels
+
+
+def _frozen(question: Question) -> bool:
+    return question.ordered is None and mass_failure(question.view.surroundings)
+
+
+def _not_sure(question: Question) -> bool:
+    inbound = question.direction is Direction.INBOUND
+    return question.ordered is None and inbound and question.diagnosis.grade is not Grade.CORROBORATED
+
+
+def _node_budget(question: Question) -> bool:
+    around = question.view.surroundings
+    return not question.view.standing.is_open and around.open_on_node >= around.node_budget
+
+
+def _workload_budget(question: Question) -> bool:
+    around = question.view.surroundings
+    return not question.view.standing.is_open and around.open_of_workload >= around.workload_budget
+
+
+_ALWAYS, _ON_ENTRY = True, False
+_Check = tuple[Callable[[Question], bool], Code, bool]
+
+_COMMON_FIRST: tuple[_Check, ...] = (
+    (_not_listed, Code.NOT_LISTED, _ALWAYS),
+    (_gate_refuses, Code.GATE_REFUSES, _ALWAYS),
+)
+_COMMON_LAST: tuple[_Check, ...] = (
+    (_frozen, Code.FROZEN, _ON_ENTRY),
+    (_node_budget, Code.NODE_BUDGET, _ON_ENTRY),
+    (_workload_budget, Code.WORKLOAD_BUDGET, _ON_ENTRY),
+    (_not_now, Code.NOT_NOW, _ON_ENTRY),
+)
+_CHECKS: Mapping[Level, tuple[_Check, ...]] = {
+    Level.RESCUE: (
+        *_COMMON_FIRST,
+        (_no_rescue, Code.NO_RESCUE, _ALWAYS),
+        (_rescue_dies, Code.RESCUE_DIES, _ALWAYS),
+        (_no_identity, Code.NO_IDENTITY, _ALWAYS),
+        (_identity_expired, Code.IDENTITY_EXPIRED, _ALWAYS),
+        (lambda question: _not_for_this_fault(question, Level.RESCUE), Code.NOT_FOR_THIS_FAULT, _ON_ENTRY),
+        *_COMMON_LAST,
+    ),
+    Level.DIRECT: (
+        *_COMMON_FIRST,
+        (_induced, Code.INDUCED, _ALWAYS),
+        (lambda question: _not_for_this_fault(question, Level.DIRECT), Code.NOT_FOR_THIS_FAULT, _ON_ENTRY),
+        (_not_sure, Code.NOT_SURE_ENOUGH, _ON_ENTRY),
+        *_COMMON_LAST,
+    ),
+}
