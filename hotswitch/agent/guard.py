@@ -44,7 +44,7 @@ from hotswitch.report.journal import Journal, entry
 from hotswitch.report.metrics import Metrics
 
 OPEN_STEP_S = 0.25  # how often an open or faulty pod is decided on without news: renewals, thresholds of time
-IDLE_STEP_S = 5.0
+IDLE_STEP_S = 30.0
 _NOT_SICK = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING, Fault.TERMINATING, Fault.DRAINED, Fault.APP_SICK})
 
 
@@ -189,10 +189,10 @@ class Guard:
             self._means.gone(self)
             return ()
         view = self.view()
-        self.diagnosis = diagnose(view.facts, self.policy.thresholds)
         standing, decisions = step(view)
         if self._perform(decisions, news_s, who):
             self.standing = standing
+        self.diagnosis = diagnose(view.facts, self.policy.thresholds)
         self.watch.be_alert(self.standing.is_open or self.standing.fault is not Fault.WELL)
         self._means.metrics.saw(self.pod, self.diagnosis)
         return decisions

@@ -290,7 +290,8 @@ class PodWatch:
         )
         if report.certificate_ends_unix_s is not None:
             self.certificate_ends_unix_s = report.certificate_ends_unix_s
-        self._news()
+        if not same or self.suspicious or self._alert or not through:
+            self._news()
 
     def _link_changed(self) -> None:
         self._links.events()
