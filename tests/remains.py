@@ -60,10 +60,11 @@ def children() -> tuple[str, ...]:
 def running(pid: str) -> str:
     """What the process runs; empty when it has ended (a zombie has)."""
     try:
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
         words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
-    return f"process {pid}: {words}" if words else ""
+    return "" if rest.split()[0] in {"Z", "X"} else f"process {pid}: {words or name}"  # no words yet: amid its exec
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

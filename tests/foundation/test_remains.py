@@ -59,7 +59,7 @@ def test_left_process_is_an_error_everywhere(inner):
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines([f"process {pid}: sleep 60"])
+    result.stdout.fnmatch_lines([f"process {pid}: *"])
 
 
 @pytest.mark.unit
