@@ -10,8 +10,9 @@ an episode that begins inside the hold-down, or within a minute of another pod's
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from hotswitch.decide.evidence import trailing
+from hotswitch.decide.evidence import answers, trailing
 from hotswitch.model import (
     Diagnosis,
     Direction,
@@ -29,6 +30,13 @@ WORKLOAD_WINDOW_S = 60.0  # I3: two pods of a workload within a minute
 MASS_AT_LEAST_PODS = 4  # fewer pods cannot tell a sick node from a sick observer
 REMEMBERED_FAULTS = 16
 WITHOUT_PATH_FACTOR = 2  # no path to test: twice as many answers of 15021 are asked for instead
+
+
+def changed(standing: Standing, **changes: Any) -> Standing:
+    """`dataclasses.replace`, but the same object when nothing differs: most steps change nothing, and copying the
+    standing again and again would be most of what they cost."""
+    same = all(getattr(standing, name) == value for name, value in changes.items())
+    return standing if same else replace(standing, **changes)
 
 
 def in_episode(standing: Standing) -> bool:
@@ -88,7 +96,7 @@ def closed(standing: Standing) -> Standing:
     """The gate is closed; the episode, if there is one, goes on and keeps the instant of its first opening."""
     level = Level.HOLD if in_episode(standing) else Level.CAPTURE
     opened_s = standing.opened_s if in_episode(standing) else None
-    return replace(
+    return changed(
         standing,
         levels=dict.fromkeys(Direction, level),
         openings={},
@@ -127,4 +135,4 @@ def recovered(view: View, diagnosis: Diagnosis) -> bool:
 def _passes(view: View, wanted: int) -> bool:
     if view.facts.path_passes is not None:
         return view.facts.path_passes >= wanted
-    return len(trailing(view.facts, ProbeOutcome.OK)) >= wanted * WITHOUT_PATH_FACTOR
+    return len(trailing(answers(view.facts), ProbeOutcome.OK)) >= wanted * WITHOUT_PATH_FACTOR

@@ -8,9 +8,9 @@ suspected until it has stood for SETTLE_S.
 
 from __future__ import annotations
 
-from hotswitch.decide.evidence import PROXY_PORTS, answers, described, fresh_dump, newest, trailing
+from hotswitch.decide.evidence import PROXY_PORTS, described
 from hotswitch.decide.verdict import Case, Source
-from hotswitch.model import HEALTH, Diagnosis, Facts, Fault, ProbeOutcome, Tripwire
+from hotswitch.model import HEALTH, Diagnosis, Fault, ProbeOutcome, Tripwire
 
 SETTLE_S = 0.05  # teardown takes 2 ms, 21 ms was the longest seen with a core size limit of 0; busy machines are slower
 
@@ -20,21 +20,19 @@ def dumping(case: Case) -> Diagnosis | None:
     facts = case.facts
     if not facts.pressure.dumping:
         return None
-    silent = trailing(facts, ProbeOutcome.TIMEOUT)
-    since_s = silent[0].started_s if silent else facts.at_s
+    since_s = case.silent[0].started_s if case.silent else facts.at_s
     sentence = "the proxy has crashed and writes its core dump"
     return case.proves(Fault.CORE_DUMPING, since_s, sentence, {"process": "CoreDumping"}, first=Source.DUMPING)
 
 
 def refused(case: Case) -> Diagnosis | None:
-    since_s = _refused_since_s(case.facts)
+    since_s = _refused_since_s(case)
     if since_s is None:
         return None
-    dump = fresh_dump(case.facts)
-    if dump is None or not dump.at_s >= since_s:
+    if case.dump is None or not case.dump.at_s >= since_s:
         evidence = {"15021": "refused", "listeners": "not looked at since"}
         return case.suspects(Fault.DEAD, since_s, "15021 refuses; what else listens is not known yet", evidence)
-    left = dump.ports & PROXY_PORTS
+    left = case.listening & PROXY_PORTS
     evidence = {"15021": "refused", "listening": described(left)}
     if not left:
         return _nothing_listens(case, since_s, evidence)
@@ -56,19 +54,20 @@ def _something_listens(case: Case, since_s: float, evidence: dict[str, str], hea
 
 def _refusal_stands(case: Case) -> bool:
     """The tripwire broke; or it was never armed (we came after the death) and fresh connections were refused."""
-    enough = len(trailing(case.facts, ProbeOutcome.REFUSED)) >= max(1, case.thresholds.hung_probes)
+    enough = len(case.run_of(ProbeOutcome.REFUSED)) >= max(1, case.thresholds.hung_probes)
     wire = case.facts.tripwire
     return wire is Tripwire.REFUSED or (wire is not Tripwire.HELD and enough)
 
 
-def _refused_since_s(facts: Facts) -> float | None:
+def _refused_since_s(case: Case) -> float | None:
     """Since when 15021 refuses; None when it does not, or has answered since."""
-    if facts.tripwire is Tripwire.REFUSED and not _answered_after(facts, facts.tripwire_since_s):
+    facts = case.facts
+    if facts.tripwire is Tripwire.REFUSED and not _answered_after(case, facts.tripwire_since_s):
         return facts.tripwire_since_s
-    run = trailing(facts, ProbeOutcome.REFUSED)
+    run = case.run_of(ProbeOutcome.REFUSED)
     return run[0].started_s if run else None
 
 
-def _answered_after(facts: Facts, instant_s: float) -> bool:
-    spoken = newest(facts) in {ProbeOutcome.OK, ProbeOutcome.UNREADY}
-    return spoken and answers(facts)[-1].started_s > instant_s
+def _answered_after(case: Case, instant_s: float) -> bool:
+    spoken = case.newest is ProbeOutcome.OK or case.newest is ProbeOutcome.UNREADY
+    return spoken and case.answers[-1].started_s > instant_s

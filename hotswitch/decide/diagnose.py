@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hotswitch.decide.death import dumping, refused
-from hotswitch.decide.evidence import FRESH_S, described, fresh_dump, newest, path_blames_proxy, trailing
+from hotswitch.decide.evidence import FRESH_S, described, path_blames_proxy
 from hotswitch.decide.hang import slow
 from hotswitch.decide.verdict import SURE, Case
 from hotswitch.model import (
@@ -25,6 +25,7 @@ from hotswitch.model import (
 )
 
 APP_STREAK = 2  # comparisons in a row before the app is said to be sick for sure
+_SPOKEN = frozenset({ProbeOutcome.OK, ProbeOutcome.UNREADY})
 _SLOW_ANSWERS = frozenset({ProbeOutcome.TIMEOUT, ProbeOutcome.UNREADY})  # a squeezed proxy gives these: 503, 504
 
 
@@ -33,9 +34,13 @@ def diagnose(facts: Facts, thresholds: Thresholds) -> Diagnosis:
     for forbids in (_said_to_terminate, _never_ready, _app_gone):
         if (found := forbids(case)) is not None:
             return found
-    found_all = [found for reading in _READINGS if (found := reading(case)) is not None]
-    sure = (found for found in found_all if found.grade in SURE)
-    return next(sure, found_all[0] if found_all else _nothing_wrong(case))
+    suspected: Diagnosis | None = None
+    for reading in _READINGS:
+        found = reading(case)
+        if found is not None and found.grade in SURE:
+            return found
+        suspected = suspected or found
+    return suspected or _nothing_wrong(case)
 
 
 # ---- what forbids every act (I2) ----
@@ -55,9 +60,9 @@ def _never_ready(case: Case) -> Diagnosis | None:
 
 def _app_gone(case: Case) -> Diagnosis | None:
     """The app does not even answer. An app that answers "not ready" is another case: a broken proxy may be why."""
-    facts, dump = case.facts, fresh_dump(case.facts)
-    if dump is not None and facts.app_ports and not facts.app_ports & dump.ports:
-        evidence = {"declared": described(facts.app_ports), "listening": described(dump.ports)}
+    facts, dump = case.facts, case.dump
+    if dump is not None and facts.app_ports and not facts.app_ports & case.listening:
+        evidence = {"declared": described(facts.app_ports), "listening": described(case.listening)}
         return case.proves(Fault.APP_SICK, dump.at_s, "the app listens on none of its declared ports", evidence)
     path = facts.path
     if path is None or not path.blames_app or path.direct is ProbeOutcome.UNREADY:
@@ -72,21 +77,19 @@ def _app_gone(case: Case) -> Diagnosis | None:
 
 def _unconfigured_or_closing(case: Case) -> Diagnosis | None:
     """15021 answers, but the listeners that istiod delivers are not there: LDS never came, or they were closed."""
-    dump = fresh_dump(case.facts)
-    answer = newest(case.facts)
-    if dump is None or answer not in {ProbeOutcome.OK, ProbeOutcome.UNREADY} or ENVOY_INBOUND in dump.ports:
+    if case.dump is None or ENVOY_INBOUND in case.listening or case.newest not in _SPOKEN:
         return None
-    evidence = {"15021": str(answer), "listening": described(dump.ports), "absent": str(ENVOY_INBOUND)}
-    if ENVOY_OUTBOUND not in dump.ports:
+    evidence = {"15021": str(case.newest), "listening": described(case.listening), "absent": str(ENVOY_INBOUND)}
+    if ENVOY_OUTBOUND not in case.listening:
         return _unconfigured(case, evidence)
-    since_s = dump.at_s
-    if answer is ProbeOutcome.OK:
+    since_s = case.dump.at_s
+    if case.newest is ProbeOutcome.OK:
         return case.proves(Fault.DRAINED, since_s, "inbound was drained by an operator: 15006 is closed", evidence)
     return case.proves(Fault.TERMINATING, since_s, "the proxy closes down: 15006 is closed, 15021 says so", evidence)
 
 
 def _unconfigured(case: Case, evidence: dict[str, str]) -> Diagnosis:
-    run = trailing(case.facts, ProbeOutcome.UNREADY)
+    run = case.run_of(ProbeOutcome.UNREADY)
     since_s = run[0].started_s if run else case.facts.at_s
     sentence = "the proxy runs without configuration: neither 15001 nor 15006 listens"
     sure = len(run) >= max(1, case.thresholds.hung_probes)
@@ -114,7 +117,7 @@ def _app_unready(case: Case) -> Diagnosis | None:
 def _unready(case: Case) -> Diagnosis | None:
     """Alive but not healthy (S4.2b). pilot-agent's answer passes through 15021: it may be the sick one, so the proxy is
     to blame only if requests suffer."""
-    run = trailing(case.facts, ProbeOutcome.UNREADY) or trailing(case.facts, ProbeOutcome.RESET)
+    run = case.run_of(ProbeOutcome.UNREADY) or case.run_of(ProbeOutcome.RESET)
     if not run:
         return None
     since_s, answer = run[0].started_s, run[0].outcome
@@ -139,22 +142,21 @@ def _misrouting(case: Case) -> Diagnosis | None:
 
 
 def _both_listen(case: Case) -> bool:
-    dump = fresh_dump(case.facts)
-    return dump is not None and {ENVOY_INBOUND, ENVOY_OUTBOUND} <= dump.ports
+    return ENVOY_INBOUND in case.listening and ENVOY_OUTBOUND in case.listening
 
 
 def _container_says_dead(case: Case) -> Diagnosis | None:
     """Status lags behind a restart by seconds and the kernel does not, so alone it is a reason to look (S4.2a)."""
     if case.facts.container_running is not False:
         return None
-    evidence = {"container": "does not run", "15021": str(newest(case.facts) or case.facts.tripwire)}
+    evidence = {"container": "does not run", "15021": str(case.newest or case.facts.tripwire)}
     return case.suspects(Fault.DEAD, case.facts.at_s, "the proxy's container is said not to run", evidence)
 
 
 def _nothing_wrong(case: Case) -> Diagnosis:
-    if newest(case.facts) is ProbeOutcome.OK:
+    if case.newest is ProbeOutcome.OK:
         return Diagnosis(Fault.WELL, Grade.NONE, "the proxy answers and is ready", {"15021": "ok"})
-    evidence = {"15021": str(newest(case.facts) or "no answer"), "dump": f"not within {FRESH_S:.0f} s"}
+    evidence = {"15021": str(case.newest or "no answer"), "dump": f"not within {FRESH_S:.0f} s"}
     return Diagnosis(Fault.UNKNOWN, Grade.NONE, "too little is known of the proxy", evidence)
 
 

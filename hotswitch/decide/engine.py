@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 from hotswitch.decide.codes import MEANING, Code
-from hotswitch.decide.damping import closed, end_episode, in_episode, overstayed, run_out
+from hotswitch.decide.damping import changed, closed, end_episode, in_episode, overstayed, run_out
 from hotswitch.decide.diagnose import diagnose
 from hotswitch.decide.levels import Choice, Question, choose, justified
 from hotswitch.decide.ports import effective, same
 from hotswitch.decide.remarks import remarks, remarks_of_observer
 from hotswitch.decide.track import admitted_by_evidence, admitted_by_order, ordered_level, settled, tracked
-from hotswitch.decide.turn import Turn
+from hotswitch.decide.turn import Turn, with_standing
 from hotswitch.decide.verdict import SURE
 from hotswitch.decide.words import cause, refusals_of, ways
 from hotswitch.model import (
@@ -47,7 +46,7 @@ def step(view: View) -> tuple[Standing, tuple[Decision, ...]]:
     if not math.isfinite(view.now_s):
         return view.standing, ()
     diagnosis = diagnose(view.facts, view.policy.thresholds)
-    turn = Turn(replace(view, standing=settled(view)), diagnosis)
+    turn = Turn(with_standing(view, settled(view)), diagnosis)
     if run_out(view.standing, view.now_s):
         turn.tell(Act.HOLD, Code.EXPIRED, MEANING[Code.EXPIRED])
     if view.policy.mode is Mode.OFF:
@@ -60,7 +59,7 @@ def _off(turn: Turn) -> tuple[Standing, tuple[Decision, ...]]:
     _close_by_mode(turn)
     if in_episode(turn.standing):
         turn.standing = closed(end_episode(turn.standing, turn.now_s))
-    turn.standing = replace(turn.standing, well_since_s=None, said=frozenset())
+    turn.standing = changed(turn.standing, well_since_s=None, said=frozenset())
     return turn.standing, tuple(turn.decisions)
 
 
@@ -68,7 +67,7 @@ def _observe(turn: Turn) -> tuple[Standing, tuple[Decision, ...]]:
     _close_by_mode(turn)
     choices, _ = _choices(turn.view, turn.diagnosis)
     remarks_of_observer(turn, choices)
-    turn.standing = replace(turn.standing, levels=closed(turn.standing).levels)
+    turn.standing = changed(turn.standing, levels=closed(turn.standing).levels)
     return turn.end()
 
 
@@ -156,7 +155,7 @@ def _expires_s(turn: Turn, openings: Mapping[Direction, Opening], renewable: boo
 
 def _stand(turn: Turn, openings: Mapping[Direction, Opening], expires_s: float | None) -> None:
     opened_s = turn.now_s if turn.standing.opened_s is None else turn.standing.opened_s
-    turn.standing = replace(
+    turn.standing = changed(
         turn.standing,
         levels={way: effective(opening) for way, opening in openings.items()},
         openings=openings,

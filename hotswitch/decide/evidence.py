@@ -35,19 +35,12 @@ def answers(facts: Facts) -> tuple[Probe, ...]:
     return tuple(probe for probe in facts.probes if probe.outcome is not ProbeOutcome.INVALID)
 
 
-def trailing(facts: Facts, outcome: ProbeOutcome) -> tuple[Probe, ...]:
+def trailing(said: tuple[Probe, ...], outcome: ProbeOutcome) -> tuple[Probe, ...]:
     """The newest answers as far as they all are `outcome`, oldest first."""
-    run: list[Probe] = []
-    for probe in reversed(answers(facts)):
-        if probe.outcome is not outcome:
-            break
-        run.append(probe)
-    return tuple(reversed(run))
-
-
-def newest(facts: Facts) -> ProbeOutcome | None:
-    said = answers(facts)
-    return said[-1].outcome if said else None
+    length = 0
+    while length < len(said) and said[-1 - length].outcome is outcome:
+        length += 1
+    return said[len(said) - length :]
 
 
 def fresh_dump(facts: Facts) -> Listeners | None:

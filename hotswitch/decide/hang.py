@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hotswitch.decide.evidence import answers, described, fresh_dump, half_stuck_ports, stuck_ports, trailing
+from hotswitch.decide.evidence import described, half_stuck_ports, stuck_ports
 from hotswitch.decide.verdict import Case
 from hotswitch.model import Diagnosis, Fault, Listeners, Pressure, Probe, ProbeOutcome, Tripwire
 
@@ -21,9 +21,11 @@ def slow(case: Case) -> Diagnosis | None:
 
 
 def _throttled(case: Case) -> Diagnosis | None:
-    pressure, silent = case.facts.pressure, trailing(case.facts, ProbeOutcome.TIMEOUT)
-    stuck = stuck_ports(fresh_dump(case.facts), case.patience.queue_s)
-    if not pressure.explains_slowness or not (silent or stuck or _half_stuck(case)):
+    pressure, silent = case.facts.pressure, case.silent
+    if not pressure.explains_slowness:
+        return None
+    stuck = stuck_ports(case.dump, case.patience.queue_s)
+    if not (silent or stuck or _half_stuck(case)):
         return None
     sentence = f"the proxy is slow because {_why_slow(pressure)}"
     evidence = {"pressure": _why_slow(pressure), "unanswered": str(len(silent)), "stuck queues": described(stuck)}
@@ -32,7 +34,7 @@ def _throttled(case: Case) -> Diagnosis | None:
 
 
 def _hung(case: Case) -> Diagnosis | None:
-    silent = trailing(case.facts, ProbeOutcome.TIMEOUT)
+    silent = case.silent
     if len(silent) < case.patience.probes:
         return None
     dump = _dump_during(case, silent)
@@ -47,7 +49,7 @@ def _stuck_worker(case: Case) -> Diagnosis | None:
     stuck = _half_stuck(case)
     if not stuck:
         return None
-    said = answers(case.facts)
+    said = case.answers
     silent = tuple(probe for probe in said if probe.outcome is ProbeOutcome.TIMEOUT)
     share = f"{len(silent)} of {len(said)}"
     evidence = {"half stuck": described(stuck), "unanswered": share, "pressure": _pressure(case)}
@@ -57,22 +59,21 @@ def _stuck_worker(case: Case) -> Diagnosis | None:
 
 
 def _perhaps_hung(case: Case) -> Diagnosis | None:
-    silent = trailing(case.facts, ProbeOutcome.TIMEOUT)
+    silent = case.silent
     unanswered = case.facts.tripwire is Tripwire.UNANSWERED
     if not silent and not unanswered:
         return None
-    stuck = stuck_ports(fresh_dump(case.facts), case.patience.queue_s)
+    stuck = stuck_ports(case.dump, case.patience.queue_s)
     evidence = {"unanswered": str(len(silent)), "stuck queues": described(stuck), "pressure": _pressure(case)}
     return case.suspects(Fault.HUNG, _began_s(case, silent), "15021 has not answered; too early to say why", evidence)
 
 
 def _half_stuck(case: Case) -> tuple[int, ...]:
-    return half_stuck_ports(fresh_dump(case.facts), case.patience.worker_s)
+    return half_stuck_ports(case.dump, case.patience.worker_s)
 
 
 def _dump_during(case: Case, silent: tuple[Probe, ...]) -> Listeners | None:
-    dump = fresh_dump(case.facts)
-    return dump if dump is not None and dump.at_s >= silent[0].started_s else None
+    return case.dump if case.dump is not None and case.dump.at_s >= silent[0].started_s else None
 
 
 def _began_s(case: Case, silent: tuple[Probe, ...]) -> float:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from hotswitch.decide.damping import (
     adopt,
     begin_episode,
+    changed,
     closed,
     end_episode,
     fell_ill_with_others,
@@ -46,18 +47,18 @@ def _in_force(override: Override, now_s: float) -> bool:
 
 def tracked(view: View, diagnosis: Diagnosis) -> Standing:
     """Episodes begin with a fault that may be acted on and end with recovery; `view.standing` is settled."""
-    standing = replace(view.standing, well_since_s=_well_since_s(view, diagnosis))
+    standing = changed(view.standing, well_since_s=_well_since_s(view, diagnosis))
     if justified(diagnosis):
         begun = in_episode(standing)
         standing = (
-            replace(standing, fault=diagnosis.fault)
+            changed(standing, fault=diagnosis.fault)
             if begun
             else begin_episode(standing, view.policy, diagnosis.fault, view.now_s)
         )
     elif in_episode(standing) and recovered(replace(view, standing=standing), diagnosis):
         standing = end_episode(standing, view.now_s)
     ill_together = fell_ill_with_others(standing, view.surroundings, view.now_s)
-    return replace(standing, induced=standing.induced or ill_together)
+    return changed(standing, induced=standing.induced or ill_together)
 
 
 def _well_since_s(view: View, diagnosis: Diagnosis) -> float | None:

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from hotswitch.decide.codes import Code
-from hotswitch.decide.damping import in_episode
+from hotswitch.decide.damping import changed, in_episode
 from hotswitch.decide.words import why
 from hotswitch.model import Act, Decision, Diagnosis, Direction, Fault, Generation, Opening, Standing, View
+
+
+def with_standing(view: View, standing: Standing) -> View:
+    return view if standing is view.standing else replace(view, standing=standing)
 
 
 class Turn:
@@ -26,7 +30,7 @@ class Turn:
 
     @standing.setter
     def standing(self, standing: Standing) -> None:
-        self.view = replace(self.view, standing=standing)
+        self.view = with_standing(self.view, standing)
 
     @property
     def now_s(self) -> float:
@@ -65,4 +69,4 @@ class Turn:
         """What was said is remembered as long as something is wrong."""
         goes_on = in_episode(self.standing) or self.diagnosis.fault is not Fault.WELL
         remembered = self.standing.said if goes_on else frozenset[str]()
-        return replace(self.standing, said=remembered | self._keys), tuple(self.decisions)
+        return changed(self.standing, said=remembered | self._keys), tuple(self.decisions)

@@ -7,11 +7,11 @@ second, independent source agrees and the fault has stood for `direct_after_s` (
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cached_property
 
-from hotswitch.decide.evidence import Patience, path_blames_proxy
-from hotswitch.model import Diagnosis, Facts, Fault, Grade, Thresholds
+from hotswitch.decide.evidence import Patience, answers, fresh_dump, path_blames_proxy, trailing
+from hotswitch.model import Diagnosis, Facts, Fault, Grade, Listeners, Port, Probe, ProbeOutcome, Thresholds
 
 SURE: frozenset[Grade] = frozenset({Grade.CONFIRMED, Grade.CORROBORATED})
 
@@ -25,16 +25,41 @@ class Source(Enum):
     PATH = auto()
 
 
-@dataclass(frozen=True, slots=True)
 class Case:
-    """The facts of one pod at one instant, with the thresholds they are measured by."""
+    """The facts of one pod at one instant, with the thresholds they are measured by. Each reading asks for the same few
+    things, and this is the hot path, so they are worked out once."""
 
-    facts: Facts
-    thresholds: Thresholds
+    def __init__(self, facts: Facts, thresholds: Thresholds) -> None:
+        self.facts, self.thresholds = facts, thresholds
 
-    @property
+    @cached_property
     def patience(self) -> Patience:
         return Patience.of(self.facts, self.thresholds)
+
+    @cached_property
+    def answers(self) -> tuple[Probe, ...]:
+        return answers(self.facts)
+
+    @cached_property
+    def newest(self) -> ProbeOutcome | None:
+        return self.answers[-1].outcome if self.answers else None
+
+    @cached_property
+    def silent(self) -> tuple[Probe, ...]:
+        """The newest probes, as far as none was answered."""
+        return self.run_of(ProbeOutcome.TIMEOUT)
+
+    def run_of(self, outcome: ProbeOutcome) -> tuple[Probe, ...]:
+        return trailing(self.answers, outcome)
+
+    @cached_property
+    def dump(self) -> Listeners | None:
+        return fresh_dump(self.facts)
+
+    @cached_property
+    def listening(self) -> frozenset[Port]:
+        """By a fresh dump; look at `dump` for whether there is one."""
+        return self.dump.ports if self.dump else frozenset()
 
     def suspects(self, fault: Fault, since_s: float, sentence: str, evidence: Mapping[str, str]) -> Diagnosis:
         return Diagnosis(fault, Grade.SUSPECTED, sentence, evidence, since_s)
