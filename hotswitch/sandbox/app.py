@@ -143,8 +143,9 @@ def main() -> None:
     if config.grpc:
         import grpc  # noqa: F401  (as root: afterwards the virtual environment may be out of reach)
     become(config.uid, config.gid, parent)
-    if config.grpc:
-        grpc_server(config.pod).start()
+    server = grpc_server(config.pod) if config.grpc else None  # a server that nobody holds stops itself
+    if server is not None:
+        server.start()
     asyncio.run(_run(config))
 
 

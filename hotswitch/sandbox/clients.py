@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hotswitch.kernel.command import Command, run
 from hotswitch.model import ADMIN, Port
 from hotswitch.sandbox.ask import Answer, ask
 from hotswitch.sandbox.ca import CertificateAuthority, spiffe_id
@@ -23,7 +24,7 @@ from hotswitch.sandbox.load import LoadConfig
 from hotswitch.sandbox.meshed import MeshedSpec
 from hotswitch.sandbox.network import Attachment
 from hotswitch.sandbox.outcome import Results
-from hotswitch.sandbox.process import Process, module_argv, start
+from hotswitch.sandbox.process import HOME, Process, module_argv, start
 from hotswitch.sandbox.registry import Service
 
 CLIENT_UID = 1000
@@ -107,6 +108,14 @@ class Client:
         self._runs.append(LoadRun(process, Path(config.output), log))
         return self._runs[-1]
 
+    async def grpc(self, address: str, port: Port, count: int = 1, interval_s: float = 0.0) -> list[str]:
+        """gRPC calls over one h2 connection: the answers ("<pod> <peer> call <n>"), or names of failed statuses."""
+        target = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        argv = module_argv("grpc_call", target, str(count), str(interval_s))
+        outcome = await asyncio.to_thread(run, Command(("env", f"PYTHONPATH={HOME}", *argv), self.netns), check=True)
+        answers: list[str] = json.loads(outcome.stdout)
+        return answers
+
     def _aim(self, to: tuple[str, Port] | list[tuple[str, Port]] | Service) -> dict[str, Any]:
         if isinstance(to, Service):
             return {"endpoints": str(to.endpoints_file)}
@@ -114,8 +123,8 @@ class Client:
 
     async def close(self) -> None:
         await asyncio.gather(*(process.stop() for process in self._processes))
-        for run in self._runs:
-            run.close()
+        for each in self._runs:
+            each.close()
 
 
 class MeshedClient(Client):

@@ -8,6 +8,7 @@ while every container is. `scale` below 1 makes the long times short for a demo;
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -107,13 +108,14 @@ class Container:
         self.status.last_state = LastState(code, finished, self.spec.message())
         wait_s = self._timings.backoff_s(self._crashes) - (time.monotonic() - finished)
         self._note(running=False, ready=False, waiting="CrashLoopBackOff" if wait_s > 0 else "")
-        self._hurry.clear()
         if wait_s > 0:
-            await asyncio.wait({asyncio.ensure_future(self._hurry.wait())}, timeout=wait_s)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), wait_s)
+        self._hurry.clear()
         self.status.restart_count += 1
 
     def hurry(self) -> None:
-        """Forget the back-off: the next start comes now."""
+        """Forget the back-off: the next restart comes without waiting."""
         self._crashes = 0
         self._hurry.set()
 

@@ -12,6 +12,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from hotswitch.sandbox.process import become, environment
 from hotswitch.sandbox.sds import SecretServer, read_secrets
 
 READY_STATS = "/stats?filter=^(cluster_manager.cds|listener_manager.lds).update_success$|^server.state$|workers_started"
+COREDUMP_FILTER = "0x7f"  # core(5): file-backed pages too, so that dumping takes its time
 LOOPBACK_SOURCES = ("127.", "::1:", "local")
 
 
@@ -168,7 +170,7 @@ class PilotAgent:
     # ---- controls of the sandbox, over the unix socket ----
 
     def control(self, request: Request) -> Response:
-        """POST /unready, /ready, /rotate."""
+        """POST /unready, /ready, /rotate, /allow-cores."""
         match request.path:
             case "/unready":
                 self._say_unready = True
@@ -176,9 +178,17 @@ class PilotAgent:
                 self._say_unready = False
             case "/rotate":
                 self._secrets.rotate()
+            case "/allow-cores":  # its own user may raise the limit; root without CAP_SYS_RESOURCE may not
+                return self._allow_cores(self._envoy.pid)
             case _:
                 return Response(b"unknown control\n", 400)
         return Response(b"ok\n")
+
+    def _allow_cores(self, pid: int) -> Response:
+        hard = resource.prlimit(pid, resource.RLIMIT_CORE)[1]
+        resource.prlimit(pid, resource.RLIMIT_CORE, (hard, hard))
+        Path(f"/proc/{pid}/coredump_filter").write_text(COREDUMP_FILTER)
+        return Response(b"ok\n") if hard else Response(b"the hard limit of core files is 0\n", 400)
 
 
 async def _exit_of(child: subprocess.Popen[bytes]) -> int:
@@ -197,6 +207,9 @@ async def _run(config: PilotConfig, envoy_fd: int) -> None:
 def main() -> None:
     config, parent = PilotConfig.load(Path(sys.argv[1])), os.getppid()
     envoy_fd = os.open(config.envoy, os.O_RDONLY)
+    with contextlib.suppress(OSError, ValueError):  # so that `/allow-cores` can; the soft limit stays
+        soft = resource.getrlimit(resource.RLIMIT_CORE)[0]
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, resource.RLIM_INFINITY))
     become(config.uid, config.gid, parent)
     asyncio.run(_run(config, envoy_fd))
 

@@ -77,6 +77,10 @@ class PodSpec:
         return parse(self.init_args, self.init_env, ipv6="v6" in self.families)
 
 
+class ControlRefused(RuntimeError):
+    """App or pilot could not do what it was told; the message is its own."""
+
+
 class Pod:
     """Made by Sandbox.pod. Addresses, uid and netns never change; containers come and go."""
 
@@ -141,9 +145,19 @@ class Pod:
     def envoy_pid(self) -> int | None:
         """The sidecar's Envoy, if it lives."""
         with contextlib.suppress(OSError, ValueError):
-            pid = int((self._proxy_dir / "envoy.pid").read_text())
-            return pid if ProcessId.of(pid).alive and self.proxy.status.running else None
+            pid = int(self._pid_file.read_text())
+            return pid if ProcessId.of(pid).alive else None
         return None
+
+    @property
+    def envoy_is_well_or_starting(self) -> bool:
+        """False from Envoy's death until the kubelet has started the next container."""
+        running = self.proxy.process is not None and self.proxy.process.running
+        return running and (self.envoy_pid is not None or not self._pid_file.exists())
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._proxy_dir / "envoy.pid"
 
     @property
     def proxy_directory(self) -> Path:
@@ -219,7 +233,8 @@ class Pod:
         return check
 
     def _start_pilot(self) -> Process:
-        Path(self._proxy_dir / "termination-message").unlink(missing_ok=True)
+        for left in (self._pid_file, self._proxy_dir / "termination-message"):
+            left.unlink(missing_ok=True)
         argv = module_argv("pilot", str(self._proxy_dir / "pilot.json"))
         log = self.directory / "pilot.log"
         return start(self.estate, argv, log=log, netns=self.netns, cgroups=self.proxy_cgroups, cwd=self._proxy_dir)
@@ -256,10 +271,12 @@ class Pod:
         return await ask("127.0.0.1", ADMIN, path, netns=self.netns, method=method)
 
     async def tell_pilot(self, what: str) -> None:
-        await ask_unix(str(self._proxy_dir / "control"), what)
+        """A control of pilot.PilotAgent.control. Raises ControlRefused, OSError when it does not run."""
+        await _tell(self._proxy_dir / "control", what)
 
     async def tell_app(self, what: str) -> None:
-        await ask_unix(str(self._app_dir / "control"), what)
+        """A control of app.App.control. Raises like tell_pilot."""
+        await _tell(self._app_dir / "control", what)
 
     def agent_config(self, policy: Mapping[str, Any]) -> dict[str, Any]:
         """This pod's entry in the agent's file (config.agentfile.Pod)."""
@@ -280,3 +297,9 @@ class Pod:
             "app": {"ports": list(self.app_ports), "probe": {"port": HTTP_PORT, "path": "/healthz", "timeout_s": 1.0}},
             "policy": dict(policy),
         }
+
+
+async def _tell(control: Path, what: str) -> None:
+    answer = await ask_unix(str(control), what)
+    if answer.status != 200:
+        raise ControlRefused(f"{what}: {answer.body.decode().strip()}")

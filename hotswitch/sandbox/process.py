@@ -23,6 +23,7 @@ from hotswitch.kernel.netns import inside
 from hotswitch.sandbox.estate import Estate, ProcessId
 
 PR_SET_PDEATHSIG = 1
+HOME = str(Path(hotswitch.__file__).parents[1])  # where this very package is
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -49,8 +50,7 @@ def module_argv(module: str, *args: str) -> tuple[str, ...]:
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """A small environment in which `python -m hotswitch...` finds this very package."""
-    home = str(Path(hotswitch.__file__).parents[1])
-    return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": home, "LC_ALL": "C.UTF-8", **(extra or {})}
+    return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": HOME, "LC_ALL": "C.UTF-8", **(extra or {})}
 
 
 class Process:

@@ -16,6 +16,7 @@ is removed by the next start (see estate).
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import signal
 import threading
@@ -160,5 +161,15 @@ def _end_on_sigterm() -> Callable[[], None]:
         return lambda: None
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         return lambda: None
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    return lambda: None if loop.is_closed() else (loop.remove_signal_handler(signal.SIGTERM), None)[1]
+
+    def undo() -> None:
+        if not loop.is_closed():
+            loop.remove_signal_handler(signal.SIGTERM)
+
+    def end() -> None:
+        if not task.cancel():  # that task has ended, so there is nobody who would close the sandbox
+            undo()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.add_signal_handler(signal.SIGTERM, end)
+    return undo
