@@ -1,8 +1,9 @@
 """Istio's rules in nft's words: the one transaction of its native nftables mode, all in family inet.
 
 A rule is a list of phrases, so that what is written and what the kernel lists can be compared phrase by phrase. The
-order of rules is that of the iptables form; IPv6 phrases stand next to the IPv4 ones. A table or chain without rules is
-not made. Each run adds, flushes and fills its tables, so it may be repeated.
+order of rules is that of the iptables form; IPv6 phrases stand next to the IPv4 ones. What names no address holds for
+both families, so IPv6 is captured even where Istio found none. A table or chain without rules is not made. Each run
+adds, flushes and fills its tables, so it may be repeated.
 Source: Istio's tools/istio-nftables/pkg/capture/run.go and the golden files under tests/data/istio-golden (S4.3).
 """
 
@@ -15,25 +16,24 @@ from hotswitch.capture.iptables import DNS_PORT, OUTBOUND_MARK
 from hotswitch.capture.spec import CaptureSpec, Interception
 
 NAT, MANGLE, RAW = "istio-proxy-nat", "istio-proxy-mangle", "istio-proxy-raw"
-TABLES = {  # table: its chains in the order Istio writes them; a base chain has type and priority
-    NAT: {
-        "prerouting": "type nat hook prerouting priority -100",
-        "output": "type nat hook output priority -100",
-        **dict.fromkeys(("istio-inbound", "istio-redirect", "istio-in-redirect", "istio-output", "istio-output-dns")),
-    },
-    MANGLE: {
-        "prerouting": "type filter hook prerouting priority -150",
-        "output": "type route hook output priority -150",
-        **dict.fromkeys(("istio-divert", "istio-tproxy", "istio-inbound", "istio-drop")),
-    },
-    RAW: {
-        "prerouting": "type filter hook prerouting priority -300",
-        "output": "type filter hook output priority -300",
-        **dict.fromkeys(("istio-inbound", "istio-output-dns")),
-    },
-}
 _TCP = "meta l4proto tcp"
 _LO = "oifname lo"
+
+
+def _chains(prerouting: str, output: str, priority: int, *others: str) -> dict[str, str]:
+    """A table's chains in the order Istio writes them; a base chain has a type, a hook and a priority."""
+    base = {"prerouting": prerouting, "output": output}
+    hooks = {hook: f" {{ type {kind} hook {hook} priority {priority} ; }}" for hook, kind in base.items()}
+    return hooks | dict.fromkeys(others, "")
+
+
+TABLES = {
+    NAT: _chains(
+        "nat", "nat", -100, "istio-inbound", "istio-redirect", "istio-in-redirect", "istio-output", "istio-output-dns"
+    ),
+    MANGLE: _chains("filter", "route", -150, "istio-divert", "istio-tproxy", "istio-inbound", "istio-drop"),
+    RAW: _chains("filter", "filter", -300, "istio-inbound", "istio-output-dns"),
+}
 
 
 class Rule(NamedTuple):
@@ -66,7 +66,7 @@ def _table(table: str, of: list[Rule]) -> Iterator[str]:
     used = {rule.chain for rule in of}
     for chain, base in TABLES[table].items():
         if chain in used:
-            yield f"add chain inet {table} {chain}" + (f" {{ {base} ; }}" if base else "")
+            yield f"add chain inet {table} {chain}{base}"
     length = dict.fromkeys(used, 0)
     for rule in of:
         if rule.at is None or rule.at >= length[rule.chain]:  # nft cannot insert at or behind the end

@@ -52,9 +52,7 @@ class SidecarFacts:
     proxy_gid: int | None = None
 
 
-def spec_from_pod(
-    pod: Mapping[str, Any], *, ipv6: bool | None = None, dns_servers: Sequence[str] = ()
-) -> CaptureSpec:
+def spec_from_pod(pod: Mapping[str, Any], *, ipv6: bool | None = None, dns_servers: Sequence[str] = ()) -> CaptureSpec:
     """What Istio captures in this pod. `ipv6` None: told from status.podIPs, as Istio tells it from the first address
     (of a template: no). `dns_servers`: the pod's resolv.conf. Raises SpecError, never anything else."""
     metadata, spec = manifest.pod_template(pod)
