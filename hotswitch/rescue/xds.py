@@ -1,0 +1,224 @@
+"""The agent's configuration server for the rescue Envoy: ADS (delta) on a unix socket that only its uid can open (A11).
+
+`publish` puts a pod's resources in force and waits for Envoy's word; a refusal puts back what was in force before and
+leaves other pods alone. The state kept here is what Envoy should have: a respawned Envoy is told all of it, an adopted
+one (it outlived its agent) says what it still holds, and is told only what differs. Nothing is removed that nobody
+asked to remove: until the agent has looked around, the leftovers of its predecessor keep serving (I1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from functools import partial
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import grpc
+from envoy_data_plane.envoy.service.discovery.v3 import DeltaDiscoveryRequest
+
+from hotswitch.rescue.resources import NOTHING, Encoded, Kind, PodResources
+from hotswitch.rescue.xds_stream import RescueRejected, Stream, StreamLost
+
+log = logging.getLogger(__name__)
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+ANSWER_TIMEOUT_S = 5.0
+SECRETS_WITHIN_S = 0.5  # an adopted Envoy speaks of its secrets right after its listeners
+
+
+class RescueUnanswered(TimeoutError):
+    """Envoy has not answered in time. What was published stays published, and is sent when Envoy is there again."""
+
+
+class XdsServer:
+    """Serves one Envoy. `socket` is made with mode 0600 for `uid`, in a directory that the caller keeps private."""
+
+    def __init__(self, socket: Path, uid: int, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self._socket, self._uid, self._answer_timeout_s = socket, uid, answer_timeout_s
+        self._pods: dict[str, PodResources] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._stream: Stream | None = None
+        self._connected = asyncio.Event()
+        self._server: grpc.aio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.rejected: dict[str, str] = {}  # pods whose wanted state Envoy does not have: key -> its message
+
+    async def start(self) -> None:
+        """Raises RuntimeError (grpc) when the socket cannot be made."""
+        self._server = grpc.aio.server(options=(("grpc.max_receive_message_length", 64 << 20),))
+        handlers = {
+            "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(
+                self._converse, request_deserializer=DeltaDiscoveryRequest.FromString, response_serializer=None
+            )
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        self._server.add_insecure_port(f"unix:{self._socket}")
+        os.chown(self._socket, self._uid, -1)
+        os.chmod(self._socket, 0o600)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Envoy keeps what it has and tries to reconnect."""
+        if self._server is not None:
+            await self._server.stop(grace=None)
+            self._server = None
+
+    async def connected(self) -> None:
+        """Wait until Envoy has asked for listeners, i.e. could take some, and has said what it holds."""
+        await self._connected.wait()
+        stream = self._current()
+        await stream.until(lambda: Kind.LISTENER in stream.known)
+        if stream.known[Kind.LISTENER]:
+            with contextlib.suppress(TimeoutError):  # pods without mTLS have none to speak of
+                await asyncio.wait_for(stream.until(lambda: Kind.SECRET in stream.known), SECRETS_WITHIN_S)
+
+    def held(self) -> Mapping[Kind, Mapping[str, str]]:
+        """What the connected Envoy holds by its own word: name -> version, by kind."""
+        return {} if self._stream is None else self._stream.known
+
+    async def publish(self, key: str, resources: PodResources) -> None:
+        """Make this all that Envoy has of pod `key`. On RescueRejected what was in force before is so again.
+
+        Raises RescueRejected, RescueUnanswered.
+        """
+        async with self._lock(key):
+            before = self._pods.get(key, NOTHING)
+            self._keep(key, resources)
+            try:
+                await self._deliver_in_time(key)
+            except RescueRejected:
+                self._keep(key, before)
+                await self._deliver_in_time(key)
+                raise
+
+    async def withdraw(self, key: str) -> None:
+        """Take everything of pod `key` away, also what a predecessor has left. Raises RescueUnanswered."""
+        await self.publish(key, NOTHING)
+
+    def _keep(self, key: str, resources: PodResources) -> None:
+        self.rejected.pop(key, None)
+        if resources == NOTHING:
+            self._pods.pop(key, None)
+        else:
+            self._pods[key] = resources
+
+    def _lock(self, key: str) -> asyncio.Lock:
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    def _stored(self, name: str) -> Encoded | None:
+        key, _, _ = name.partition("|")
+        return self._pods.get(key, NOTHING).secrets.get(name)
+
+    async def _deliver_in_time(self, key: str) -> None:
+        try:
+            async with asyncio.timeout(self._answer_timeout_s):
+                await self._deliver(key)
+        except TimeoutError:
+            raise RescueUnanswered(f"{key}: no answer within {self._answer_timeout_s:g} s") from None
+
+    async def _deliver(self, key: str) -> None:
+        while True:
+            await self._connected.wait()
+            try:
+                await _bring(self._current(), key, self._pods.get(key, NOTHING))
+                return
+            except StreamLost:
+                continue
+
+    def _current(self) -> Stream:
+        assert self._stream is not None
+        return self._stream
+
+    async def _converse(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: object) -> AsyncIterator[bytes]:
+        """One Envoy process's stream, from its connection to its end. A newer one takes the place of an older."""
+        if self._stream is not None:
+            self._stream.lose()
+        stream = self._stream = Stream(self._stored)
+        self._connected.set()
+        self._start(self._listen(requests, stream))
+        self._start(self._tell_everything(stream))
+        try:
+            async for message in stream.outgoing():
+                yield message
+        finally:
+            self._gone(stream)
+
+    async def _listen(self, requests: AsyncIterator[DeltaDiscoveryRequest], stream: Stream) -> None:
+        try:
+            async for request in requests:
+                stream.hear(request)
+        finally:
+            self._gone(stream)
+
+    def _gone(self, stream: Stream) -> None:
+        if self._stream is stream:
+            self._stream = None
+            self._connected.clear()
+        if not stream.lost:
+            stream.lose()
+
+    async def _tell_everything(self, stream: Stream) -> None:
+        await asyncio.gather(*(self._tell(stream, key) for key in tuple(self._pods)))
+
+    async def _tell(self, stream: Stream, key: str) -> None:
+        """Bring a newly connected Envoy up to date with one pod."""
+        async with self._lock(key):
+            try:
+                await _bring(stream, key, self._pods.get(key, NOTHING))
+            except RescueRejected as rejection:
+                self.rejected[key] = str(rejection)
+                log.error("rescue configuration refused", extra={"pod": key, "reason": str(rejection)})
+            except StreamLost:
+                return
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _bring(stream: Stream, key: str, resources: PodResources) -> None:
+    """Make Envoy have exactly `resources` of this pod, in an order in which nothing refers to what is not there."""
+    for name in resources.secrets:
+        stream.refused.pop(name, None)
+    await _remove(stream, key, Kind.LISTENER, resources)
+    await _add(stream, Kind.CLUSTER, resources)
+    await _rotate(stream, resources)
+    await _add(stream, Kind.LISTENER, resources)
+    await _remove(stream, key, Kind.CLUSTER, resources)
+    await _secrets_taken(stream, resources)
+
+
+async def _add(stream: Stream, kind: Kind, resources: PodResources) -> None:
+    await stream.until(lambda: kind in stream.known)
+    known = stream.known[kind]
+    await stream.send(kind, [r for r in resources.of(kind).values() if known.get(r.name) != r.version])
+
+
+async def _remove(stream: Stream, key: str, kind: Kind, resources: PodResources) -> None:
+    await stream.until(lambda: kind in stream.known)
+    ours = (name for name in stream.known[kind] if name.partition("|")[0] == key)
+    await stream.send(kind, removed=[name for name in ours if name not in resources.of(kind)])
+
+
+async def _rotate(stream: Stream, resources: PodResources) -> None:
+    """Secrets that Envoy uses already and that have changed; new ones it asks for by itself."""
+    known = stream.known.get(Kind.SECRET, {})
+    changed = [s for s in resources.secrets.values() if s.name in stream.wanted and known.get(s.name) != s.version]
+    await stream.send(Kind.SECRET, changed)
+
+
+async def _secrets_taken(stream: Stream, resources: PodResources) -> None:
+    """A listener is not opened before it has its secrets, so the pod is not done before Envoy has taken them."""
+    for secret in resources.secrets.values():
+        await stream.until(partial(_settled, stream, secret))
+        if stream.known.get(Kind.SECRET, {}).get(secret.name) != secret.version:
+            raise RescueRejected(stream.refused[secret.name])
+
+
+def _settled(stream: Stream, secret: Encoded) -> bool:
+    return secret.name in stream.refused or stream.known.get(Kind.SECRET, {}).get(secret.name) == secret.version
