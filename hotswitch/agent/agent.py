@@ -7,6 +7,7 @@ agent takes both over. SIGHUP reads the file again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from hotswitch.capture.podspec import spec_from_pod
 from hotswitch.capture.spec import CaptureSpec, SpecError
 from hotswitch.config.agentfile import AgentFile, ConfigError, Pod, load
 from hotswitch.kernel.command import CommandFailed
-from hotswitch.model import PodRef, PodUid, Surroundings
+from hotswitch.model import Level, PodRef, PodUid, Surroundings
 from hotswitch.observe.watch import Pace
 from hotswitch.report.journal import Journal, entry
 from hotswitch.report.metrics import Metrics
+from hotswitch.rescue.process import Death
 from hotswitch.rescue.service import Rescue
+from hotswitch.rescue.xds import RescueUnanswered
 
 _NOBODY = PodRef("-", "-", PodUid(""))
 
@@ -70,10 +73,24 @@ class Agent:
             self.rescue = await self._start_rescue()
         for pod in self.settings.pods:
             await self.attach(pod)
+        if self.rescue is not None:
+            self._settling = asyncio.get_running_loop().create_task(self._settle(self.rescue))
+
+    async def _settle(self, rescue: Rescue) -> None:
+        """What the rescue has inherited and nobody asked for ends, once every pod has had its say."""
+        await asyncio.gather(*(guard.spare.tried.wait() for guard in self.guards.values()))
+        with contextlib.suppress(RescueUnanswered):
+            await rescue.settle()
+
+    def _rescue_died(self, death: Death) -> None:
+        self.metrics.rescue_deaths.inc()
+        self.journal.write(entry("rescue-died", _NOBODY, why=str(death)))
+        for guard in self.guards.values():
+            guard.watch.look_soon()
 
     async def _start_rescue(self) -> Rescue:
         settings = self.settings.rescue
-        rescue = Rescue(settings.directory, envoy=settings.envoy, concurrency=settings.concurrency)
+        rescue = Rescue(settings.directory, settings.envoy, on_death=self._rescue_died)
         await rescue.start()
         return rescue
 
@@ -86,13 +103,14 @@ class Agent:
         await self._stop.wait()
 
     async def close(self) -> None:
-        """Let go of everything and change nothing: gates and rescue stay as they are (I1)."""
+        """Let go of everything and change nothing: gates stay as they are, and so does the rescue that one leads to."""
         for guard in list(self.guards.values()):
             guard.close()
             await guard.spare.close(leave=True)
-        self.guards.clear()
         if self.rescue is not None:
-            await self.rescue.leave()
+            in_use = any(Level.RESCUE in guard.standing.levels.values() for guard in self.guards.values())
+            await (self.rescue.leave() if in_use else self.rescue.stop())
+        self.guards.clear()
         self.journal.close()
 
     # ---- pods ----

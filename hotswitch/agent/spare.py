@@ -19,7 +19,9 @@ from hotswitch.rescue.authorization import UnsupportedAuthorization, parse_polic
 from hotswitch.rescue.identity import Expected, Identity, IdentityRefused
 from hotswitch.rescue.pod import MeshDestination, PodRefused, RescuePod
 from hotswitch.rescue.sds import fetch_identity
-from hotswitch.rescue.service import Rescue, RescueRejected
+from hotswitch.rescue.service import Rescue
+from hotswitch.rescue.xds import RescueUnanswered
+from hotswitch.rescue.xds_stream import RescueRejected
 
 RETRY_FIRST_S, RETRY_MAX_S = 1.0, 60.0
 DOORS: frozenset[Port] = frozenset({RESCUE_INBOUND, RESCUE_OUTBOUND})
@@ -48,7 +50,9 @@ class Spare:
         self._settings, self._spec, self._rescue, self._journal = settings, spec, rescue, journal
         self._identity: Identity | None = None
         self._refusal = "no rescue is configured" if rescue is None else "not set up yet"
+        self._added = False
         self._task: asyncio.Task[None] | None = None
+        self.tried = asyncio.Event()  # the first attempt has ended, well or not
         self.changed: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -62,7 +66,8 @@ class Spare:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         if self._rescue is not None and not leave:
-            await self._rescue.remove(self._key)
+            with contextlib.suppress(RescueUnanswered):  # Envoy is told as soon as it answers again
+                await self._rescue.remove(self._key)
 
     @property
     def _key(self) -> str:
@@ -72,15 +77,18 @@ class Spare:
 
     def refusal(self, listening: frozenset[Port]) -> str:
         """Why the rescue cannot be used now; empty when it can. `listening`: from the kernel, at this moment."""
-        if self._refusal:
-            return self._refusal
+        if why := self._refusal or (self._rescue.refusal(self._key) if self._rescue else ""):
+            return why
         if DOORS - listening:
             return "the rescue does not listen in the namespace"
         return ""
 
     @property
     def identity_expires_in_s(self) -> float | None:
-        return None if self._identity is None else self.lasts_s(self._identity.not_after_unix_s)
+        """Of what the rescue serves with, be it inherited; None where it has none or needs none."""
+        if self._rescue is None or not self._added:
+            return None
+        return self.lasts_s(self._rescue.ends_unix_s(self._key))
 
     @staticmethod
     def lasts_s(ends_unix_s: float | None) -> float | None:
@@ -91,8 +99,14 @@ class Spare:
 
     def drain(self) -> None:
         """Capture is back: let the rescue's connections end."""
-        if self._rescue is not None:
-            self._drain_task = asyncio.get_running_loop().create_task(self._rescue.drain(self._key))
+        if self._rescue is not None and self._added:
+            self._draining = asyncio.get_running_loop().create_task(self._drain(self._rescue))
+
+    async def _drain(self, rescue: Rescue) -> None:
+        try:
+            await rescue.drain(self._key)
+        except RescueUnanswered as failure:
+            self._say(f"not drained: {failure}")
 
     # ---- keeping it ready ----
 
@@ -101,19 +115,38 @@ class Spare:
             pod = rescue_pod(self._settings)
         except (UnsupportedAuthorization, PodRefused) as failure:
             self._say(str(failure))
+            self.tried.set()
             return
         wait_s = RETRY_FIRST_S
         while True:
             try:
-                self._identity = await self._fetch()
-                await rescue.add(pod, self._identity)
-                self._refusal, wait_s = "", RETRY_FIRST_S
-                self.changed()
+                await self._renew(rescue, pod)
+                wait_s = RETRY_FIRST_S
+                self.tried.set()
                 await asyncio.sleep(self._renew_in_s())
-            except (IdentityRefused, RescueRejected, OSError) as failure:
+            except (IdentityRefused, RescueRejected, RescueUnanswered, OSError) as failure:
+                await self._inherit(rescue, pod)
                 self._say(str(failure))
+                self.tried.set()
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_MAX_S)
+
+    async def _renew(self, rescue: Rescue, pod: RescuePod) -> None:
+        identity = await self._fetch()
+        if self._added and identity is not None:
+            await rescue.update_identity(pod.key, identity)
+        else:
+            await rescue.add(pod, identity)
+        self._identity, self._added, self._refusal = identity, True, ""
+        self.changed()
+
+    async def _inherit(self, rescue: Rescue, pod: RescuePod) -> None:
+        """The proxy cannot be asked, but the rescue has outlived our predecessor with the identity it was given."""
+        if self._added or pod.key not in rescue.inherited:
+            return
+        with contextlib.suppress(IdentityRefused, RescueRejected, RescueUnanswered):
+            await rescue.add(pod, None)
+            self._added, self._refusal = True, ""
 
     async def _fetch(self) -> Identity | None:
         source = self._settings.identity
@@ -129,7 +162,7 @@ class Spare:
         return max(RETRY_FIRST_S, self._identity.renew_at_unix_s - time.time())
 
     def _say(self, why: str) -> None:
-        if self._identity is None or self._identity.expired(time.time()):
+        if not self._added:
             self._refusal = why
         self._journal.write(entry("rescue", self._settings.ref, failed=why))
         self.changed()

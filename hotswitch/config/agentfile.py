@@ -139,7 +139,6 @@ class RescueSettings(Strict):
     enabled: bool = True
     directory: Path = Path("/run/hotswitch/rescue")
     envoy: Path | None = None  # None: found beside the interpreter or on PATH
-    concurrency: Annotated[int, Field(ge=1, le=64)] = 2
 
 
 class Budget(Strict):
