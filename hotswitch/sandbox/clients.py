@@ -141,6 +141,12 @@ class MeshedClient(Client):
     async def start(self, services: list[Service]) -> None:
         self._ca.issue(self.spiffe_id).write(self._spec.certificates, 0, 0)
         self.learn(services)
+        await self.restart()
+
+    async def restart(self) -> None:
+        """A fresh Envoy, without any connection."""
+        if self._envoy is not None:
+            await self._envoy.stop()
         log = self.directory / "envoy.log"
         envoy = command_line(find_envoy(), self._spec.bootstrap, log=log, family="v4")
         argv = ("setpriv", "--pdeathsig", "KILL", *envoy)

@@ -226,12 +226,14 @@ class Faults:
 
     async def sicken_app(self, kind: str = "silent") -> Fault:
         """The app, not the proxy: "silent" never answers, "error" says 500, "exit" leaves (and is restarted)."""
-        at_s = time.monotonic()
+        app, process, at_s = self._pod.app, self._pod.app.process, time.monotonic()
         await self._pod.tell_app(f"/sick?kind={kind}")
 
         async def undo() -> None:
-            await self._pod.kubelet.until(lambda: self._pod.app.status.running)
-            await self._pod.tell_app("/well")
+            if kind != "exit":
+                return await self._pod.tell_app("/well")
+            app.hurry()
+            await self._pod.kubelet.until(lambda: app.process is not process and app.status.ready)
 
         return Fault(f"app-{kind}", at_s, undo)
 

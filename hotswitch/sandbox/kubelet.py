@@ -167,6 +167,12 @@ class Container:
         await self.process.stop(patience_s=30.0 * self._timings.scale)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    condition: Callable[[], bool]
+    met: asyncio.Future[None]
+
+
 @dataclass(slots=True)
 class Kubelet:
     """The containers of one pod. `on_change` is told about every change of a container's status or of readiness."""
@@ -176,18 +182,20 @@ class Kubelet:
     on_change: list[Callable[[], None]] = field(default_factory=list)
     terminating: bool = False
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    _waiters: list[_Waiter] = field(default_factory=list)
 
     def add(self, spec: ContainerSpec) -> Container:
         container = self.containers[spec.name] = Container(spec, self.timings, self._announce)
         task = asyncio.create_task(container.keep())
-        task.add_done_callback(lambda _: self._announce())
+        task.add_done_callback(self._failed)
         self._tasks.append(task)
         return container
 
     def _announce(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
+        self._waiters = [waiter for waiter in self._waiters if not waiter.met.done()]
+        for waiter in self._waiters:
+            if waiter.condition():
+                waiter.met.set_result(None)
         for callback in self.on_change:
             callback()
 
@@ -197,16 +205,24 @@ class Kubelet:
         return bool(self.containers) and all(each.status.ready for each in self.containers.values())
 
     async def until(self, condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-        """Wait until `condition` holds, looked at after every change. Raises TimeoutError."""
-        async with asyncio.timeout(timeout_s):
-            while not condition():
-                self._raise_failure()
-                await self._moved.wait()
-
-    def _raise_failure(self) -> None:
+        """Wait until `condition` holds, or held for a moment: it is looked at with every change. Raises TimeoutError,
+        and what a container's task died of."""
+        if condition():
+            return
+        waiter = _Waiter(condition, asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
         for task in self._tasks:
-            if task.done() and not task.cancelled():
-                task.result()
+            self._failed(task)
+        async with asyncio.timeout(timeout_s):
+            await waiter.met
+
+    def _failed(self, task: asyncio.Task[None]) -> None:
+        """A container that cannot be kept is an error of the sandbox: whoever waits is told."""
+        if not task.done() or task.cancelled() or (failure := task.exception()) is None:
+            return
+        for waiter in self._waiters:
+            if not waiter.met.done():
+                waiter.met.set_exception(failure)
 
     async def terminate(self, grace_s: float = 30.0) -> None:
         """As a deleted pod ends: SIGTERM to every container at once, SIGKILL after the grace, no restarts."""

@@ -81,7 +81,9 @@ def test_plaintext_passes_a_permissive_sidecar(town: Town, runner: asyncio.Runne
 
 @BOTH_BACKENDS
 @BOTH_FAMILIES
-def test_plaintext_is_refused_by_a_strict_sidecar(town: Town, runner: asyncio.Runner, backend: str, family: str) -> None:
+def test_plaintext_is_refused_by_a_strict_sidecar(
+    town: Town, runner: asyncio.Runner, backend: str, family: str
+) -> None:
     with pytest.raises(ConnectionError):
         runner.run(town.plain.ask(_address(town.pods[f"strict-{backend}"], family), 8080))
 
