@@ -187,6 +187,7 @@ class Facts:
     app_ports: frozenset[Port] = frozenset()  # ports the app declares
     identity_expires_in_s: float | None = None  # the pod identity we hold for the rescue; None: none held
     proxy_certificate_expires_in_s: float | None = None  # what the proxy itself presents, where seen
+    proxy_exiting: bool = False  # the kernel says that a process of the container is on its way out (PF_EXITING)
     container_running: bool | None = None  # second, independent source (container state or pid)
     ever_ready: bool = False  # 15021 answered 200 at least once in this pod's life (I2)
     terminating: bool = False  # somebody said so: deletion, eviction, node shutdown (I2)

@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from hotswitch.agent.guard import Guard, Means
+from hotswitch.agent.rehearsal import rehearse
 from hotswitch.agent.spare import Spare
 from hotswitch.capture.options import parse
 from hotswitch.capture.podspec import spec_from_pod
@@ -73,6 +74,8 @@ class Agent:
             self.rescue = await self._start_rescue()
         for pod in self.settings.pods:
             await self.attach(pod)
+        for guard in list(self.guards.values())[:1]:
+            rehearse(guard)
         if self.rescue is not None:
             self._settling = asyncio.get_running_loop().create_task(self._settle(self.rescue))
 

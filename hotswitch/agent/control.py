@@ -21,9 +21,10 @@ import msgspec
 from hotswitch.act.actor import plan_of
 from hotswitch.agent.agent import Agent
 from hotswitch.agent.guard import Guard
+from hotswitch.agent.rehearsal import if_dead
 from hotswitch.capture.gate_text import summary
 from hotswitch.decide.engine import step
-from hotswitch.model import Decision, Direction, Level, Listeners, Override, Standing, Tripwire
+from hotswitch.model import Decision, Direction, Level, Override, Standing
 
 REQUEST_BYTES = 65536
 FOR_AT_MOST_S = 7 * 86400.0
@@ -142,26 +143,8 @@ def _plan(guard: Guard) -> dict[str, Any]:
     return {
         "pod": str(guard.pod),
         "now": _told(guard, now),
-        "if_proxy_dies": _told(guard, guard.hypothetical(dead(guard))),
+        "if_proxy_dies": _told(guard, guard.hypothetical(if_dead(guard.facts()))),
     }
-
-
-def dead(guard: Guard) -> Any:
-    """The present facts, with the proxy's process gone."""
-    facts = guard.facts()
-    now_s = facts.at_s
-    return replace(
-        facts,
-        tripwire=Tripwire.REFUSED,
-        tripwire_since_s=now_s,
-        listeners=_without_proxy(facts.listeners, now_s),
-        probes=(),
-    )
-
-
-def _without_proxy(listeners: Listeners | None, now_s: float) -> Listeners:
-    kept = () if listeners is None else tuple(q for q in listeners.queues if not 15000 <= q.port < 15100)
-    return Listeners(now_s, kept)
 
 
 def _told(guard: Guard, decisions: tuple[Decision, ...]) -> list[dict[str, str]]:

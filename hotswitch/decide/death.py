@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from hotswitch.decide.evidence import PROXY_PORTS, described
 from hotswitch.decide.verdict import Case, Source
-from hotswitch.model import HEALTH, Diagnosis, Fault, ProbeOutcome, Tripwire
+from hotswitch.model import ENVOY_INBOUND, ENVOY_OUTBOUND, HEALTH, Diagnosis, Fault, ProbeOutcome, Tripwire
 
 SETTLE_S = 0.05  # teardown takes 2 ms, 21 ms was the longest seen with a core size limit of 0; busy machines are slower
 
@@ -23,6 +23,15 @@ def dumping(case: Case) -> Diagnosis | None:
     since_s = case.silent[0].started_s if case.silent else facts.at_s
     sentence = "the proxy has crashed and writes its core dump"
     return case.proves(Fault.CORE_DUMPING, since_s, sentence, {"process": "CoreDumping"}, first=Source.DUMPING)
+
+
+def exiting(case: Case) -> Diagnosis | None:
+    """The kernel is taking the process down and its traffic ports are gone already: 15021 will follow (on a busy
+    machine some 10 ms later), and nothing of it comes back."""
+    if not case.facts.proxy_exiting or case.dump is None or case.listening & {ENVOY_INBOUND, ENVOY_OUTBOUND}:
+        return None
+    evidence = {"process": "exiting", "listening": described(case.listening & PROXY_PORTS)}
+    return case.proves(Fault.DEAD, case.dump.at_s, "the proxy is dying: the kernel ends its process", evidence)
 
 
 def refused(case: Case) -> Diagnosis | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hotswitch.decide.death import dumping, refused
+from hotswitch.decide.death import dumping, exiting, refused
 from hotswitch.decide.evidence import FRESH_S, described, path_blames_proxy
 from hotswitch.decide.hang import slow
 from hotswitch.decide.verdict import SURE, Case
@@ -162,6 +162,7 @@ def _nothing_wrong(case: Case) -> Diagnosis:
 
 _READINGS: tuple[Callable[[Case], Diagnosis | None], ...] = (
     dumping,
+    exiting,
     refused,
     slow,
     _unconfigured_or_closing,

@@ -165,7 +165,12 @@ class PodWatch:
     # ---- looking ----
 
     def _look(self) -> None:
-        """The accept queues, and the container's threads: about 300 us, so only at the start and on suspicion."""
+        """The accept queues, and the container's threads: about 1 ms, so only at the start and on suspicion."""
+        self._look_at_listeners()
+        self._note(self._container.read(self._loop.time()))
+        self._facts = replace(self._facts, proxy_exiting=self._container.exiting())
+
+    def _look_at_listeners(self) -> None:
         now_s = self._loop.time()
         try:
             queues = accept_queues(self._diag)
@@ -179,7 +184,6 @@ class PodWatch:
         self._queues = fresh
         timed = tuple(replace(queue, stuck_s=now_s - fresh[queue.inode][1]) for queue in queues)
         self._facts = replace(self._facts, listeners=Listeners(now_s, timed))
-        self._note(self._container.read(now_s))
 
     def _note(self, reading: Reading) -> None:
         self._readings.append(reading)
@@ -250,12 +254,16 @@ class PodWatch:
         while some are still listed it looks again at once."""
         if self.gone:
             return
-        self._look()
+        self._look_at_listeners()
+        self._facts = replace(self._facts, proxy_exiting=self._container.exiting())
         self._news()
-        if self._tripwire.state is not Tripwire.HELD and looks and self._proxy_listens():
+        if self._going() and looks and self._proxy_listens():
             self._loop.call_later(TEARDOWN_S, self._tripped, looks - 1)
         else:
-            self._hurry()
+            self._loop.call_soon(self._hurry)
+
+    def _going(self) -> bool:
+        return self._tripwire.state is not Tripwire.HELD or self._facts.proxy_exiting
 
     def _proxy_listens(self) -> bool:
         return self._facts.listeners is not None and not PROXY_PORTS.isdisjoint(self._facts.listeners.ports)
