@@ -91,7 +91,7 @@ class Guard:
         if probe is None:
             return None
         return PathProbe(
-            self.namespace.path,
+            self.namespace.fd,
             str(self.settings.addresses[0]),
             AppProbe(probe.port, probe.path, probe.timeout_s),
             proxy_uid=self.spec.proxy_uids[0],

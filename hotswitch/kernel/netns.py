@@ -11,8 +11,10 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from hotswitch.model import NetnsCookie
@@ -29,30 +31,50 @@ def _setns(fd: int) -> None:
         raise OSError(error, f"setns: {os.strerror(error)}")
 
 
+Where = str | Path | int
+"""A namespace: a path (/var/run/netns/NAME, /proc/PID/ns/net), or a descriptor of one, which is quicker."""
+
+
+class _Thread(threading.local):
+    """Which namespaces this thread has entered, innermost last."""
+
+    def __init__(self) -> None:
+        self.entered: list[int] = []
+
+
+_thread = _Thread()
+
+
+@cache
+def _home() -> int:
+    """The namespace this process lives in. Every thread of it is at home when it is not inside a `with inside`."""
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
 @contextmanager
-def inside(path: str | Path) -> Iterator[None]:
-    """Run the body in the network namespace at `path` (/var/run/netns/NAME, /proc/PID/ns/net). About 4 us.
+def inside(where: Where) -> Iterator[None]:
+    """Run the body in another network namespace. A few us with a descriptor.
 
     Raises FileNotFoundError when the namespace is gone, PermissionError without CAP_SYS_ADMIN.
     """
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    back = _thread.entered[-1] if _thread.entered else _home()
+    there = where if isinstance(where, int) else os.open(where, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _setns(there)
-        finally:
-            os.close(there)
+        _setns(there)
+        _thread.entered.append(there)
         try:
             yield
         finally:
-            _go_back(home)
+            _thread.entered.pop()
+            _go_back(back)
     finally:
-        os.close(home)
+        if not isinstance(where, int):
+            os.close(there)
 
 
-def _go_back(home: int) -> None:
+def _go_back(fd: int) -> None:
     try:
-        _setns(home)
+        _setns(fd)
     except OSError:  # in a stranger's namespace every later act would hit the wrong pod
         os.abort()
 
@@ -60,31 +82,31 @@ def _go_back(home: int) -> None:
 class PinnedNamespace:
     """A namespace held open by a descriptor, so that its name cannot come to mean another one behind our back (I6).
 
-    `path` leads to exactly this namespace as long as this is open; `name` is what it was called. Holding it keeps a
-    deleted pod's namespace alive: `close()` when `still_named()` turns False or the pod's links are gone.
+    `fd` and `path` lead to exactly this namespace as long as this is open; `name` is what it was called. Holding it
+    keeps a deleted pod's namespace alive: `close()` when `still_named()` turns False or the pod's links are gone.
     """
 
     def __init__(self, name: str | Path) -> None:
         self.name = str(name)
-        self._fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        self.path = f"/proc/{os.getpid()}/fd/{self._fd}"
-        self.cookie = cookie_of(self.path)
+        self.fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        self.path = f"/proc/{os.getpid()}/fd/{self.fd}"
+        self.cookie = cookie_of(self.fd)
 
     def still_named(self) -> bool:
         """False when the name is gone, or names another namespace. An inode cannot be reused while it is held."""
         try:
-            there, held = os.stat(self.name), os.fstat(self._fd)
+            there, held = os.stat(self.name), os.fstat(self.fd)
         except OSError:
             return False
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
     def has_links(self) -> bool:
         """False when nothing but loopback is left: the pod's network has been torn down."""
-        with inside(self.path):
+        with inside(self.fd):
             return any(name != "lo" for _, name in socket.if_nameindex())
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 @contextmanager
@@ -111,7 +133,7 @@ def cookie(sock: socket.socket) -> NetnsCookie:
     return NetnsCookie(int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little"))
 
 
-def cookie_of(path: str | Path) -> NetnsCookie:
-    """The cookie of the namespace at `path`. Raises like `inside`."""
-    with inside(path), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+def cookie_of(where: Where) -> NetnsCookie:
+    """The cookie of that namespace. Raises like `inside`."""
+    with inside(where), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         return cookie(probe)

@@ -12,9 +12,8 @@ import errno
 import socket
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 
-from hotswitch.kernel.netns import as_user, inside
+from hotswitch.kernel.netns import Where, as_user, inside
 from hotswitch.model import Probe, ProbeOutcome
 
 REQUEST = b"GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: hotswitch\r\nConnection: close\r\n\r\n"
@@ -30,7 +29,7 @@ class HttpProbe:
 
     def __init__(
         self,
-        netns: str | Path,
+        netns: Where,
         address: tuple[str, int],
         path: str,
         done: Callable[[Probe], None],

@@ -14,11 +14,10 @@ import socket
 import ssl
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography import x509
 
-from hotswitch.kernel.netns import as_user, inside
+from hotswitch.kernel.netns import Where, as_user, inside
 from hotswitch.model import PathComparison, Port, Probe, ProbeOutcome
 from hotswitch.observe.health import HttpProbe
 
@@ -45,7 +44,7 @@ class PathProbe:
     """Compares both ways for one pod. `address`: the pod's own, never loopback. `strict`: the port takes mTLS only."""
 
     def __init__(
-        self, netns: str | Path, address: str, probe: AppProbe, *, proxy_uid: int, strict: bool, lag_s: float
+        self, netns: Where, address: str, probe: AppProbe, *, proxy_uid: int, strict: bool, lag_s: float
     ) -> None:
         self._netns, self._address, self._probe = netns, address, probe
         self._proxy_uid, self._strict, self._lag_s = proxy_uid, strict, lag_s

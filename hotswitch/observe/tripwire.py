@@ -12,9 +12,8 @@ import errno
 import select
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
-from hotswitch.kernel.netns import inside
+from hotswitch.kernel.netns import Where, inside
 from hotswitch.model import HEALTH, Port, Tripwire
 
 CONNECT_WAIT_S = 0.001  # a loopback connect is answered in tens of us, or not at all (full accept queue)
@@ -23,7 +22,7 @@ CONNECT_WAIT_S = 0.001  # a loopback connect is answered in tens of us, or not a
 class HeldConnection:
     """Holds one connection to 127.0.0.1:`port` in the namespace; calls `changed` when the tripwire's state changes."""
 
-    def __init__(self, netns: str | Path, changed: Callable[[], None], *, port: Port = HEALTH) -> None:
+    def __init__(self, netns: Where, changed: Callable[[], None], *, port: Port = HEALTH) -> None:
         self._netns, self._changed, self._port = netns, changed, port
         self._socket: socket.socket | None = None
         self._loop = asyncio.get_running_loop()

@@ -78,7 +78,7 @@ class PodWatch:
         self._loop = asyncio.get_running_loop()
         self._diag = NetlinkSocket(NETLINK_SOCK_DIAG, namespace.path)
         self._links = NetlinkSocket(NETLINK_ROUTE, namespace.path, RTMGRP_LINK)
-        self._tripwire = HeldConnection(namespace.path, self._tripped)
+        self._tripwire = HeldConnection(namespace.fd, self._tripped)
         self._probes: deque[Probe] = deque(maxlen=KEPT_PROBES)
         self._pending: set[HttpProbe] = set()
         self._readings: deque[Reading] = deque()
@@ -209,7 +209,7 @@ class PodWatch:
 
     def _ask(self) -> None:
         probe = HttpProbe(
-            self._namespace.path,
+            self._namespace.fd,
             ("127.0.0.1", HEALTH),
             READY_PATH,
             lambda result: self._answered(probe, result),
