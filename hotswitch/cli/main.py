@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -77,6 +78,37 @@ def agent(
             run(config)
     except (ConfigError, OSError) as failure:
         raise fail(str(failure)) from failure
+
+
+@app.command()
+def remove(
+    config: Annotated[Path, typer.Option("--config", help="The agent's file.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Take hotswitch out again: its tables in the file's namespaces, its rescue Envoy. Stop the agent first."""
+    from hotswitch.agent import removal
+    from hotswitch.config.agentfile import ConfigError, load
+    from hotswitch.kernel.command import CommandFailed
+
+    try:
+        settings = load(config)
+        if dry_run:
+            lines = removal.plan(settings)
+        elif _answers(settings.socket):
+            raise fail(f"{settings.socket}: an agent is running; stop it first")
+        else:
+            lines = asyncio.run(removal.remove(settings))
+    except (ConfigError, CommandFailed, OSError) as failure:
+        raise fail(str(failure)) from failure
+    typer.echo("\n".join(lines))
+
+
+def _answers(path: Path) -> bool:
+    try:
+        ask(path, {"verb": "status"})
+    except AgentError:
+        return False
+    return True
 
 
 @app.command()
