@@ -7,8 +7,7 @@ from pathlib import Path
 from hotswitch.capture.gate import Gate
 from hotswitch.capture.gate_table import GateScope
 from hotswitch.config.agentfile import AgentFile, Pod
-from hotswitch.rescue.process import RescueProcess
-from hotswitch.rescue.program import RescueProgram, find_envoy
+from hotswitch.rescue.service import Rescue
 
 
 def present(settings: AgentFile) -> list[Pod]:
@@ -43,13 +42,11 @@ async def remove(settings: AgentFile) -> list[str]:
 
 
 async def _end_rescue(settings: AgentFile) -> bool:
-    directory = settings.rescue.directory
-    if not directory.exists():
+    if not settings.rescue.directory.exists():
         return False
-    program = RescueProgram(directory, settings.rescue.envoy or find_envoy())
-    if not program.runs():
+    rescue = Rescue(settings.rescue.directory, settings.rescue.envoy)
+    if not rescue.program.runs():
         return False
-    process = RescueProcess(program)
-    await process.start()
-    await process.stop()
+    await rescue.process.start()
+    await rescue.process.stop()
     return True
