@@ -32,6 +32,7 @@ from hotswitch.model import (
     Facts,
     Fault,
     Grade,
+    Level,
     Mode,
     Mtls,
     Standing,
@@ -85,6 +86,7 @@ class Guard:
         self._looking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._original_rules = ""
+        self._shown: dict[Direction, Level] = {}
 
     def _path_probe(self) -> PathProbe | None:
         probe = self.settings.app.probe
@@ -107,6 +109,7 @@ class Guard:
         self._take_over()
         self.watch.start()
         self._timer = self._loop.call_later(IDLE_STEP_S, self._on_timer)
+        self._show()
         self._note("attached", evidence={"istio_rules": self._scene.fingerprint, "refusal": self._scene.refusal})
 
     def _prepare(self) -> None:
@@ -194,7 +197,7 @@ class Guard:
             self.standing = standing
         self.diagnosis = diagnose(view.facts, self.policy.thresholds)
         self.watch.be_alert(self.standing.is_open or self.standing.fault is not Fault.WELL)
-        self._means.metrics.saw(self.pod, self.diagnosis)
+        self._show()
         return decisions
 
     @property
@@ -213,13 +216,18 @@ class Guard:
         return True
 
     def _switched(self, decision: Decision) -> None:
-        for way in Direction:
-            opening = decision.openings.get(way)
-            level = opening.level if opening and decision.act is Act.OPEN else Standing().levels[way]
-            self._means.metrics.stands(self.pod, way, level)
         if decision.act is Act.CLOSE:
             self.spare.drain()
             self.look_again()
+
+    def _show(self) -> None:
+        """What stands and what is seen, for metrics; after the act."""
+        metrics = self._means.metrics
+        metrics.saw(self.pod, self.diagnosis)
+        for way in Direction:
+            if self._shown.get(way) is not self.standing.levels[way]:
+                self._shown[way] = self.standing.levels[way]
+                metrics.stands(self.pod, way, self.standing.levels[way])
 
     def _news(self) -> None:
         self.step()
@@ -227,6 +235,7 @@ class Guard:
     def _on_timer(self) -> None:
         busy = self.standing.is_open or self.diagnosis.fault is not Fault.WELL
         self._timer = self._loop.call_later(OPEN_STEP_S if busy else IDLE_STEP_S, self._on_timer)
+        self._means.metrics.identity_lasts(self.pod, self.spare.identity_expires_in_s)
         self.step()
 
     # ---- the namespace's rules ----

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from hotswitch.model import Diagnosis, Direction, Fault, Level, PodRef
@@ -55,14 +57,20 @@ class Metrics:
     def stands(self, pod: PodRef, direction: Direction, level: Level) -> None:
         self.level.labels(str(pod), direction).set(LEVELS[level])
 
+    def identity_lasts(self, pod: PodRef, seconds: float | None) -> None:
+        """None: the rescue holds no identity for this pod."""
+        if seconds is not None:
+            self.identity_s.labels(str(pod)).set(seconds)
+
     def forget(self, pod: PodRef) -> None:
         """A pod that is gone leaves no series behind."""
         last = self._last_fault.pop(pod, None)
         if last is not None:
             self.fault.remove(str(pod), last)
-        for direction in Direction:
-            self.level.remove(str(pod), direction)
-        self.identity_s.remove(str(pod))
+        with contextlib.suppress(KeyError):  # never set: it was not guarded long enough
+            for direction in Direction:
+                self.level.remove(str(pod), direction)
+            self.identity_s.remove(str(pod))
 
     def serve(self, address: str, port: int) -> None:
         """Serve /metrics from a thread of its own. Raises OSError when the address is taken."""
