@@ -32,10 +32,11 @@ Totals = dict[str, int]
 
 
 class LoadRun:
-    """A load program at work. `totals`: counts by kind so far, as last reported (lower-case names of Kind)."""
+    """A load program at work. `totals`, as last reported: requests "sent", and those ended by kind (lower-case name)."""
 
     def __init__(self, process: Process, output: Path, log: Path) -> None:
         self._process, self._output, self._log = process, output, log
+        self.pid = process.pid
         self.totals: Totals = {}
         self.history: list[tuple[float, Totals]] = []  # (time.monotonic() of the load program, totals)
         self._partial = b""
@@ -59,6 +60,11 @@ class LoadRun:
         if not self._process.output.closed:
             self._loop.remove_reader(self._process.output)
             self._process.output.close()
+
+    @property
+    def sent(self) -> int:
+        """Requests begun, as last reported."""
+        return self.totals.get("sent", 0)
 
     def stop(self) -> None:
         """No further requests; those under way are still awaited."""

@@ -82,7 +82,8 @@ def tcp_proxy(cluster: str) -> Config:
 
 def http_manager(stat_prefix: str, routes: Sequence[Config], via: str = "", **fields: Any) -> Config:
     """An HTTP connection manager over `routes`; `via` becomes the response header x-via, to tell who served."""
-    route_config: Config = {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": list(routes)}]}
+    hosts = [{"name": "all", "domains": ["*"], "routes": list(routes)}]
+    route_config: Config = {"virtual_hosts": hosts, "validate_clusters": False}  # CDS may come after LDS
     if via:
         route_config["response_headers_to_add"] = [{"header": {"key": "x-via", "value": via}}]
     router = extension("envoy.filters.http.router", "extensions.filters.http.router.v3.Router")

@@ -185,13 +185,14 @@ class Kubelet:
     _waiters: list[_Waiter] = field(default_factory=list)
 
     def add(self, spec: ContainerSpec) -> Container:
-        container = self.containers[spec.name] = Container(spec, self.timings, self._announce)
+        container = self.containers[spec.name] = Container(spec, self.timings, self.announce)
         task = asyncio.create_task(container.keep())
         task.add_done_callback(self._failed)
         self._tasks.append(task)
         return container
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Something about the pod has changed."""
         self._waiters = [waiter for waiter in self._waiters if not waiter.met.done()]
         for waiter in self._waiters:
             if waiter.condition():
@@ -228,12 +229,12 @@ class Kubelet:
         """As a deleted pod ends: SIGTERM to every container at once, SIGKILL after the grace, no restarts."""
         self.terminating = True
         self._cancel()
-        self._announce()
+        self.announce()
         processes = [each.process for each in self.containers.values() if each.process is not None]
         await asyncio.gather(*(process.stop(grace_s) for process in processes))
         for container in self.containers.values():
             container.status.running = container.status.ready = False
-        self._announce()
+        self.announce()
 
     def _cancel(self) -> None:
         for task in self._tasks:

@@ -112,10 +112,9 @@ class Load:
 
     def run(self) -> None:
         """The loop. Ends after `seconds` (or SIGTERM) and the last answer or timeout."""
+        self._connect_first()
         timer = _Timer(1 / self._config.rate)
         self._epoll.register(timer.fd, select.EPOLLIN)
-        for _ in range(self._config.connections):
-            self._dial()
         left = round(self._config.seconds * self._config.rate)
         swept = reported = looked = 0
         while left > 0 or self._waiting():
@@ -138,6 +137,15 @@ class Load:
                 looked = now
                 self._read_endpoints()
         self._report()
+
+    def _connect_first(self) -> None:
+        """Open the kept connections, or find out that they cannot be opened, before the first request."""
+        for _ in range(self._config.connections):
+            self._dial()
+        deadline = time.monotonic() + self._config.timeout_s
+        while len(self._idle) < len(self._open) and time.monotonic() < deadline:
+            for fd, events in self._epoll.poll(0.01):
+                self._on_event(fd, events)
 
     def stop(self, *_: object) -> None:
         self._stopped = True
@@ -267,7 +275,8 @@ class Load:
 
     def _report(self) -> None:
         totals = {kind.name.lower(): self._totals[kind] for kind in COUNTED}
-        sys.stdout.write(json.dumps({"at_ns": time.monotonic_ns(), **totals}) + "\n")
+        report = {"at_ns": time.monotonic_ns(), "sent": len(self._results) // 3, **totals}
+        sys.stdout.write(json.dumps(report) + "\n")
         sys.stdout.flush()
 
 

@@ -43,8 +43,8 @@ READINESS_PATH, LIVENESS_PATH = "/app-health/app/readyz", "/app-health/app/livez
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSpec:
-    """What a pod is to be. `backend`: "iptables-nft" or "nftables". `sidecar_readiness`: period and threshold, Istio's
-    by default. `liveness`: the kubelet restarts an app whose (rewritten) liveness probe fails three times."""
+    """What a pod is to be. `backend`: "iptables-nft" or "nftables". `readiness_*`: the sidecar's probe, Istio's by
+    default. `liveness`: the kubelet restarts an app whose (rewritten) liveness probe fails three times."""
 
     workload: str = ""
     namespace: str = "default"
@@ -56,6 +56,7 @@ class PodSpec:
     tcp: bool = False
     grpc: bool = False
     readiness_period_s: float = 15.0
+    readiness_timeout_s: float = 3.0
     readiness_failures: int = 4
     app_period_s: float = 10.0
     liveness: bool = False
@@ -209,7 +210,7 @@ class Pod:
             self._start_pilot,
             startup=KubeletProbe(health, period_s=1.0),
             readiness=KubeletProbe(
-                health, period_s=self.spec.readiness_period_s, failure_threshold=self.spec.readiness_failures
+                health, self.spec.readiness_period_s, self.spec.readiness_timeout_s, self.spec.readiness_failures
             ),
             message=self._termination_message,
         )
@@ -255,6 +256,12 @@ class Pod:
 
     async def stop(self) -> None:
         await self.kubelet.stop()
+
+    def label(self, name: str, value: str) -> None:
+        """Set a pod label. Like istiod, the registry hears of it only while the pod is Ready (facts/istio.md 7.2)."""
+        self.labels[name] = value
+        if self.is_ready:
+            self.kubelet.announce()
 
     # ---- talking to it ----
 

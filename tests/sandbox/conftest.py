@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Iterator
 
 import pytest
 
 from hotswitch.sandbox.sandbox import Sandbox
+
+with warnings.catch_warnings():  # envoy-data-plane's own modules warn about pydantic when they are first imported
+    warnings.simplefilter("ignore")
+    import envoy_data_plane.envoy.extensions.transport_sockets.tls.v3
+    import envoy_data_plane.envoy.service.discovery.v3  # noqa: F401
 
 
 @pytest.fixture(scope="module")
