@@ -80,11 +80,17 @@ def _inbound_chains(pod: RescuePod, generation: str) -> Iterator[FilterChain]:
                 transport_socket_connect_timeout=HANDSHAKE_TIMEOUT,
             )
         if mode is not Mtls.STRICT:
-            yield FilterChain(
-                name=f"raw {port or 'any'} {generation}",
-                filter_chain_match=FilterChainMatch(destination_port=port),
-                filters=filters,
-            )
+            for protocol in _raw_protocols(mode):
+                yield FilterChain(
+                    name=f"raw {protocol or 'text'} {port or 'any'} {generation}",
+                    filter_chain_match=FilterChainMatch(destination_port=port, transport_protocol=protocol),
+                    filters=filters,
+                )
+
+
+def _raw_protocols(mode: Mtls) -> tuple[str, ...]:
+    """Where some TLS is taken for mTLS, other TLS needs a chain of its own: Envoy does not turn back from "tls"."""
+    return ("tls", "") if mode is Mtls.PERMISSIVE else ("",)
 
 
 def _refusals() -> Iterator[FilterChain]:

