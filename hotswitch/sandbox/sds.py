@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc._utilities  # grpc loads it when first used: too late for a process that became another user
 import grpc.aio
 
 SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
