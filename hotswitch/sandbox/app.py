@@ -141,7 +141,7 @@ async def _run(config: AppConfig) -> None:
 def main() -> None:
     config, parent = AppConfig.load(Path(sys.argv[1])), os.getppid()
     if config.grpc:
-        import grpc  # noqa: F401  (as root: afterwards the virtual environment may be out of reach)
+        import grpc._utilities  # noqa: F401  (as root: afterwards the virtual environment may be out of reach)
     become(config.uid, config.gid, parent)
     server = grpc_server(config.pod) if config.grpc else None  # a server that nobody holds stops itself
     if server is not None:
