@@ -35,12 +35,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(lock: str, uid: str, envoy: str, *arguments: str) -> None:
+    os.chdir("/")
     os.closerange(3, 1 << 20)  # what the agent's libraries have left open
     binary = os.open(envoy, os.O_RDONLY)  # opened as root: the way to it may be closed to `uid`
     os.set_inheritable(_take(lock), True)
     _limit()
     _drop_to(int(uid))
-    os.execve(binary, [os.path.basename(envoy), *arguments], {"PATH": os.defpath})
+    os.execve(binary, [envoy, *arguments], {"PATH": os.defpath})
 
 
 def _take(path: str) -> int:

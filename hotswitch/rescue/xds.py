@@ -69,12 +69,10 @@ class XdsServer:
 
     async def connected(self) -> None:
         """Wait until Envoy has asked for listeners, i.e. could take some, and has said what it holds."""
-        await self._connected.wait()
-        stream = self._current()
-        await stream.until(lambda: Kind.LISTENER in stream.known)
-        if stream.known[Kind.LISTENER]:
-            with contextlib.suppress(TimeoutError):  # pods without mTLS have none to speak of
-                await asyncio.wait_for(stream.until(lambda: Kind.SECRET in stream.known), SECRETS_WITHIN_S)
+        while True:
+            await self._connected.wait()
+            with contextlib.suppress(StreamLost):
+                return await _introduced(self._current())
 
     def held(self) -> Mapping[Kind, Mapping[str, str]]:
         """What the connected Envoy holds by its own word: name -> version, by kind."""
@@ -179,6 +177,13 @@ class XdsServer:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _introduced(stream: Stream) -> None:
+    await stream.until(lambda: Kind.LISTENER in stream.known)
+    if stream.known[Kind.LISTENER]:
+        with contextlib.suppress(TimeoutError):  # pods without mTLS have no secrets to speak of
+            await asyncio.wait_for(stream.until(lambda: Kind.SECRET in stream.known), SECRETS_WITHIN_S)
 
 
 async def _bring(stream: Stream, key: str, resources: PodResources) -> None:

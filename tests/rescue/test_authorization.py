@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +79,7 @@ def _operation_holds(o: Operation, c: Connection) -> bool:
 
 
 def _condition_holds(condition: Condition, c: Connection) -> bool:
-    is_it = {
+    is_it: Callable[[str, Connection], bool] = {
         "source.principal": _is_principal,
         "source.namespace": _is_namespace,
         "source.ip": _is_within,

@@ -58,7 +58,7 @@ def sidecar(w: World, folder: Path) -> dict[str, Any]:
     }
     here = {"address": "0.0.0.0", "port_value": 0, "network_namespace_filepath": w.client_ns}
     pod = {"endpoint": {"address": {"socket_address": {"address": POD4, "port_value": PORT}}}}
-    http2 = {"explicit_http_config": {"http2_protocol_options": {}}}
+    http2: dict[str, Any] = {"explicit_http_config": {"http2_protocol_options": {}}}
     cluster = {
         "name": "pod",
         "type": "STATIC",

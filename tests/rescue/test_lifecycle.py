@@ -127,13 +127,11 @@ def test_killed_rescue_comes_back_with_all_pods() -> None:
     async def scenario() -> None:
         async with world() as w:
             await w.rescue.add(w.other, w.identity.identity())
-            heard = []
-            w.rescue.process._on_death = heard.append
             first = w.rescue.process.pid
             assert first is not None and w.rescue.deaths_within(60) == 0
             os.kill(first, signal.SIGKILL)
-            await eventually(lambda: bool(heard), "death is told")
-            assert heard[0].code == -signal.SIGKILL
+            await eventually(lambda: bool(w.heard), "death is told")
+            assert w.heard[0].code == -signal.SIGKILL
             await w.ready()
             await w.ready(w.client_ns)
             assert (await w.ask(tls=w.client())).served and w.rescue.process.pid != first

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hotswitch.kernel.command import Command, run
@@ -21,6 +21,7 @@ from hotswitch.kernel.netns import inside
 from hotswitch.kernel.sockdiag import accept_queues
 from hotswitch.model import NEVER_OPENED, RESCUE_INBOUND, RESCUE_OUTBOUND, RESCUE_UID, Mtls, Port
 from hotswitch.rescue.pod import RescuePod
+from hotswitch.rescue.process import Death
 from hotswitch.rescue.service import Rescue
 from tests.rescue.authority import Authority, spiffe
 
@@ -95,12 +96,13 @@ class World:
         self.directory = directory
         self.authority = Authority()
         self.identity = self.authority.issue(spiffe())
+        self.heard: list[Death] = []
         self.rescue = self.new_agent()
         self.pod = RescuePod("shop/web", self.pod_ns, (POD4, POD6), mtls=Mtls.PERMISSIVE)
         self.stack = contextlib.AsyncExitStack()
 
     def new_agent(self) -> Rescue:
-        return Rescue(self.directory, drain_s=DRAIN_S)
+        return Rescue(self.directory, drain_s=DRAIN_S, on_death=self.heard.append)
 
     async def restart_agent(self) -> bool:
         """The agent ends and another comes; True if it has adopted the rescue."""
@@ -208,7 +210,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 @contextlib.contextmanager
-def namespaces(name: str) -> Iterator[None]:
+def namespaces(name: str) -> Iterator[str]:
     pod, client = f"{name}-pod", f"{name}-cli"
     try:
         _ip(f"netns add {pod}", f"netns add {client}")
@@ -218,7 +220,7 @@ def namespaces(name: str) -> Iterator[None]:
         _ip_in(client, "link set lo up", f"addr add {CLIENT4}/24 dev eth0", f"addr add {OTHER4}/24 dev eth0")
         _ip_in(client, f"addr add {CLIENT6}/64 dev eth0 nodad", "link set eth0 up")
         run(Command(("nft", "-f", "-"), netns=f"/var/run/netns/{pod}", stdin=GATE), check=True)
-        yield
+        yield name
     finally:
         for there in (pod, client):
             run(Command(("ip", "netns", "del", there)))
@@ -235,11 +237,12 @@ def _ip_in(name: str, *lines: str) -> None:
 @contextlib.asynccontextmanager
 async def world(**changes: Any) -> AsyncIterator[World]:
     """A running rescue with the pod in it, and an app that echoes on both families."""
-    directory = Path(mkdtemp(prefix="hr-", dir="/run"))
-    directory.chmod(0o755)
-    name = f"hr-{os.getpid()}-{next(_numbers)}"
-    with namespaces(name):
-        made = World(name, directory / "rescue")
+    with (
+        TemporaryDirectory(prefix="hr-", dir="/run") as folder,
+        namespaces(f"hr-{os.getpid()}-{next(_numbers)}") as name,
+    ):
+        Path(folder).chmod(0o755)
+        made = World(name, Path(folder, "rescue"))
         try:
             await made.rescue.start()
             async with made.stack:
@@ -249,4 +252,3 @@ async def world(**changes: Any) -> AsyncIterator[World]:
                 yield made
         finally:
             await made.rescue.stop()
-            run(Command(("rm", "-r", str(directory))), check=True)
