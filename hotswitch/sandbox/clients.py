@@ -20,7 +20,7 @@ from hotswitch.sandbox.ask import Answer, ask
 from hotswitch.sandbox.ca import CertificateAuthority, spiffe_id
 from hotswitch.sandbox.envoy import command_line, find_envoy
 from hotswitch.sandbox.estate import Estate
-from hotswitch.sandbox.load import LoadConfig
+from hotswitch.sandbox.loadconfig import LoadConfig
 from hotswitch.sandbox.meshed import MeshedSpec
 from hotswitch.sandbox.network import Attachment
 from hotswitch.sandbox.outcome import Results
@@ -28,11 +28,12 @@ from hotswitch.sandbox.process import HOME, Process, module_argv, start
 from hotswitch.sandbox.registry import Service
 
 CLIENT_UID = 1000
+POLL_S = 0.005
 Totals = dict[str, int]
 
 
 class LoadRun:
-    """A load program at work. `totals`, as last reported: requests "sent", and those ended by kind (lower-case name)."""
+    """A load program at work. `totals`, as last reported: requests "sent", and those ended by kind in lower case."""
 
     def __init__(self, process: Process, output: Path, log: Path) -> None:
         self._process, self._output, self._log = process, output, log
@@ -65,6 +66,13 @@ class LoadRun:
     def sent(self) -> int:
         """Requests begun, as last reported."""
         return self.totals.get("sent", 0)
+
+    async def begun(self) -> None:
+        """Wait until the program has reported its first requests. Raises RuntimeError when it ended before."""
+        while self.sent == 0:
+            if self._process.returncode is not None:
+                raise RuntimeError(f"load ended before its first request: {self._log.read_text().strip()}")
+            await asyncio.sleep(POLL_S)
 
     def stop(self) -> None:
         """No further requests; those under way are still awaited."""

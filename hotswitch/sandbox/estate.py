@@ -8,6 +8,7 @@ believed together with its start time, so nothing is ever done to a stranger tha
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -159,12 +160,15 @@ class Estate:
 
 
 def sweep(prefix: str = "hs-") -> list[str]:
-    """Remove every estate whose owner is dead, and tell their names. Of two sweepers one does the work."""
+    """Remove every estate whose owner is dead, and tell their names. Sweepers take turns."""
+    RUN_ROOT.mkdir(mode=0o755, exist_ok=True)
     swept = []
-    for directory in sorted(RUN_ROOT.glob(f"{prefix}*")):
-        if _owner_is_dead(directory):
-            Estate(directory.name.removeprefix(prefix), prefix).remove()
-            swept.append(directory.name)
+    with (RUN_ROOT / ".sweeping").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for directory in sorted(RUN_ROOT.glob(f"{prefix}*")):
+            if _owner_is_dead(directory):
+                Estate(directory.name.removeprefix(prefix), prefix).remove()
+                swept.append(directory.name)
     return swept
 
 

@@ -20,23 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hotswitch.model import HEALTH
 from hotswitch.sandbox.envoy import publish
 from hotswitch.sandbox.estate import ProcessId
 from hotswitch.sandbox.process import Process, module_argv, start
+from hotswitch.sandbox.recovery import PATIENCE_S, POLL_S, FaultUnavailable, Recovery, until
 from hotswitch.sandbox.sidecar import inbound, outbound
 from hotswitch.sandbox.squeeze import Squeeze
 
 if TYPE_CHECKING:
     from hotswitch.sandbox.pod import Pod
 
+__all__ = ["CORE_PATTERN", "Fault", "FaultUnavailable", "Faults"]
+
 CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 EXPIRED_SINCE_S = 60.0
-POLL_S = 0.005
-
-
-class FaultUnavailable(RuntimeError):
-    """This machine or pod cannot have that fault; the message says why."""
 
 
 @dataclass(slots=True)
@@ -65,6 +62,7 @@ class Faults:
 
     def __init__(self, pod: Pod) -> None:
         self._pod = pod
+        self._sidecar = Recovery(pod)
         self._lds_version = 1
 
     # ---- death ----
@@ -74,12 +72,12 @@ class Faults:
         return self._death("kill", number)
 
     def _death(self, name: str, number: int) -> Fault:
-        process = ProcessId.of(self._envoy())
-        at_s = self._signal(number)
+        process = ProcessId.of(self._sidecar.envoy())
+        at_s = self._sidecar.signal(number)
 
         async def undo() -> None:
-            await self._until(lambda: not process.alive, "Envoy did not end")
-            await self.recover()
+            await until(lambda: not process.alive, "Envoy did not end")
+            await self._sidecar.recover()
 
         return Fault(name, at_s, undo)
 
@@ -130,7 +128,7 @@ class Faults:
     async def exhaust_memory(self) -> Fault:
         """The kernel's OOM killer ends Envoy: its cgroup is full, because a second process in it wants more."""
         squeeze = self._squeeze()
-        pid = self._envoy()
+        pid = self._sidecar.envoy()
         Path(f"/proc/{pid}/oom_score_adj").write_text("1000")  # whom the kernel is to choose
         headroom, process = squeeze.limit_memory(), ProcessId.of(pid)
         argv = module_argv("hog", str(2 * headroom))
@@ -139,36 +137,40 @@ class Faults:
         async def undo() -> None:
             await hog.stop()
             squeeze.free_memory()
-            await self.recover()
+            await self._sidecar.recover()
 
-        alive_s = await self._until(lambda: not process.alive, "the kernel did not kill Envoy")
+        try:
+            alive_s = await until(lambda: not process.alive, "the kernel did not kill Envoy")
+        except TimeoutError:
+            await undo()
+            raise
         return Fault("oom", alive_s, undo)
 
     # ---- alive and not well ----
 
     async def hang(self) -> Fault:
         """Every thread of Envoy is stopped (SIGSTOP): the kernel goes on accepting connections for it."""
-        at_s = self._signal(signal.SIGSTOP)
+        at_s = self._sidecar.signal(signal.SIGSTOP)
 
         async def undo() -> None:
             if self._pod.envoy_pid is not None:
-                self._signal(signal.SIGCONT)
+                self._sidecar.signal(signal.SIGCONT)
 
         return Fault("hang", at_s, undo)
 
     async def stick_worker(self, worker: str = "wrk:worker_1") -> Fault:
         """One of Envoy's two workers stands still (stopped by ptrace), with its share of the connections."""
-        pid = self._envoy()
+        pid = self._sidecar.envoy()
         thread = next((each.name for each in _threads(pid) if (each / "comm").read_text().strip() == worker), None)
         if thread is None:
             raise FaultUnavailable(f"worker: Envoy has no thread {worker!r}")
-        at_s = time.monotonic()
         log = self._pod.directory / "hold.log"
         holder = start(self._pod.estate, module_argv("hold", thread), log=log, pipe=True)
         with holder.output as said:
-            if await asyncio.to_thread(said.readline) != b"held\n":
-                raise FaultUnavailable(f"worker: {log.read_text().strip()}")
-        return Fault("stuck-worker", at_s, lambda: _stop(holder))
+            word, _, at_ns = (await asyncio.to_thread(said.readline)).partition(b" ")
+        if word != b"held":
+            raise FaultUnavailable(f"worker: {log.read_text().strip()}")
+        return Fault("stuck-worker", int(at_ns) / 1e9, lambda: _stop(holder))
 
     async def throttle(self, cpus: float = 0.05) -> Fault:
         """The container gets a CPU quota (0.05: "50m"): slow, and not the proxy's own fault."""
@@ -199,16 +201,16 @@ class Faults:
         at_s = time.monotonic()
         options = [name for name, wanted in (("inboundonly", inbound_only), ("graceful", graceful)) if wanted]
         await self._pod.admin(f"/drain_listeners{'?' if options else ''}{'&'.join(options)}", "POST")
-        return Fault("drain", at_s, self.replace)
+        return Fault("drain", at_s, self._sidecar.replace)
 
     async def restart_without_lds(self) -> Fault:
         """Envoy was killed and is back while istiod cannot be reached: never configured, 15021 says 503."""
         self._pod.sidecar.withhold()
         at_s, process = time.monotonic(), self._pod.proxy.process
-        await self._after_death_of(self._envoy(), signal.SIGKILL)
+        await self._sidecar.kill()
         self._pod.proxy.hurry()
         await self._pod.kubelet.until(lambda: self._pod.proxy.process is not process)
-        await self._until_health_answers()
+        await self._sidecar.until_health_answers()
 
         async def undo() -> None:
             await self._publish(wait=False)
@@ -237,38 +239,7 @@ class Faults:
 
         return Fault(f"app-{kind}", at_s, undo)
 
-    # ---- making it well ----
-
-    async def recover(self) -> None:
-        """Wait until the sidecar runs and is ready; if it is dead or dying, its restart comes without back-off."""
-        proxy, process = self._pod.proxy, self._pod.proxy.process
-        if not self._pod.envoy_is_well_or_starting:
-            proxy.hurry()
-            await self._pod.kubelet.until(lambda: proxy.process is not process and proxy.status.running)
-        await self._pod.ready()
-
-    async def replace(self) -> None:
-        """A fresh Envoy in place of the present one."""
-        await self._after_death_of(self._envoy(), signal.SIGKILL)
-        await self.recover()
-
-    async def _after_death_of(self, pid: int, number: int = 0) -> None:
-        process = ProcessId.of(pid)
-        os.kill(pid, number)
-        await self._until(lambda: not process.alive, "Envoy did not end")
-
     # ---- small steps ----
-
-    def _envoy(self) -> int:
-        pid = self._pod.envoy_pid
-        if pid is None:
-            raise FaultUnavailable(f"{self._pod.name}: Envoy does not run")
-        return pid
-
-    def _signal(self, number: int) -> float:
-        pid, at_s = self._envoy(), time.monotonic()
-        os.kill(pid, number)
-        return at_s
 
     def _squeeze(self) -> Squeeze:
         if not self._pod.proxy_cgroups:
@@ -285,31 +256,13 @@ class Faults:
         spec = self._pod.sidecar
         before = await self._lds_updates() if wait else 0
         publish(spec.lds, [inbound(spec, cluster), outbound(spec)], self._lds_version)
-        while wait and await self._lds_updates() == before:
-            await asyncio.sleep(POLL_S)
+        async with asyncio.timeout(PATIENCE_S):
+            while wait and await self._lds_updates() == before:
+                await asyncio.sleep(POLL_S)
 
     async def _lds_updates(self) -> int:
         answer = await self._pod.admin("/stats?filter=^listener_manager.lds.update_success$")
         return int(answer.body.rpartition(b":")[2])
-
-    async def _until_health_answers(self, timeout_s: float = 15.0) -> None:
-        """Whatever 15021 says."""
-        async with asyncio.timeout(timeout_s):
-            while True:
-                with contextlib.suppress(OSError):
-                    await self._pod.ask(self._pod.ip, HEALTH, "/healthz/ready")
-                    return
-                await asyncio.sleep(POLL_S)
-
-    async def _until(self, condition: Callable[[], bool], complaint: str, timeout_s: float = 15.0) -> float:
-        """Wait for it; the last instant at which it did not hold yet."""
-        before = started = time.monotonic()
-        while not condition():
-            before = time.monotonic()
-            if before > started + timeout_s:
-                raise TimeoutError(complaint)
-            await asyncio.sleep(POLL_S)
-        return before
 
 
 def _threads(pid: int) -> list[Path]:

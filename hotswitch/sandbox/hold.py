@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 
 from hotswitch.sandbox.process import die_with_parent
 
@@ -21,19 +22,20 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 _libc.ptrace.restype = ctypes.c_long
 
 
-def hold(tid: int) -> None:
-    """Stop the thread. Raises OSError when it is gone or may not be traced."""
+def hold(tid: int) -> int:
+    """Stop the thread; time.monotonic_ns() just before. Raises OSError when it is gone or may not be traced."""
+    at_ns = time.monotonic_ns()
     for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
         if _libc.ptrace(request, tid, None, None) != 0:
             raise OSError(ctypes.get_errno(), f"ptrace of thread {tid}: {os.strerror(ctypes.get_errno())}")
     os.waitpid(tid, WALL)
+    return at_ns
 
 
 def main() -> None:
     die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    hold(int(sys.argv[1]))
-    print("held", flush=True)
+    print("held", hold(int(sys.argv[1])), flush=True)
     signal.pause()
 
 

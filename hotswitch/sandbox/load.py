@@ -7,7 +7,6 @@ running totals go to standard output. One epoll, no task per request: a new conn
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import gc
 import json
@@ -19,67 +18,17 @@ import sys
 import time
 from array import array
 from collections import deque
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hotswitch.sandbox.loadconfig import LoadConfig
 from hotswitch.sandbox.outcome import COUNTED, Kind
 from hotswitch.sandbox.process import become
+from hotswitch.sandbox.ticker import Ticker
 
-_TFD_NONBLOCK = 0o4000
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _SWEEP_NS = 5_000_000  # how often timeouts are looked for
 _ENDPOINTS_NS = 20_000_000  # how often the endpoints file is looked at
 _REFUSED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH}
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadConfig:
-    """`targets`: (address, port) pairs, taken in turn for new connections; `endpoints`: a file that replaces them as it
-    changes (one "address port" a line), as kube-proxy's rules follow a Service. `connections`: 0 opens one for each
-    request; otherwise that many are kept alive."""
-
-    output: str
-    targets: tuple[tuple[str, int], ...] = ()
-    endpoints: str | None = None
-    rate: float = 1000.0
-    seconds: float = 5.0
-    timeout_s: float = 1.0
-    connections: int = 0
-    path: str = "/"
-    host: str = "web"
-    report_s: float = 0.1
-    uid: int = 1000
-    gid: int = 1000
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self)))
-
-    @classmethod
-    def load(cls, path: Path) -> LoadConfig:
-        fields = json.loads(path.read_text())
-        return cls(**{**fields, "targets": tuple((host, port) for host, port in fields["targets"])})
-
-
-class _Timer:
-    """A timerfd: epoll's own timeout is in milliseconds and rounds up."""
-
-    def __init__(self, interval_s: float) -> None:
-        self.fd = _libc.timerfd_create(time.CLOCK_MONOTONIC, _TFD_NONBLOCK)
-        if self.fd < 0:
-            raise OSError(ctypes.get_errno(), "timerfd_create")
-        nanoseconds = max(1, round(interval_s * 1e9))
-        spec = (ctypes.c_long * 4)(*divmod(nanoseconds, 10**9), *divmod(nanoseconds, 10**9))
-        if _libc.timerfd_settime(self.fd, 0, spec, None) != 0:
-            raise OSError(ctypes.get_errno(), "timerfd_settime")
-
-    def due(self) -> int:
-        """Ticks since the last call."""
-        try:
-            return int.from_bytes(os.read(self.fd, 8), sys.byteorder)
-        except BlockingIOError:
-            return 0
 
 
 class _Connection:
@@ -113,7 +62,7 @@ class Load:
     def run(self) -> None:
         """The loop. Ends after `seconds` (or SIGTERM) and the last answer or timeout."""
         self._connect_first()
-        timer = _Timer(1 / self._config.rate)
+        timer = Ticker(1 / self._config.rate)
         self._epoll.register(timer.fd, select.EPOLLIN)
         left = round(self._config.seconds * self._config.rate)
         swept = reported = looked = 0

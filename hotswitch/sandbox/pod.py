@@ -11,71 +11,28 @@ import contextlib
 import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hotswitch.capture.options import parse
 from hotswitch.capture.render import commands
-from hotswitch.capture.spec import CaptureSpec
 from hotswitch.kernel.command import run
-from hotswitch.model import ADMIN, AGENT_STATUS, HEALTH, Mtls, Port
+from hotswitch.model import ADMIN, AGENT_STATUS, HEALTH, Port
 from hotswitch.sandbox.app import APP_UID, GRPC_PORT, HTTP_PORT, TCP_PORT, AppConfig
 from hotswitch.sandbox.ask import Answer, ask, ask_unix
-from hotswitch.sandbox.ca import DEFAULT_LIFETIME_S, TRUST_DOMAIN, CertificateAuthority, spiffe_id
+from hotswitch.sandbox.ca import TRUST_DOMAIN, CertificateAuthority, spiffe_id
 from hotswitch.sandbox.envoy import find_envoy
 from hotswitch.sandbox.estate import Estate, ProcessId
 from hotswitch.sandbox.faults import Faults
-from hotswitch.sandbox.kubelet import Check, Container, ContainerSpec, Kubelet, KubeletProbe, Timings
+from hotswitch.sandbox.kubelet import Check, Container, ContainerSpec, Kubelet, KubeletProbe
 from hotswitch.sandbox.network import Attachment
 from hotswitch.sandbox.pilot import PilotConfig
+from hotswitch.sandbox.podspec import PodSpec
 from hotswitch.sandbox.process import Process, module_argv, start
 from hotswitch.sandbox.registry import TLS_MODE_LABEL
 from hotswitch.sandbox.sidecar import PROXY_GID, PROXY_UID, SidecarSpec
 
 APP, PROXY = "app", "istio-proxy"
-INIT_ARGS = (
-    "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*",
-    "-d", "15090,15021,15020",
-)  # fmt: skip
 READINESS_PATH, LIVENESS_PATH = "/app-health/app/readyz", "/app-health/app/livez"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PodSpec:
-    """What a pod is to be. `backend`: "iptables-nft" or "nftables". `readiness_*`: the sidecar's probe, Istio's by
-    default. `liveness`: the kubelet restarts an app whose (rewritten) liveness probe fails three times."""
-
-    workload: str = ""
-    namespace: str = "default"
-    account: str = ""
-    families: tuple[str, ...] = ("v4", "v6")
-    backend: str = "iptables-nft"
-    mtls: Mtls = Mtls.PERMISSIVE
-    sidecar: bool = True
-    tcp: bool = False
-    grpc: bool = False
-    readiness_period_s: float = 15.0
-    readiness_timeout_s: float = 3.0
-    readiness_failures: int = 4
-    app_period_s: float = 10.0
-    liveness: bool = False
-    termination_drain_s: float = 5.0
-    lifetime_s: float = DEFAULT_LIFETIME_S
-    timings: Timings = field(default_factory=Timings)
-
-    @property
-    def init_args(self) -> tuple[str, ...]:
-        """What the injector tells istio-init (S4.3a)."""
-        native = ("--native-nftables",) if self.backend == "nftables" else ()
-        return (*INIT_ARGS, *native)
-
-    @property
-    def init_env(self) -> dict[str, str]:
-        return {"ISTIO_DUAL_STACK": "true"} if len(self.families) == 2 else {}
-
-    def capture(self) -> CaptureSpec:
-        return parse(self.init_args, self.init_env, ipv6="v6" in self.families)
 
 
 class ControlRefused(RuntimeError):

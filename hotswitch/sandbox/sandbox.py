@@ -20,7 +20,8 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -30,7 +31,8 @@ from hotswitch.sandbox.ca import CertificateAuthority
 from hotswitch.sandbox.clients import Client, MeshedClient
 from hotswitch.sandbox.estate import Estate
 from hotswitch.sandbox.network import Attachment, Network
-from hotswitch.sandbox.pod import Pod, PodSpec
+from hotswitch.sandbox.pod import Pod
+from hotswitch.sandbox.podspec import PodSpec
 from hotswitch.sandbox.registry import Publish, Registry, Service
 
 
@@ -75,7 +77,8 @@ class Sandbox:
     async def close(self) -> None:
         """End and remove everything; a second ^C does not stop it."""
         self._undo_signal()
-        await asyncio.shield(asyncio.ensure_future(self._close()))
+        with _deaf():
+            await asyncio.shield(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
         try:
@@ -152,6 +155,20 @@ class Sandbox:
             "rescue": {"directory": str(self.estate.directory / "agent" / "rescue")},
             "pods": [pod.agent_config(policy) for pod in pods],
         }
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """SIGINT and SIGTERM are not heard: the removal takes milliseconds, and half of one would be worse."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _end_on_sigterm() -> Callable[[], None]:

@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,16 @@ def test_interrupted_with_a_hung_sidecar_and_load(number: signal.Signals) -> Non
     owner.send_signal(number)
     owner.communicate(timeout=20)
     assert owner.returncode != 0
+    assert _remains(ident) == []
+
+
+def test_interrupted_again_while_it_removes() -> None:
+    owner, ident = _start("wait")
+    owner.send_signal(signal.SIGINT)
+    for _ in range(3):
+        time.sleep(0.01)  # somewhere in the middle of the removal, which takes about 50 ms
+        owner.send_signal(signal.SIGINT)
+    owner.communicate(timeout=20)
     assert _remains(ident) == []
 
 

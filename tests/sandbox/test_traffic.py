@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from hotswitch.config.agentfile import parse
+from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.netns import inside
 from hotswitch.model import Mtls
 from hotswitch.sandbox.ask import Answer
@@ -152,6 +154,28 @@ def test_server_first_protocol_passes_plain_and_meshed(town: Town, runner: async
     assert runner.run(_greeting(town.plain.netns, town.pods["perm-ipt"].ip, 8081)) == b"220 perm-ipt\r\n"
     port = town.services["strict-nft-tcp"].client_port
     assert runner.run(_greeting(town.meshed.netns, "127.0.0.1", port)) == b"220 strict-nft\r\n"
+
+
+def test_agent_is_told_what_its_file_wants(box: Sandbox, town: Town, runner: asyncio.Runner) -> None:
+    pods = list(town.pods.values())
+    parsed = parse(box.agent_config(pods, mode="auto", mtls="PERMISSIVE"))
+    for pod, told in zip(pods, parsed.pods, strict=True):
+        assert (told.ref.name, told.ref.uid, told.workload) == (pod.name, pod.uid, pod.workload)
+        assert [str(address) for address in told.addresses] == list(pod.addresses)
+        assert told.netns.exists() and all(cgroup.is_dir() for cgroup in told.cgroups)
+        assert told.identity is not None and told.identity.socket.is_socket()
+        assert Container(told.cgroups).pids(), "pilot and Envoy are in there"
+
+
+def test_pod_with_ipv6_only(box: Sandbox, town: Town, runner: asyncio.Runner) -> None:
+    async def story() -> tuple[Answer, Answer]:
+        pod = await box.pod("six-0", families=("v6",))
+        await pod.ready()
+        outside = town.outside.place.addresses(("v6",))[0]
+        return await town.plain.ask(pod.ip, 8080), await pod.ask(outside, 8080)
+
+    inbound, outbound = runner.run(story())
+    assert (inbound.via, outbound.via) == ("sidecar", "sidecar-outbound")
 
 
 def test_health_and_stats_are_reached_past_15006(town: Town, runner: asyncio.Runner) -> None:

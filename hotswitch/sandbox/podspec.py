@@ -1,0 +1,53 @@
+"""What a sandbox pod is to be, and what its istio-init is told (S4.3a)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hotswitch.capture.options import parse
+from hotswitch.capture.spec import CaptureSpec
+from hotswitch.model import Mtls
+from hotswitch.sandbox.ca import DEFAULT_LIFETIME_S
+from hotswitch.sandbox.kubelet import Timings
+
+INIT_ARGS = (
+    "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*",
+    "-d", "15090,15021,15020",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSpec:
+    """What a pod is to be. `backend`: "iptables-nft" or "nftables". `readiness_*`: the sidecar's probe, Istio's by
+    default. `liveness`: the kubelet restarts an app whose (rewritten) liveness probe fails three times."""
+
+    workload: str = ""
+    namespace: str = "default"
+    account: str = ""
+    families: tuple[str, ...] = ("v4", "v6")
+    backend: str = "iptables-nft"
+    mtls: Mtls = Mtls.PERMISSIVE
+    sidecar: bool = True
+    tcp: bool = False
+    grpc: bool = False
+    readiness_period_s: float = 15.0
+    readiness_timeout_s: float = 3.0
+    readiness_failures: int = 4
+    app_period_s: float = 10.0
+    liveness: bool = False
+    termination_drain_s: float = 5.0
+    lifetime_s: float = DEFAULT_LIFETIME_S
+    timings: Timings = field(default_factory=Timings)
+
+    @property
+    def init_args(self) -> tuple[str, ...]:
+        """What the injector tells istio-init (S4.3a)."""
+        native = ("--native-nftables",) if self.backend == "nftables" else ()
+        return (*INIT_ARGS, *native)
+
+    @property
+    def init_env(self) -> dict[str, str]:
+        return {"ISTIO_DUAL_STACK": "true"} if len(self.families) == 2 else {}
+
+    def capture(self) -> CaptureSpec:
+        return parse(self.init_args, self.init_env, ipv6="v6" in self.families)
