@@ -7,9 +7,10 @@ Routing, retries, L7 telemetry, JWT, ext-authz and Wasm are lost while it serves
 
     pod.py            what one pod needs                 identity.py   certificate, key, roots; sds.py fetches them
     authorization.py  Istio's policies, the L4 part      rbac.py       the same as Envoy's network RBAC
-    listeners.py, clusters.py, resources.py              pod -> encoded xDS resources
+    listeners.py, clusters.py, tls.py                    a pod's two doors, as Envoy's messages
+    template.py, resources.py                            the messages as bytes, cheap enough for 250 pods
     xds.py, xds_stream.py                                the agent's ADS server, on a private unix socket
-    bootstrap.py, launch.py, process.py                  the Envoy process: rights, respawn, adoption
+    bootstrap.py, launch.py, program.py, process.py      the Envoy process: rights, respawn, adoption
     service.py        `Rescue`, the facade for the agent
 
 Keys live in memory only, here and in Envoy: never in files, arguments, environment, logs, core dumps or config dumps.

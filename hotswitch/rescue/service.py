@@ -13,7 +13,7 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -154,6 +154,10 @@ class Rescue:
     async def settle(self) -> None:
         """The agent has added all pods it knows: end what is still inherited. Raises RescueUnanswered."""
         await asyncio.gather(*(self._server.withdraw(key) for key in self.inherited))
+
+    def prefer(self, keys: Iterable[str]) -> None:
+        """Pods whose gates are open: should Envoy die, its successor listens for them first."""
+        self._server.urgent = frozenset(keys)
 
     def refusal(self, key: str) -> str:
         """Why the rescue cannot serve this pod although Envoy lives; empty: no reason known here."""

@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from functools import partial
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -27,6 +26,7 @@ log = logging.getLogger(__name__)
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 ANSWER_TIMEOUT_S = 5.0
+WAVE = 16  # pods that a new Envoy is told of at once
 SECRETS_WITHIN_S = 0.5  # an adopted Envoy speaks of its secrets right after its listeners
 
 
@@ -45,6 +45,7 @@ class XdsServer:
         self._connected = asyncio.Event()
         self._server: grpc.aio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.urgent: frozenset[str] = frozenset()
         self.rejected: dict[str, str] = {}  # pods whose wanted state Envoy does not have: key -> its message
 
     async def start(self) -> None:
@@ -160,7 +161,10 @@ class XdsServer:
             stream.lose()
 
     async def _tell_everything(self, stream: Stream) -> None:
-        await asyncio.gather(*(self._tell(stream, key) for key in tuple(self._pods)))
+        """In waves, urgent pods first: gates may be open while a respawned Envoy learns of 250 pods."""
+        keys = sorted(self._pods, key=lambda key: key not in self.urgent)
+        for start in range(0, len(keys), WAVE):
+            await asyncio.gather(*(self._tell(stream, key) for key in keys[start : start + WAVE]))
 
     async def _tell(self, stream: Stream, key: str) -> None:
         """Bring a newly connected Envoy up to date with one pod."""
@@ -180,10 +184,10 @@ class XdsServer:
 
 
 async def _introduced(stream: Stream) -> None:
-    await stream.until(lambda: Kind.LISTENER in stream.known)
+    await stream.asked_for(Kind.LISTENER)
     if stream.known[Kind.LISTENER]:
         with contextlib.suppress(TimeoutError):  # pods without mTLS have no secrets to speak of
-            await asyncio.wait_for(stream.until(lambda: Kind.SECRET in stream.known), SECRETS_WITHIN_S)
+            await asyncio.wait_for(stream.asked_for(Kind.SECRET), SECRETS_WITHIN_S)
 
 
 async def _bring(stream: Stream, key: str, resources: PodResources) -> None:
@@ -199,13 +203,13 @@ async def _bring(stream: Stream, key: str, resources: PodResources) -> None:
 
 
 async def _add(stream: Stream, kind: Kind, resources: PodResources) -> None:
-    await stream.until(lambda: kind in stream.known)
+    await stream.asked_for(kind)
     known = stream.known[kind]
     await stream.send(kind, [r for r in resources.of(kind).values() if known.get(r.name) != r.version])
 
 
 async def _remove(stream: Stream, key: str, kind: Kind, resources: PodResources) -> None:
-    await stream.until(lambda: kind in stream.known)
+    await stream.asked_for(kind)
     ours = (name for name in stream.known[kind] if name.partition("|")[0] == key)
     await stream.send(kind, removed=[name for name in ours if name not in resources.of(kind)])
 
@@ -220,10 +224,4 @@ async def _rotate(stream: Stream, resources: PodResources) -> None:
 async def _secrets_taken(stream: Stream, resources: PodResources) -> None:
     """A listener is not opened before it has its secrets, so the pod is not done before Envoy has taken them."""
     for secret in resources.secrets.values():
-        await stream.until(partial(_settled, stream, secret))
-        if stream.known.get(Kind.SECRET, {}).get(secret.name) != secret.version:
-            raise RescueRejected(stream.refused[secret.name])
-
-
-def _settled(stream: Stream, secret: Encoded) -> bool:
-    return secret.name in stream.refused or stream.known.get(Kind.SECRET, {}).get(secret.name) == secret.version
+        await stream.has_taken(secret)

@@ -44,7 +44,7 @@ class Stream:
         self._sent: dict[str, _Sent] = {}
         self._nonces = itertools.count(1)
         self._outgoing: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._watchers: list[asyncio.Future[None]] = []
+        self._watchers: dict[str, list[asyncio.Future[None]]] = {}  # by kind or secret: most news concern one pod
         self.lost = False
 
     async def send(self, kind: Kind, resources: Iterable[Encoded] = (), removed: Iterable[str] = ()) -> None:
@@ -53,14 +53,17 @@ class Stream:
         if resources or removed:
             await self._say(kind, resources, removed)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something that Envoy says makes the condition true. Raises StreamLost."""
-        while not condition():
-            if self.lost:
-                raise StreamLost("the rescue Envoy went away")
-            watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._watchers.append(watcher)
-            await watcher
+    async def asked_for(self, kind: Kind) -> None:
+        """Wait for Envoy's first request of this kind: then `known` says what it holds. Raises StreamLost."""
+        while kind not in self.known:
+            await self._news_of(kind)
+
+    async def has_taken(self, secret: Encoded) -> None:
+        """Wait for Envoy's word on a secret that it asks for by itself. Raises RescueRejected, StreamLost."""
+        while self.known.get(Kind.SECRET, {}).get(secret.name) != secret.version:
+            if secret.name in self.refused:
+                raise RescueRejected(self.refused[secret.name])
+            await self._news_of(secret.name)
 
     def hear(self, request: DeltaDiscoveryRequest) -> None:
         """Take in what Envoy says: an answer, a first request, or a wish for secrets."""
@@ -74,8 +77,8 @@ class Stream:
             self.known[kind] = dict(request.initial_resource_versions)
             if kind is not Kind.SECRET:
                 self._post(kind, (), ())  # Envoy starts its workers only after a first answer, be it empty
+            self._wake(kind)
         self._wish(request)
-        self._wake()
 
     async def outgoing(self) -> AsyncIterator[bytes]:
         while (message := await self._outgoing.get()) is not None:
@@ -90,7 +93,8 @@ class Stream:
                 sent.answer.set_exception(StreamLost("the rescue Envoy went away"))
                 sent.answer.exception()  # seen: nobody may be waiting any more
         self._sent.clear()
-        self._wake()
+        for topic in tuple(self._watchers):
+            self._wake(topic)
 
     async def _say(self, kind: Kind, resources: tuple[Encoded, ...], removed: tuple[str, ...]) -> None:
         if self.lost:
@@ -113,12 +117,18 @@ class Stream:
         known.update(sent.versions)
         for name in sent.removed:
             known.pop(name, None)
+        self._tell(sent)
         if not sent.answer.done():
             sent.answer.set_result(None)
+
+    def _tell(self, sent: _Sent) -> None:
+        for name in sent.versions if sent.kind is Kind.SECRET else ():
+            self._wake(name)
 
     def _rejected(self, sent: _Sent, message: str) -> None:
         if sent.kind is Kind.SECRET:
             self.refused.update(dict.fromkeys(sent.versions, message))
+            self._tell(sent)
         if not sent.answer.done():
             sent.answer.set_exception(RescueRejected(message))
             sent.answer.exception()  # seen: nobody may be waiting any more
@@ -138,8 +148,14 @@ class Stream:
             if secret is not None and secret.version != held:
                 self._post(Kind.SECRET, (secret,), ())
 
-    def _wake(self) -> None:
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
+    async def _news_of(self, topic: str) -> None:
+        if self.lost:
+            raise StreamLost("the rescue Envoy went away")
+        watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watchers.setdefault(topic, []).append(watcher)
+        await watcher
+
+    def _wake(self, topic: str) -> None:
+        for watcher in self._watchers.pop(topic, ()):
             if not watcher.done():
                 watcher.set_result(None)

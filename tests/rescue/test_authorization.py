@@ -227,7 +227,7 @@ connections = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(policies, max_size=3), st.lists(connections, min_size=5, max_size=20))
 def test_envoy_decides_as_istio_does(
     given_policies: list[AuthorizationPolicy], given_connections: list[Connection]

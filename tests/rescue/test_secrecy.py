@@ -78,6 +78,7 @@ def test_rights_are_the_fewest() -> None:
             assert {int(status[kind], 16) for kind in ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd")} == {
                 CAP_SYS_ADMIN
             }
+            assert int(status["SigIgn"], 16) & 1 << signal.SIGXFSZ - 1  # else a full log would end it
             limits = (proc / "limits").read_text()
             assert "Max core file size        1                    1 " in limits
             assert int((proc / "coredump_filter").read_text(), 16) == 0

@@ -157,6 +157,22 @@ def test_envoy_that_comes_later_is_told_everything(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_open_pods_come_first(tmp_path: Path) -> None:  # a rescue that dies under open gates
+    async def scenario() -> None:
+        async with serving(tmp_path / "x") as server:
+            async with connected(Envoy(), server, tmp_path / "x"):
+                keys = [f"p{i}" for i in range(60)]
+                await asyncio.gather(*(server.publish(key, resources(key)) for key in keys))
+            server.urgent = frozenset({"p58", "p59"})
+            successor = Envoy()
+            async with connected(successor, server, tmp_path / "x"):
+                await eventually(partial(_has, successor, set(keys)), "told")
+            order = [r.name for response in successor.responses for r in response.resources]
+            assert {name.partition("|")[0] for name in order[:2]} == {"p58", "p59"}
+
+    asyncio.run(scenario())
+
+
 def test_refusal_of_what_a_new_envoy_is_told_is_remembered(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(tmp_path / "x") as server:
@@ -167,7 +183,7 @@ def test_refusal_of_what_a_new_envoy_is_told_is_remembered(tmp_path: Path) -> No
             strict.refuse["a|in", "1"] = "changed its mind"
             async with connected(strict, server, tmp_path / "x"):
                 await eventually(lambda: server.rejected == {"a": "changed its mind"}, "remembered")
-                assert "b|in" in strict.has[Kind.LISTENER]
+                await eventually(lambda: "b|in" in strict.has[Kind.LISTENER], "the other has its own")
                 strict.refuse.clear()
                 await server.publish("a", resources("a"))
                 assert server.rejected == {} and "a|in" in strict.has[Kind.LISTENER]
