@@ -1,0 +1,119 @@
+"""One switch of the gate: by netlink in this process, in the running agent, by nft, and by the source's 17 commands.
+
+Measured is the call until it returns. Where iptables deletes a rule the effect comes before the end of the command (it
+then waits for the kernel's grace period), so the requests lost in the other rows are the fairer comparison.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+
+from bench.actors import HOTSWITCH, SOURCE, Hotswitch
+from bench.figures import Figure, Goal, Row, Sample, Table, number
+from bench.orders import Orders
+from bench.pods import Ward
+from bench.settings import PREFIX, Settings
+from bench.source_way import clean, put_back
+from bench.trials import Say
+from hotswitch.capture.gate import Gate
+from hotswitch.capture.gate_table import scope_of
+from hotswitch.capture.gate_text import write_script
+from hotswitch.kernel.command import Command
+from hotswitch.kernel.command import run as run_command
+from hotswitch.model import Act, Direction, Generation, Level, Opening
+from hotswitch.sandbox.pod import Pod
+from hotswitch.sandbox.sandbox import Sandbox
+
+NAMES = ("flip",)
+OPENINGS = {Direction.INBOUND: Opening(Level.RESCUE), Direction.OUTBOUND: Opening(Level.DIRECT)}
+MOST_US = 50.0
+OPEN_SWITCH, CLOSE_SWITCH = "open", "close"
+GATE, AGENT, NFT = "Gate.write", "agent", "nft"
+WHO = {
+    GATE: "hotswitch: Gate.write, one netlink message",
+    AGENT: "hotswitch: the running agent, by its journal",
+    NFT: "the same by `nft -f -`",
+    SOURCE: "17 iptables commands; iptables-restore",
+}
+
+
+async def run(names: Collection[str], settings: Settings, say: Say) -> AsyncIterator[Row]:
+    row = Row("flip", "one switch, both directions; the call until it returns")
+    async with Sandbox(prefix=PREFIX) as box:
+        pod = await box.pod("flip-0", families=("v4",))
+        await pod.ready()
+        found = {AGENT: await _in_agent(box, pod, settings)}
+        say("the running agent is measured")
+        for who, (switches, times) in _switches(pod, settings).items():
+            found[who] = await asyncio.to_thread(_measure, switches, times)
+            say(f"{WHO[who]} is measured")
+    for who, both in found.items():
+        for what, sample in both.items():
+            row.figures.append(Figure(what, "one switch", HOTSWITCH if who in (GATE, AGENT) else who, "us", sample))
+    row.tables.append(_table(found))
+    opened = found[AGENT][OPEN_SWITCH]
+    text = f"gate flip inside a running agent: p99 at most {MOST_US:g} us"
+    row.goals.append(Goal(text, "2 us", f"{opened} us, n={opened.n}", opened.p99 <= MOST_US))
+    yield row
+
+
+Switches = dict[str, Callable[[], object]]
+
+
+def _switches(pod: Pod, settings: Settings) -> dict[str, tuple[Switches, int]]:
+    ward = Ward.of(pod)
+    gate = Gate(pod.netns, scope_of(ward.capture))
+    gate.install()
+    number_ = Generation(1)
+
+    def write(openings: dict[Direction, Opening]) -> Callable[[], object]:
+        return lambda: gate.write(openings, expiry_s=60, generation=number_, reason="bench")
+
+    def nft(openings: dict[Direction, Opening]) -> Callable[[], object]:
+        script = write_script(openings, expiry_s=60, generation=number_, reason="bench")
+        return lambda: run_command(Command(("nft", "-f", "-"), pod.netns, script), check=True)
+
+    return {
+        GATE: ({OPEN_SWITCH: write(OPENINGS), CLOSE_SWITCH: write({})}, settings.flips),
+        NFT: ({OPEN_SWITCH: nft(OPENINGS), CLOSE_SWITCH: nft({})}, settings.slow_flips),
+        SOURCE: ({OPEN_SWITCH: lambda: clean(ward), CLOSE_SWITCH: lambda: put_back(ward)}, settings.slow_flips),
+    }
+
+
+def _measure(switches: Switches, times: int) -> dict[str, Sample]:
+    found: dict[str, list[float]] = {name: [] for name in switches}
+    for _ in range(times):
+        for name, switch in switches.items():
+            began = time.perf_counter_ns()
+            switch()
+            found[name].append((time.perf_counter_ns() - began) / 1000)
+    return {name: Sample.of(values) for name, values in found.items()}
+
+
+async def _in_agent(box: Sandbox, pod: Pod, settings: Settings) -> dict[str, Sample]:
+    """Orders to an agent that guards the pod: its journal has how long each write of the gate took."""
+    agent = Hotswitch(box, [pod])
+    await agent.start()
+    orders = Orders(agent)
+    try:
+        for _ in range(settings.orders):
+            await orders.bypass(pod.name, Level.RESCUE, (Direction.INBOUND,))
+            await orders.restore(pod.name)
+        agent.journal.catch_up()
+    finally:
+        await agent.stop()
+    return {
+        what: Sample.of(entry.durations_ms["gate_ms"] * 1000 for entry in agent.journal.entries if entry.event == act)
+        for what, act in ((OPEN_SWITCH, Act.OPEN), (CLOSE_SWITCH, Act.CLOSE))
+    }
+
+
+def _table(found: dict[str, dict[str, Sample]]) -> Table:
+    lines = []
+    for who in WHO:
+        for what, sample in found[who].items():
+            low, high = number(sample.low), number(sample.high)
+            lines.append((WHO[who], what, number(sample.median), number(sample.p99), f"{low} to {high}", str(sample.n)))
+    return Table(("by", "switch", "median us", "p99 us", "us", "n"), tuple(lines))

@@ -1,0 +1,237 @@
+"""Putting capture back must cost nothing: gates toggled again and again under load, and whole cycles kill -> restore.
+
+Toggles are orders to the running agent on a well proxy, so every failed request is the switch's own fault: inbound to
+the rescue, outbound direct, and (another pod, plain clients) inbound direct. The load goes on afterwards for longer
+than drained connections are given (30 s, full run). The source's way is toggled beside it, on a pod of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+from bench.actors import HOTSWITCH, SOURCE, TITLES, Hotswitch
+from bench.figures import Figure, Goal, Row, Sample, Table, number
+from bench.fleet import BenchFailed
+from bench.orders import Orders
+from bench.pods import Ward
+from bench.settings import PREFIX, Settings
+from bench.source_way import clean, put_back
+from bench.trials import Say
+from hotswitch.model import Direction, Level
+from hotswitch.sandbox.clients import LoadRun
+from hotswitch.sandbox.outcome import Results
+from hotswitch.sandbox.pod import Pod
+from hotswitch.sandbox.sandbox import Sandbox
+
+NAMES = ("restore",)
+POLICY = {"inbound": ["rescue", "direct", "hold"]}
+HOLD_S = 0.1  # how long a gate stays open, and closed
+SETTLE_S = 0.1  # requests begun this long after the opening have nothing to do with the kill
+GOAL_REQUESTS = 1_000_000
+FAILED, SENT = "failed requests", "requests"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A load under which gates are toggled. `connections`: 0 opens one for each request."""
+
+    name: str
+    who: str
+    run: LoadRun
+
+
+@dataclass(slots=True)
+class Town:
+    box: Sandbox
+    agent: Hotswitch
+    pod: Pod  # toggled to the rescue inbound, direct outbound
+    direct: Pod  # toggled direct inbound
+    cleaned: Pod  # the source's
+    flows: list[Flow]
+
+
+async def run(names: Collection[str], settings: Settings, say: Say) -> AsyncIterator[Row]:
+    row = Row(
+        "restore", "capture comes back under load: toggles, and whole cycles kill -> rescue -> restart -> restore"
+    )
+    async with Sandbox(prefix=PREFIX) as box:
+        town = await _build(box)
+        try:
+            await _toggles(town, settings, row, say)
+            await _cycles(town, settings, row, say)
+        finally:
+            await asyncio.shield(town.agent.stop())
+    yield row
+
+
+async def _build(box: Sandbox) -> Town:
+    pods = [await box.pod(name, families=("v4",)) for name in ("gate-0", "direct-0", "clean-0")]
+    await box.pod("outside", sidecar=False, families=("v4",))
+    await box.client("plain")
+    await box.meshed("meshed")
+    await asyncio.gather(*(pod.ready() for pod in pods))
+    for pod in pods:
+        await box.service(pod.name, [pod], publish="all")
+    agent = Hotswitch(box, pods[:2], policy=POLICY)
+    await agent.start()
+    gate, direct, cleaned = pods
+    return Town(box, agent, gate, direct, cleaned, flows=[])
+
+
+# ---- toggles ----
+
+
+async def _toggles(town: Town, settings: Settings, row: Row, say: Say) -> None:
+    town.flows = _start_flows(town, settings.toggles_s + settings.tail_s)
+    began_s = time.monotonic()
+    done = Counter[str]()
+    until_s = began_s + settings.toggles_s
+    await asyncio.gather(*(_toggle_through(each, until_s, done) for each in _sequences(town)))
+    say(f"toggled: {dict(done)}; the load goes on for {settings.tail_s:g} s")
+    results = await asyncio.gather(*(flow.run.results() for flow in town.flows))
+    row.tables.append(_table(town.flows, results))
+    row.figures += _figures(town.flows, results)
+    row.remarks.append(
+        f"openings followed by a restore: {', '.join(f'{count} {name}' for name, count in done.items())}"
+    )
+    row.goals.append(_goal(row.figures))
+
+
+def _start_flows(town: Town, seconds: float) -> list[Flow]:
+    box, plain, meshed = town.box, town.box.clients["plain"], town.box.clients["meshed"]
+    outside, services = (box.pods["outside"].ip, 8080), box.services
+    gate, direct, cleaned = (services[pod.name] for pod in (town.pod, town.direct, town.cleaned))
+    more: dict[str, Any] = {"seconds": seconds, "timeout_s": 3.0}
+    return [
+        Flow("plain, a connection each", HOTSWITCH, plain.load(gate, rate=300, **more)),
+        Flow("plain, 16 kept connections", HOTSWITCH, plain.load(gate, rate=300, connections=16, **more)),
+        Flow("meshed", HOTSWITCH, meshed.load(gate, rate=200, **more)),
+        Flow("outbound, a connection each", HOTSWITCH, plain.load(outside, rate=200, netns=town.pod.netns, **more)),
+        Flow("plain, inbound toggled direct", HOTSWITCH, plain.load(direct, rate=200, **more)),
+        Flow("plain, a connection each", SOURCE, plain.load(cleaned, rate=50, **more)),
+        Flow("meshed", SOURCE, meshed.load(cleaned, rate=50, **more)),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Toggle:
+    name: str
+    open: Callable[[], Awaitable[object]]
+    close: Callable[[], Awaitable[object]]
+
+
+def _sequences(town: Town) -> list[tuple[_Toggle, ...]]:
+    """Each is toggled through again and again, beside the others; one pod has one order at a time."""
+    orders, ward = Orders(town.agent), Ward.of(town.cleaned)
+
+    def ordered(name: str, pod: Pod, level: Level, way: Direction) -> _Toggle:
+        return _Toggle(name, partial(orders.bypass, pod.name, level, (way,)), partial(orders.restore, pod.name))
+
+    inbound = ordered("inbound rescue", town.pod, Level.RESCUE, Direction.INBOUND)
+    outbound = ordered("outbound direct", town.pod, Level.DIRECT, Direction.OUTBOUND)
+    direct = ordered("inbound direct", town.direct, Level.DIRECT, Direction.INBOUND)
+    rules = _Toggle(
+        "source's way (17 commands)",
+        partial(asyncio.to_thread, clean, ward),
+        partial(asyncio.to_thread, put_back, ward),
+    )
+    return [(inbound, outbound), (direct,), (rules,)]
+
+
+async def _toggle_through(sequence: Sequence[_Toggle], until_s: float, done: Counter[str]) -> None:
+    for toggle in cycle(sequence):
+        if time.monotonic() >= until_s:
+            return
+        await toggle.open()
+        await asyncio.sleep(HOLD_S)
+        await toggle.close()
+        await asyncio.sleep(HOLD_S)
+        done[toggle.name] += 1
+
+
+def _table(flows: Sequence[Flow], results: Sequence[Results]) -> Table:
+    lines = []
+    for flow, result in zip(flows, results, strict=True):
+        summary = result.summary()
+        kinds = ", ".join(f"{count:,} {kind.name.lower().replace('_', ' ')}" for kind, count in summary.kinds.items())
+        lines.append((TITLES[flow.who], flow.name, f"**{summary.failed:,}** of {summary.requests:,}", kinds))
+    return Table(("toggled by", "clients", FAILED, "how they fared"), tuple(lines))
+
+
+def _figures(flows: Sequence[Flow], results: Sequence[Results]) -> list[Figure]:
+    figures = []
+    for flow, result in zip(flows, results, strict=True):
+        summary = result.summary()
+        case = f"toggles: {flow.name}"
+        figures.append(Figure(FAILED, case, flow.who, "requests", Sample.of([summary.failed])))
+        figures.append(Figure(SENT, case, flow.who, "requests", Sample.of([summary.requests])))
+    return figures
+
+
+def _goal(figures: Sequence[Figure]) -> Goal:
+    ours = [figure for figure in figures if figure.who == HOTSWITCH]
+    failed = sum(figure.sample.total for figure in ours if figure.what == FAILED)
+    sent = sum(figure.sample.total for figure in ours if figure.what == SENT)
+    enough = "" if sent >= GOAL_REQUESTS else ", as many as the time allowed"
+    text = f"restore: no failed request of {GOAL_REQUESTS:,} under toggled gates"
+    return Goal(text, "0 of 80,000", f"{number(failed)} of {number(sent)}{enough}", failed == 0)
+
+
+# ---- whole cycles ----
+
+
+async def _cycles(town: Town, settings: Settings, row: Row, say: Say) -> None:
+    """Kill, rescue, restart, restore. What is lost at the kill is the business of row `kill`; here: what is lost after
+    the gate was open, until the next kill."""
+    service = town.box.services[town.pod.name]
+    clients = {"plain": 300.0, "meshed": 200.0}
+    runs = {name: town.box.clients[name].load(service, rate=rate, seconds=3600) for name, rate in clients.items()}
+    await asyncio.sleep(1.0)
+    killed_s, spans = [], []
+    for number_ in range(settings.cycles):
+        fault = await town.pod.faults.kill()
+        killed_s.append(fault.at_s)
+        await asyncio.sleep(1.0)
+        await fault.undo()
+        await _at_rest(town)
+        await asyncio.sleep(0.5)
+        spans.append((_opened(town, fault.at_s) + SETTLE_S, time.monotonic()))
+        say(f"cycle {number_ + 1} of {settings.cycles}: restored after {time.monotonic() - fault.at_s:.1f} s")
+    for run in runs.values():
+        run.stop()
+    for name, run in runs.items():
+        results = await run.results()
+        lost = [sum(not each.kind.ok for each in results.started_between(*span).rows) for span in spans]
+        sent = [len(results.started_between(*span).rows) for span in spans]
+        row.figures.append(Figure(FAILED, f"cycles: {name}", HOTSWITCH, "requests", Sample.of(lost)))
+        row.figures.append(Figure(SENT, f"cycles: {name}", HOTSWITCH, "requests", Sample.of(sent)))
+        cycles = f"{settings.cycles} cycles kill -> rescue -> restart -> restore, {name} client"
+        row.remarks.append(
+            f"{cycles}: {sum(lost)} of {sum(sent):,} requests failed from {SETTLE_S:g} s after the opening on"
+        )
+    cycles_lost = sum(f.sample.total for f in row.figures if f.case.startswith("cycles") and f.what == FAILED)
+    text = f"restore: no failed request in {settings.cycles} whole cycles"
+    row.goals.append(Goal(text, "0 in 30 cycles", f"{number(cycles_lost)} lost", cycles_lost == 0))
+
+
+async def _at_rest(town: Town, timeout_s: float = 30.0) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            while await town.agent.restless():
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise BenchFailed(f"not restored after {timeout_s:g} s: {'; '.join(await town.agent.restless())}") from None
+
+
+def _opened(town: Town, killed_s: float) -> float:
+    opened_s = town.agent.opened_s(town.pod.name, killed_s)
+    if opened_s is None:
+        raise BenchFailed("the gate was not opened after a kill")
+    return opened_s
