@@ -37,8 +37,8 @@ class MeshDestination:
 @dataclass(frozen=True, slots=True)
 class RescuePod:
     """`key` names the pod's resources ("namespace/name"). `netns` is the path of its network namespace, which uid
-    RESCUE_UID must be able to open for as long as the pod is here; the rescue's sockets keep the namespace alive, so the
-    pod has to be removed when it is gone (and added anew when it gets another namespace). The families of `addresses` are the families
+    RESCUE_UID must be able to open for as long as the pod is here. The rescue's sockets keep that namespace alive, so a
+    pod that is gone, or has another namespace now, has to be removed. The families of `addresses` are the families
     listened on. `trust_domains`: the mesh's own first, then its aliases. `mtls` holds for ports that `mtls_by_port`
     does not name.
 
