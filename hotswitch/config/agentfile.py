@@ -158,6 +158,7 @@ class PaceSettings(Strict):
 
     idle_s: Seconds = 0.8
     fast_s: Seconds = 0.05
+    alert_s: Seconds = 0.25
     path_idle_s: Seconds = 10.0
     path_fast_s: Seconds = 0.3
 

@@ -2,7 +2,8 @@
 
 Slow when idle, fast on suspicion. Idle: one probe every `idle_s`, nothing else; the held connection costs nothing until
 it breaks. Suspicion (a probe unanswered after SLOW_S, the held connection broken, a bad answer): a probe, a look at the
-accept queues and at the container's threads every `fast_s`, until CALM_PROBES good answers in a row.
+accept queues and at the container's threads every `fast_s`, until CALM_PROBES good answers in a row. Once a fault is
+known: every `alert_s`, and the threads only while nothing answers.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Pace:
 
     idle_s: float = 0.8
     fast_s: float = 0.05
+    alert_s: float = 0.25
     path_idle_s: float = 10.0
     path_fast_s: float = 0.3
 
@@ -117,7 +119,7 @@ class PodWatch:
         self._container.close()
 
     def be_alert(self, alert: bool) -> None:
-        """Stay fast although nothing looks suspicious: a gate is open and recovery is awaited."""
+        """The fault is known, or a gate is open: look often although nothing is in doubt; recovery is awaited."""
         self._alert = alert
         if alert:
             self._wanted_fast.set()
@@ -145,6 +147,10 @@ class PodWatch:
             or any(probe.outcome is not ProbeOutcome.OK for probe in recent)
             or any(probe.age_s > SLOW_S for probe in self._pending)
         )
+
+    @property
+    def _silent(self) -> bool:
+        return bool(self._probes) and self._probes[-1].outcome is ProbeOutcome.TIMEOUT
 
     def _pressure(self) -> Pressure:
         if not self._container.known or not self._readings:
@@ -194,18 +200,25 @@ class PodWatch:
         if not self._namespace.still_named():
             self._vanish()
             return
-        fast = self.suspicious or self._alert
-        if fast:
-            if self._tripwire.state is not Tripwire.HELD:
-                self._tripwire.arm()
+        if self._tripwire.state is not Tripwire.HELD:
+            self._tripwire.arm()
+        if self.suspicious and (self._silent or not self._alert):
             self._look()
         else:
             self._note(self._container.counters(self._loop.time()))
+            if self._alert:
+                self._look_at_listeners()
         if len(self._pending) < PENDING_AT_MOST:
             self._ask()
-        self._timer = self._loop.call_later(self._pace.fast_s if fast else self._pace.idle_s, self._tick)
-        if fast:
+        self._timer = self._loop.call_later(self._wait_s(), self._tick)
+        if self.suspicious or self._alert:
             self._news()
+
+    def _wait_s(self) -> float:
+        """A doubt is settled fast. Once it is, and while a gate is open, there is less hurry: many may be ill."""
+        if self._alert:
+            return self._pace.alert_s
+        return self._pace.fast_s if self.suspicious else self._pace.idle_s
 
     def _ask(self) -> None:
         probe = HttpProbe(
