@@ -308,6 +308,7 @@ class Standing:
     openings: Mapping[Direction, Opening] = field(default_factory=dict)  # what the gate was last told, ports included
     ordered: frozenset[Direction] = frozenset()  # directions that are open by a person's order, not by evidence
     induced: bool = False  # this episode hit the induced-bypass rule: no `direct` until it ends (I3)
+    closing_since_s: float | None = None  # the proxy was seen to close down; a death after that is no fault (I2)
     said: frozenset[str] = frozenset()  # what people were told already: nothing is said at every step
     rebuilt: bool = False  # read back from the kernel's gate after the agent lost its own; the next step clears it
 

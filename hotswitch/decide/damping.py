@@ -81,10 +81,17 @@ def adopt(standing: Standing, policy: Policy, now_s: float) -> Standing:
     if not standing.is_open:
         return replace(known, hold_down_until_s=max(standing.hold_down_until_s, now_s + known.hold_down_s))
     openings = standing.openings or {way: Opening(level) for way, level in standing.levels.items()}
-    opened_s = now_s if standing.opened_s is None else standing.opened_s
+    opened_s = _known_open_since_s(standing, policy, now_s)
     if in_episode(standing):
         return replace(known, openings=openings, opened_s=opened_s)
     return replace(known, openings=openings, opened_s=opened_s, fault=Fault.UNKNOWN, fault_since_s=now_s)
+
+
+def _known_open_since_s(standing: Standing, policy: Policy, now_s: float) -> float:
+    """At the latest: when the expiry that the kernel tells was written."""
+    if standing.opened_s is not None:
+        return standing.opened_s
+    return now_s if standing.expires_s is None else min(now_s, standing.expires_s - policy.expiry_s)
 
 
 def run_out(standing: Standing, now_s: float) -> bool:

@@ -12,12 +12,12 @@ import math
 from collections.abc import Mapping
 
 from hotswitch.decide.codes import MEANING, Code
-from hotswitch.decide.damping import changed, closed, end_episode, in_episode, overstayed, run_out
+from hotswitch.decide.damping import changed, closed, end_episode, in_episode, overstayed, recovered, run_out
 from hotswitch.decide.diagnose import diagnose
 from hotswitch.decide.levels import Choice, Question, choose, justified
 from hotswitch.decide.ports import effective, same
 from hotswitch.decide.remarks import remarks, remarks_of_observer
-from hotswitch.decide.track import admitted_by_evidence, admitted_by_order, ordered_level, settled, tracked
+from hotswitch.decide.track import admitted_by_evidence, admitted_by_order, in_its_time, ordered_level, settled, tracked
 from hotswitch.decide.turn import Turn, with_standing
 from hotswitch.decide.verdict import SURE
 from hotswitch.decide.words import cause, refusals_of, ways
@@ -45,7 +45,7 @@ def step(view: View) -> tuple[Standing, tuple[Decision, ...]]:
     Call it at every piece of news and at least every quarter of the shortest expiry."""
     if not math.isfinite(view.now_s):
         return view.standing, ()
-    diagnosis = diagnose(view.facts, view.policy.thresholds)
+    diagnosis = in_its_time(view, diagnose(view.facts, view.policy.thresholds))
     turn = Turn(with_standing(view, settled(view)), diagnosis)
     if run_out(view.standing, view.now_s):
         turn.tell(Act.HOLD, Code.EXPIRED, MEANING[Code.EXPIRED])
@@ -74,7 +74,7 @@ def _observe(turn: Turn) -> tuple[Standing, tuple[Decision, ...]]:
 def _close_by_mode(turn: Turn) -> None:
     if turn.standing.is_open:
         turn.act(Act.CLOSE, Code.CLOSED_BY_MODE, f"capture restored: the mode is {turn.view.policy.mode}")
-        turn.standing = closed(turn.standing)
+        _be_closed(turn)
 
 
 def _act(turn: Turn) -> tuple[Standing, tuple[Decision, ...]]:
@@ -174,7 +174,14 @@ def _close(turn: Turn) -> None:
     if turn.standing.is_open:
         code = _why_closed(turn)
         turn.act(Act.CLOSE, code, MEANING[code])
+    _be_closed(turn)
+
+
+def _be_closed(turn: Turn) -> None:
+    """Once nothing is open, being well for long enough ends the episode without a proof end to end."""
     turn.standing = closed(turn.standing)
+    if in_episode(turn.standing) and recovered(turn.view, turn.diagnosis):
+        turn.standing = closed(end_episode(turn.standing, turn.now_s))
 
 
 def _why_closed(turn: Turn) -> Code:

@@ -18,7 +18,7 @@ from hotswitch.decide.ports import CLOSED, direct_inbound, effective, within
 from hotswitch.decide.verdict import SURE
 from hotswitch.model import OPEN_LEVELS, Diagnosis, Direction, Fault, Grade, Level, Opening, View
 
-RESCUE_DEATHS_AT_MOST = 1  # architecture.md "Three levels": two inside the hold-down, and the next level is taken
+RESCUE_DEATHS_AT_MOST = 1  # inside the hold-down: what kills the proxy may be killing it too
 
 _ALL = frozenset({Level.RESCUE, Level.DIRECT})
 _NONE: frozenset[Level] = frozenset()
@@ -105,13 +105,18 @@ def _order(question: Question) -> tuple[Level, ...]:
 
 def _try(question: Question, level: Level) -> tuple[Opening | None, str]:
     opening = _opening(question, level)
+    never = _first_refusal(question, level, _ALWAYS)
+    if opening is None or never is not None:
+        return None, _because(question, never or Code.STRICT_MTLS)
+    now = _first_refusal(question, level, _ON_ENTRY)
+    if now is None:
+        return opening, ""
     in_use = effective(question.in_use) is level
-    for refuses, code, when in _CHECKS[level]:
-        if (when is _ALWAYS or not in_use) and refuses(question):
-            return None, _because(question, code)
-    if opening is None:
-        return None, _because(question, Code.STRICT_MTLS)
-    return (opening, "") if question.admission is Admission.ENTER else _no_wider(question, opening)
+    return (_no_wider(question.in_use, opening) if in_use else None), _because(question, now)
+
+
+def _first_refusal(question: Question, level: Level, when: bool) -> Code | None:
+    return next((code for refuses, code, at in _CHECKS[level] if at is when and refuses(question)), None)
 
 
 def _because(question: Question, code: Code) -> str:
@@ -138,11 +143,11 @@ def _opening(question: Question, level: Level) -> Opening | None:
     return Opening(level)
 
 
-def _no_wider(question: Question, wanted: Opening) -> tuple[Opening | None, str]:
-    """Without new evidence an opening may shrink with the policy but not grow."""
-    if within(wanted, question.in_use):
-        return wanted, ""
-    return (question.in_use, "") if within(question.in_use, wanted) else (None, _because(question, Code.NOT_NOW))
+def _no_wider(in_use: Opening, wanted: Opening) -> Opening | None:
+    """Without enough evidence to enter anew, an opening may shrink with the policy but not grow."""
+    if within(wanted, in_use):
+        return wanted
+    return in_use if within(in_use, wanted) else None
 
 
 # ---- the checks: True refuses ----

@@ -26,6 +26,10 @@ from hotswitch.model import Diagnosis, Direction, Fault, Level, Mode, Override, 
 NEVER_ORDERED: frozenset[Fault] = frozenset({Fault.TERMINATING, Fault.STARTING, Fault.APP_SICK})
 """Not even a person's order opens here (I2)."""
 
+CLOSING_LASTS_S = 300.0  # ten times the default grace period: a proxy dead for longer than that is no termination
+_DEATHS: frozenset[Fault] = frozenset({Fault.DEAD, Fault.CORE_DUMPING})
+_LIVES: frozenset[Fault] = frozenset({Fault.WELL, Fault.UNCONFIGURED})  # by a new process, or an order taken back
+
 UNSAID: frozenset[Fault] = frozenset({Fault.TERMINATING, Fault.STARTING, Fault.APP_SICK, Fault.UNKNOWN})
 """While open: nothing shows that the fault lasts, so nothing is renewed, and the kernel ends it (I1)."""
 
@@ -45,9 +49,30 @@ def _in_force(override: Override, now_s: float) -> bool:
     return math.isfinite(override.until_s) and now_s < override.until_s
 
 
+def in_its_time(view: View, diagnosis: Diagnosis) -> Diagnosis:
+    """The same facts after a closing down: kubelet-led eviction and node shutdown say nothing, the proxy dies first,
+    and it looks like a perfect crash. So a death soon after is the end of a termination."""
+    since_s = view.standing.closing_since_s
+    lately = since_s is not None and view.now_s - since_s <= CLOSING_LASTS_S
+    if not lately or diagnosis.fault not in _DEATHS:
+        return diagnosis
+    evidence = {**diagnosis.evidence, "before": f"it closed down {view.now_s - (since_s or 0.0):.1f} s ago"}
+    return replace(diagnosis, fault=Fault.TERMINATING, sentence="the proxy closed down and ended", evidence=evidence)
+
+
+def _closing_since_s(view: View, diagnosis: Diagnosis) -> float | None:
+    """Not inside an episode: a restarting proxy's listeners come one by one, and may look the same for a moment."""
+    if diagnosis.fault in _LIVES:
+        return None
+    since_s = view.standing.closing_since_s
+    closing = diagnosis.fault is Fault.TERMINATING and diagnosis.grade in SURE and not in_episode(view.standing)
+    return view.now_s if closing and since_s is None else since_s
+
+
 def tracked(view: View, diagnosis: Diagnosis) -> Standing:
     """Episodes begin with a fault that may be acted on and end with recovery; `view.standing` is settled."""
-    standing = changed(view.standing, well_since_s=_well_since_s(view, diagnosis))
+    closing_since_s = _closing_since_s(view, diagnosis)
+    standing = changed(view.standing, well_since_s=_well_since_s(view, diagnosis), closing_since_s=closing_since_s)
     if justified(diagnosis):
         begun = in_episode(standing)
         standing = (

@@ -1,7 +1,7 @@
 """How a reading of the facts becomes a `Diagnosis`: what is wrong, how sure we are, and why (I8).
 
 The bar depends on what an act gives away. CONFIRMED: the first source is beyond doubt by its own rule. CORROBORATED: a
-second, independent source agrees and the fault has stood for `direct_after_s` (architecture.md "Confirmation").
+second, independent source agrees and the fault has stood for `direct_after_s`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Each fault told apart from those it resembles (S4.2, S4.2a, S4.2b, S4.2c; architecture.md "Confirmation")."""
+"""Each fault told apart from those it resembles (S4.2, S4.2a, S4.2b, S4.2c)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_sidecar_dies_and_the_path_agrees_only_if_compared_since() -> None:
 
 
 def test_held_connection_closes_before_listeners_do() -> None:
-    """14 of 20 reconnects succeeded after kill -9; the new connection died 0.1 to 0.3 ms later (review.md 3)."""
+    """14 of 20 reconnects succeeded after kill -9; the new connection died 0.1 to 0.3 ms later."""
     reconnected = well(tripwire=Tripwire.HELD, tripwire_since_s=NOW - 0.0001)
     assert said(reconnected) == (Fault.WELL, NONE)
     torn = dead(for_s=0.0003, listeners=dump(NOW, (15006, 15090, APP)))
@@ -230,7 +230,7 @@ def test_pod_is_deleted() -> None:
 
 
 def test_proxy_closes_down_and_nobody_said_so() -> None:
-    """kubelet-led eviction sets no deletionTimestamp (review.md A8)."""
+    """kubelet-led eviction sets no deletionTimestamp."""
     closing = well(listeners=dump(NOW, (15000, 15001, 15021, 15090, APP)), probes=probes(OK, UNREADY))
     assert said(closing) == (Fault.TERMINATING, CONFIRMED)
 

@@ -1,4 +1,4 @@
-"""Whole switches, step by step in simulated time: opened, renewed, degraded, restored, refused (S4.4, S4.5, I1 to I6)."""
+"""Whole switches, step by step in simulated time: opened, renewed, degraded, restored (S4.4, S4.5, I1 to I6)."""
 
 from __future__ import annotations
 
@@ -192,6 +192,36 @@ def test_pod_terminates_and_its_sidecar_dies() -> None:
     assert pod.see(lambda at: dead(at, terminating=True), 1) == []  # said once
 
 
+def closing_down(at_s: float) -> Facts:
+    return well(at_s, listeners=dump(at_s, (15000, 15001, 15021, 15090, 8080)), probes=probes(UNREADY, until_s=at_s))
+
+
+def test_node_shuts_down_and_nobody_says_so() -> None:
+    """I2: no deletionTimestamp, the proxy dies first, and it looks like a perfect crash."""
+    pod = Pod()
+    pod.see(well)
+    assert pod.see(closing_down, 1) == [Code.TERMINATING]
+    assert pod.see(dead_for_sure, 5) == []
+    assert pod.standing.fault is Fault.WELL
+    assert pod.see(dead_for_sure, 300) == [Code.OPENED]  # nothing terminates for that long
+
+
+def test_sidecar_is_restarted_gracefully_and_dies_later() -> None:
+    pod = Pod()
+    pod.see(closing_down)
+    pod.see(dead, 5)
+    assert pod.see(well, 2) == []
+    assert pod.see(dead, 5) == [Code.OPENED]
+
+
+def test_restarting_sidecar_looks_as_though_it_closed_down() -> None:
+    """Inside an episode that means nothing: its listeners come one by one."""
+    pod = Pod()
+    pod.see(dead)
+    assert pod.see(closing_down, 1) == [Code.LEFT_TO_EXPIRE]
+    assert pod.see(dead, 250) == [Code.RENEWED]
+
+
 def test_policy_is_tightened_while_terminating() -> None:
     """An opening may still shrink."""
     pod = Pod(capabilities=NO_RESCUE)
@@ -211,7 +241,8 @@ def test_policy_is_relaxed_while_nothing_is_known() -> None:
     pod.policy = replace(AUTO, mtls_by_port={9000: Mtls.STRICT})
     assert pod.see(lambda at: dead(at, terminating=True), 1) == [Code.LEFT_TO_EXPIRE]
     assert pod.standing.openings[Direction.INBOUND] == Opening(DIRECT, {9000: HOLD, 9001: HOLD})
-    assert pod.see(dead, 1) == [Code.CHANGED]
+    assert pod.see(dead, 1) == []  # nor on the word of a single source
+    assert pod.see(dead_for_sure, 1) == [Code.CHANGED]
     assert pod.standing.openings[Direction.INBOUND] == Opening(DIRECT, {9000: HOLD})
 
 
@@ -326,6 +357,30 @@ def test_most_of_the_node_looks_sick() -> None:
     pod.surroundings = sick
     assert pod.see(dead, 200) == [Code.RENEWED]
     assert pod.standing.levels == both(RESCUE, DIRECT)
+
+
+def test_closed_for_another_reason_while_it_recovers() -> None:
+    """Once closed nothing needs a proof end to end, and the episode is over at once."""
+    pod = Pod(capabilities=NO_RESCUE)
+    pod.see(dead_for_sure)
+    pod.see(lambda at: well(at, path_passes=0), 1)
+    pod.surroundings = Surroundings(workload_fault_ages_s=(1.0,))
+    assert Code.CLOSED_NO_LEVEL in pod.see(lambda at: well(at, path_passes=0), 2)
+    assert pod.standing.fault is Fault.WELL
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        hung,
+        lambda at: hung(at, pressure=Pressure(known=True, dumping=True)),
+        lambda at: well(
+            at, listeners=dump(at, EVERYTHING, {15021: (0.9, 0.0)}), probes=probes(OK, TIMEOUT, until_s=at)
+        ),
+    ],
+)
+def test_flows_stand_in_the_proxy(scene: Scene) -> None:
+    assert Pod().see(scene) == [Code.OPENED, Code.CUT]
 
 
 def test_budget_does_not_close_what_is_open() -> None:
@@ -519,7 +574,7 @@ def test_agent_restarts_while_bypassed() -> None:
     pod.see(dead)
     pod.standing = read_back(pod)
     assert pod.see(dead, 5) == []
-    assert pod.standing.opened_s == NOW + 5 and pod.standing.fault is Fault.DEAD
+    assert pod.standing.opened_s == NOW and pod.standing.fault is Fault.DEAD
     assert pod.recovers() == [Code.RESTORED]
 
 
