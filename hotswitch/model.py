@@ -105,12 +105,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class AcceptQueue:
-    """One LISTEN socket (an Envoy worker has one each): how many connections wait, and since when the head stands."""
+    """One LISTEN socket (an Envoy worker has one each, per family): how many connections wait, and since when the head
+    stands."""
 
     port: Port
     inode: int
     waiting: int
     stuck_s: float = 0.0  # how long it has been non-empty without shrinking
+    ipv6: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +310,7 @@ class Standing:
     openings: Mapping[Direction, Opening] = field(default_factory=dict)  # what the gate was last told, ports included
     ordered: frozenset[Direction] = frozenset()  # directions that are open by a person's order, not by evidence
     induced: bool = False  # this episode hit the induced-bypass rule: no `direct` until it ends (I3)
+    ever_ready: bool = False  # remembered for good: facts say it only as far back as this agent saw (I2)
     closing_since_s: float | None = None  # the proxy was seen to close down; a death after that is no fault (I2)
     said: frozenset[str] = frozenset()  # what people were told already: nothing is said at every step
     rebuilt: bool = False  # read back from the kernel's gate after the agent lost its own; the next step clears it

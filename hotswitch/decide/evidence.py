@@ -5,6 +5,7 @@ A fact that is missing or too old shows nothing (I2: what is not known never cou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hotswitch.model import (
@@ -76,17 +77,30 @@ class Patience:
 
 
 def stuck_ports(dump: Listeners | None, at_least_s: float) -> tuple[Port, ...]:
-    """Ports none of whose sockets is being served."""
-    if dump is None:
-        return ()
-    return tuple(port for port in SERVING_PORTS if dump.on(port) and all(_stuck(q, at_least_s) for q in dump.on(port)))
+    """Ports none of whose sockets is being served, in one family at least."""
+    return _ports_where(dump, lambda queues: all(_stuck(queue, at_least_s) for queue in queues))
+
+
+def standing_ports(dump: Listeners | None, at_least_s: float) -> tuple[Port, ...]:
+    """Ports with at least one socket that is not being served."""
+    return _ports_where(dump, lambda queues: any(_stuck(queue, at_least_s) for queue in queues))
 
 
 def half_stuck_ports(dump: Listeners | None, at_least_s: float) -> tuple[Port, ...]:
     """Ports with a socket that stands and another that is served: one worker of several."""
+    return _ports_where(dump, lambda queues: _half_stuck(queues, at_least_s))
+
+
+def _ports_where(dump: Listeners | None, holds: Callable[[tuple[AcceptQueue, ...]], bool]) -> tuple[Port, ...]:
     if dump is None:
         return ()
-    return tuple(port for port in SERVING_PORTS if _half_stuck(dump.on(port), at_least_s))
+    return tuple(port for port in SERVING_PORTS if any(holds(queues) for queues in _by_family(dump.on(port))))
+
+
+def _by_family(queues: tuple[AcceptQueue, ...]) -> list[tuple[AcceptQueue, ...]]:
+    """The probes go to IPv4 alone: that nobody waits at the sockets of IPv6 does not mean that they are served."""
+    families = (tuple(queue for queue in queues if queue.ipv6 is ipv6) for ipv6 in (False, True))
+    return [family for family in families if family]
 
 
 def _stuck(queue: AcceptQueue, at_least_s: float) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hotswitch.decide.evidence import described, half_stuck_ports, stuck_ports
+from hotswitch.decide.evidence import described, half_stuck_ports, standing_ports, stuck_ports
 from hotswitch.decide.verdict import Case
 from hotswitch.model import Diagnosis, Fault, Listeners, Pressure, Probe, ProbeOutcome, Tripwire
 
@@ -37,8 +37,9 @@ def _hung(case: Case) -> Diagnosis | None:
     silent = case.silent
     if len(silent) < case.patience.probes:
         return None
-    dump = _dump_during(case, silent)
-    stuck = stuck_ports(dump, case.patience.queue_s)
+    dump, queue_s = _dump_during(case, silent), case.patience.queue_s
+    ports = standing_ports if case.facts.pressure.stopped else stuck_ports  # stopped: the other workers stand as well
+    stuck = ports(dump, queue_s)
     if not stuck:
         return None
     evidence = {"unanswered": f"{len(silent)} in a row", "stuck queues": described(stuck), "pressure": _pressure(case)}

@@ -50,7 +50,8 @@ def accept_queues(sock: NetlinkSocket) -> tuple[AcceptQueue, ...]:
         for fields, _ in _dump(sock, family, 1 << TCP_LISTEN):
             port, waiting, inode = fields[4], fields[11], fields[14]
             assert isinstance(port, bytes) and isinstance(waiting, int) and isinstance(inode, int)
-            found.append(AcceptQueue(port=int.from_bytes(port, "big"), inode=inode, waiting=waiting))
+            ipv6 = family == socket.AF_INET6
+            found.append(AcceptQueue(port=int.from_bytes(port, "big"), inode=inode, waiting=waiting, ipv6=ipv6))
     return tuple(found)
 
 

@@ -35,6 +35,20 @@ def test_waiting_connections_are_counted(netns: str) -> None:
         sock.close()
 
 
+def test_families_are_told_apart(netns: str) -> None:
+    with inside(netns):
+        servers = [
+            socket.create_server(("127.0.0.1", 8080)),
+            socket.create_server(("::1", 8080), family=socket.AF_INET6),
+        ]
+        caller = socket.socket(socket.AF_INET6)
+    diag = NetlinkSocket(NETLINK_SOCK_DIAG, netns)
+    caller.connect(("::1", 8080))
+    assert [(queue.ipv6, queue.waiting) for queue in accept_queues(diag)] == [(False, 0), (True, 1)]
+    for sock in (*servers, caller, diag):
+        sock.close()
+
+
 @pytest.mark.parametrize(("address", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
 def test_one_flow_is_ended_and_no_other(netns: str, address: str, family: socket.AddressFamily) -> None:
     diag = NetlinkSocket(NETLINK_SOCK_DIAG, netns)
