@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=NAMES, metavar="ROW", help=f"one of {', '.join(NAMES)}; repeatable"
     )
+    parser.add_argument("--load", type=float, default=1.0, help="multiply every rate; below 1 for a slow machine")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
     return parser.parse_args(argv)
 
@@ -87,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"# hotswitch bench, {'quick' if chosen.quick else 'full'}\n")
     print("\n".join(f"- {name}: {value}" for name, value in setup.items()))
     started_s = time.monotonic()
-    rows, failures = asyncio.run(measure(chosen.only or NAMES, QUICK if chosen.quick else FULL))
+    settings = replace(QUICK if chosen.quick else FULL, load=chosen.load)
+    rows, failures = asyncio.run(measure(chosen.only or NAMES, settings))
     setup["load average at the end"] = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     print(f"\n## goals\n\n{goals_table([goal for row in rows for goal in row.goals])}")
     path = save(chosen.results, setup, rows, failures)

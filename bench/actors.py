@@ -131,6 +131,13 @@ class Hotswitch(Protector):
         for pod in self.config["pods"]:
             pod["policy"] |= dict(policy or {})
 
+    @property
+    def pid(self) -> int:
+        """Of the agent's process. Raises ActorFailed before `start`."""
+        if self._process is None:
+            raise ActorFailed("the agent was not started")
+        return self._process.pid
+
     async def restless(self) -> list[str]:
         await self.look()
         return self.unrest()

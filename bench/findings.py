@@ -35,8 +35,11 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
+    """`agents`: CPU time that each agent took, in % of a core."""
+
     seconds: float
     findings: list[Finding] = field(default_factory=list)
+    agents: dict[str, float] = field(default_factory=dict)
 
     def breaches(self) -> list[str]:
         """Sentences; empty when hotswitch did what it promises."""

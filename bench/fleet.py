@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,9 @@ class Stream:
         if self.client == OUTBOUND:
             return f"outbound from the app, {self.rate:g}/s"
         return f"{self.client}, {self.replicas} {'replica' if self.replicas == 1 else 'replicas'}, {self.rate:g}/s"
+
+    def times(self, factor: float) -> Stream:
+        return replace(self, rate=self.rate * factor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ PREFIX = "hb-"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """`rounds`: times that a fault is made for the other actors, and `ours` for hotswitch itself, whose figures are
-    small and need more of them. `pods`: sizes of the agent row. Times in seconds."""
+    small and need more of them. `pods`: sizes of the agent row. Times in seconds. `load`: every rate is multiplied by
+    it; below 1 for machines that cannot carry what the goals name."""
 
     quick: bool
+    load: float = 1.0
     rounds: int
     ours: int
-    crowd_before_s: float = 0.8
     toggles_s: float
     tail_s: float
     cycles: int

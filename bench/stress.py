@@ -28,6 +28,7 @@ from bench.actors import Hotswitch
 from bench.findings import ACT_WITHIN_S, Finding, Report
 from bench.rows.fast import PACE as FAST_PACE
 from bench.settings import PREFIX
+from bench.usage import usage
 from bench.watcher import Watcher
 from hotswitch.decide.codes import Code
 from hotswitch.model import Act
@@ -45,7 +46,8 @@ SETTLE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One pod under stress. `cpus`: quota of its proxy's container, 0 for none. `real`: how it fails at the end."""
+    """One pod under stress. `real`: how it fails at the end. `cpus`: quota of its proxy's container, 0 for none.
+    `crowd`: as many times the usual requests, more than a starved proxy can keep up with."""
 
     name: str
     agent: str
@@ -53,17 +55,20 @@ class Subject:
     real: str
     cpus: float = 0.0
     memory: bool = False
+    crowd: int = 1
 
     def __str__(self) -> str:
+        crowd = f", {self.crowd} times the requests" if self.crowd > 1 else ""
         squeezed = f"quota {self.cpus * 1000:g}m" if self.cpus else "memory at its limit" if self.memory else "no quota"
-        return f"{self.profile} profile, {squeezed}"
+        return f"{self.profile} profile, {squeezed}{crowd}"
 
 
 SUBJECTS = (
     Subject("free", "default", "default", "hang"),
     Subject("q100", "default", "default", "hang", cpus=0.1),
     Subject("q50", "default", "default", "kill", cpus=0.05),
-    Subject("tight", "memory", "default", "kill", memory=True),
+    Subject("tight", "crowd", "default", "kill", memory=True),
+    Subject("busy", "crowd", "default", "hang", crowd=10),
     Subject("fast", "fast", "fast", "hang"),
     Subject("fast-q100", "fast", "fast", "kill", cpus=0.1),
 )
@@ -84,9 +89,10 @@ class Stress:
         await self._build()
         self._squeeze()
         self._start_load()
-        began_s = time.monotonic()
+        began_s, before = time.monotonic(), self._cpu_s()
         await asyncio.sleep(seconds)
         report = Report(time.monotonic() - began_s)
+        report.agents = {name: 100 * (cpu_s - before[name]) / report.seconds for name, cpu_s in self._cpu_s().items()}
         report.findings = [await self._finding(subject) for subject in SUBJECTS]
         for subject, found in zip(SUBJECTS, report.findings, strict=True):
             found.acted_ms = await self._really_fail(subject)
@@ -101,7 +107,7 @@ class Stress:
     # ---- the stage ----
 
     async def _build(self) -> None:
-        pods = [await self._box.pod(subject.name, families=("v4",)) for subject in SUBJECTS]
+        pods = [await self._box.pod(each.name, workload=each.name, families=("v4",)) for each in SUBJECTS]
         self._client = await self._box.client("client")
         await asyncio.gather(*(pod.ready() for pod in pods))
         for name in dict.fromkeys(subject.agent for subject in SUBJECTS):
@@ -135,10 +141,14 @@ class Stress:
     def _start_load(self) -> None:
         for subject in SUBJECTS:
             pod = self._pod(subject)
-            self._loads[subject.name] = self._client.load((pod.ip, 8080), rate=self._rate, seconds=86400, timeout_s=5.0)
+            rate = self._rate * subject.crowd
+            self._loads[subject.name] = self._client.load((pod.ip, 8080), rate=rate, seconds=86400, timeout_s=5.0)
             self._watchers[subject.name] = Watcher(pod.netns)
 
     # ---- what came of it ----
+
+    def _cpu_s(self) -> dict[str, float]:
+        return {name: usage(agent.pid).cpu_s for name, agent in self._agents.items()}
 
     async def _finding(self, subject: Subject) -> Finding:
         agent, watcher, load = self._agents[subject.agent], self._watchers[subject.name], self._loads[subject.name]
@@ -197,6 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = f"{report.seconds:.0f} s: {chosen.hogs} CPU hogs, memory churned, {chosen.rate:g} requests/s on each pod"
     print(f"- under stress for {told}\n")
     print(report.table())
+    print("\nCPU of the agents:", ", ".join(f"{name} {cpu:.1f} % of a core" for name, cpu in report.agents.items()))
     if chosen.json:
         chosen.json.write_text(json.dumps({"machine": setup, **asdict(report)}, indent=1))
     for breach in report.breaches():

@@ -27,13 +27,14 @@ def _hire(box: Sandbox, pods: Sequence[Pod]) -> Hotswitch:
 
 async def run(names: Collection[str], settings: Settings, say: Say) -> AsyncIterator[Row]:
     row = Row("fast", "hang (SIGSTOP), fast profile, 15021 asked every 20 ms; hotswitch alone")
-    trial = Trial("hang, fast profile", lambda faults: faults.hang(), STREAMS, after_s=2.0)
+    streams = tuple(stream.times(settings.load) for stream in STREAMS)
+    trial = Trial("hang, fast profile", lambda faults: faults.hang(), streams, after_s=2.0)
     plan = Plan(trial, rounds=0, ours=settings.ours, soon_s=2.0)
     async with open_fleet({HOTSWITCH: _hire}, replicas=(1,)) as fleet:
         row.figures += await carry_out(fleet, plan, say)
     row.tables.append(side_by_side(row.figures, (HOTSWITCH,)))
     row.remarks += not_carried(row.figures)
-    case = plan.case(STREAMS[0])
+    case = plan.case(streams[0])
     outage, lost = find(row.figures, OUTAGE, HOTSWITCH, case), find(row.figures, LOST, HOTSWITCH, case)
     text = f"{case}: median outage at most {number(MOST_MS)} ms"
     row.goals.append(Goal(text, "22 ms / 105 ms", f"{outage} ms, {lost} lost, n={lost.n}", outage.median <= MOST_MS))

@@ -36,7 +36,7 @@ def _plans(name: str, settings: Settings) -> list[Plan]:
         "outbound": [(CALLS,)],
         "hang": [tuple(Stream(client, count, 100) for count in (1, 2) for client in (PLAIN, MESHED))],
     }
-    return [_plan(name, streams, settings) for streams in groups[name]]
+    return [_plan(name, tuple(stream.times(settings.load) for stream in group), settings) for group in groups[name]]
 
 
 def _plan(name: str, streams: tuple[Stream, ...], settings: Settings) -> Plan:
@@ -65,7 +65,7 @@ async def _row(fleet: Fleet, name: str, settings: Settings, say: Say) -> Row:
     for plan in _plans(name, settings):
         row.figures += await carry_out(fleet, plan, say)
     row.tables.append(side_by_side(row.figures, ACTORS))
-    row.goals += _goals(name, row.figures)
+    row.goals += _goals(name, row.figures, settings.load)
     row.remarks += not_carried(row.figures)
     return row
 
@@ -73,18 +73,18 @@ async def _row(fleet: Fleet, name: str, settings: Settings, say: Say) -> Row:
 # ---- goals ----
 
 
-def _goals(name: str, figures: Sequence[Figure]) -> list[Goal]:
+def _goals(name: str, figures: Sequence[Figure], load: float) -> list[Goal]:
     match name:
         case "kill":
             return [
-                _quick_and_few(figures, f"kill -9; {PLAIN_ONE}", "2.0 ms, 2 lost"),
-                _few(figures, f"kill -9; {MESHED_ONE}", "0 to 3 of 1,150", MOST_LOST),
-                _few(figures, f"kill -9; {MESHED_TWO}", "0", 0),
+                _quick_and_few(figures, f"kill -9; {PLAIN_ONE.times(load)}", "2.0 ms, 2 lost"),
+                _few(figures, f"kill -9; {MESHED_ONE.times(load)}", "0 to 3 of 1,150", MOST_LOST),
+                _few(figures, f"kill -9; {MESHED_TWO.times(load)}", "0", 0),
             ]
         case "loop":
-            return [_times_better(figures, f"crash loop; {PLAIN_ONE}")]
+            return [_times_better(figures, f"crash loop; {PLAIN_ONE.times(load)}")]
         case "outbound":
-            return [_quick_and_few(figures, f"kill -9; {CALLS}", "2.2 ms")]
+            return [_quick_and_few(figures, f"kill -9; {CALLS.times(load)}", "2.2 ms")]
     case = next(figure.case for figure in figures)
     outage = find(figures, OUTAGE, HOTSWITCH, case)
     text = f"{case}: outage at most {number(HANG_MS)} ms"
