@@ -115,7 +115,7 @@ class Guard:
     def _prepare(self) -> None:
         if self.policy.mode is Mode.AUTO and not self.spec.unsupported():
             self.gate.install()
-        self._see(look(self.gate, self.spec))
+        self._see(look(self.gate.netns, self.spec, self.gate.rules_generation()))
         self._original_rules = self._scene.fingerprint
 
     def _see(self, scene: Scene) -> None:
@@ -250,7 +250,7 @@ class Guard:
             await self.actor.settled()
             if self.policy.mode is Mode.AUTO and not self.spec.unsupported():
                 await asyncio.to_thread(self.gate.install)
-            scene = await asyncio.to_thread(look, self.gate, self.spec)
+            scene = await self._scene_at_rest()
         except (OSError, CommandFailed) as failure:
             self._scene = replace(self._scene, refusal=f"the namespace cannot be inspected: {failure}")
             self._note("inspect", failed=str(failure))
@@ -259,6 +259,15 @@ class Guard:
         self._see(scene)
         self._note("verified", evidence={"istio_rules_unchanged": str(not changed), "refusal": scene.refusal})
         self.step()
+
+    async def _scene_at_rest(self) -> Scene:
+        """Looked at while nothing of ours was written: else the look's nft generation is older than our own write, and
+        trusting it would fence the next write for nothing."""
+        while True:
+            ours, rules = self.actor.generation, self.gate.rules_generation()
+            scene = await asyncio.to_thread(look, self.gate.netns, self.spec, rules)
+            if self.actor.generation == ours:
+                return scene
 
     def _note(self, event: str, **fields: object) -> None:
         evidence = fields.pop("evidence", {})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hotswitch.capture.gate import Gate
 from hotswitch.capture.inspect import Inspection, State, inspect
 from hotswitch.capture.spec import CaptureSpec
 
@@ -24,11 +23,12 @@ class Scene:
     rules_generation: int
 
 
-def look(gate: Gate, spec: CaptureSpec) -> Scene:
-    """Inspect the gate's namespace. Blocks for some milliseconds; raises CommandFailed when a tool cannot be run."""
-    generation = gate.rules_generation()  # first: a change made while we look is caught by the fence
-    seen = inspect(gate.netns, spec)
-    return Scene(_refusal(seen, spec), seen.fingerprint, seen.digest, generation)
+def look(netns: str, spec: CaptureSpec, rules_generation: int) -> Scene:
+    """Inspect a namespace. `rules_generation`: read before (Gate.rules_generation), so that a change made while we look
+    is caught by the fence. Blocks for some milliseconds and may do so in a thread: the gate's socket is not touched.
+    Raises CommandFailed when a tool cannot be run."""
+    seen = inspect(netns, spec)
+    return Scene(_refusal(seen, spec), seen.fingerprint, seen.digest, rules_generation)
 
 
 def _refusal(seen: Inspection, spec: CaptureSpec) -> str:
