@@ -22,6 +22,7 @@ from hotswitch.report.journal import Journal, entry
 from hotswitch.report.metrics import Metrics
 
 DIRECT_GRACE_S = 30.0  # after a restore, flows that went past the proxy may finish; what is left then is ended
+TEARDOWN_S = 0.25  # the gate may be open before all sockets of a killed proxy are closed: look once more after this
 KERNEL_ACTS = frozenset({Act.OPEN, Act.RENEW, Act.CLOSE})
 
 
@@ -128,10 +129,11 @@ class Actor:
     # ---- what can wait ----
 
     def _follow_up(self, decision: Decision, before: dict[Direction, Opening]) -> None:
+        loop = asyncio.get_running_loop()
         if decision.act is Act.OPEN:
-            self._after.put_nowait(self._forget)
+            for delay_s in (0.0, TEARDOWN_S):  # not at once: a cut of the same step goes first
+                loop.call_later(delay_s, self._after.put_nowait, self._forget_ended)
         if decision.act is Act.CLOSE and _was_direct(before):
-            loop = asyncio.get_running_loop()
             loop.call_later(DIRECT_GRACE_S, self._after.put_nowait, self._cut_direct)
 
     async def _work(self) -> None:
@@ -150,6 +152,11 @@ class Actor:
 
     def _forget(self) -> None:
         for command in forget_commands(self.gate.netns):
+            run(command)
+
+    def _forget_ended(self) -> None:
+        """What lives stays: with a proxy that is well (an order), or until `cut` has destroyed its socket."""
+        for command in forget_commands(self.gate.netns, ended=True):
             run(command)
 
     def _cut(self, decision: Decision) -> None:

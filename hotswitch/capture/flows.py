@@ -35,14 +35,16 @@ def _from_outside(flow: sockdiag.Flow) -> bool:
     return flow.peer not in ISTIO_SOURCES and flow.peer != flow.local and not flow.peer.is_loopback
 
 
-def forget_commands(netns: str, doors: tuple[Port, ...] = PROXY_DOORS) -> list[Command]:
-    """Delete the conntrack entries of flows redirected to the proxy's doors.
+def forget_commands(netns: str, doors: tuple[Port, ...] = PROXY_DOORS, *, ended: bool = False) -> list[Command]:
+    """Delete the conntrack entries of flows redirected to the proxy's doors; `ended`: only of those that were reset.
 
     A flow reset by the proxy's death keeps its redirect for 10 s: the same four-tuple, used again, would be refused
-    although the gate is open (reproduced). conntrack exits with 1 when there was nothing to delete.
+    although the gate is open (reproduced). The entry of a flow that lives must stay until its socket is destroyed: else
+    the client never hears of it. conntrack exits with 1 when there was nothing to delete.
     """
+    state = ("--state", "CLOSE") if ended else ()
     return [
-        Command(("conntrack", "-D", "-f", family, "-p", "tcp", "--reply-port-src", str(door)), netns=netns)
+        Command(("conntrack", "-D", "-f", family, "-p", "tcp", "--reply-port-src", str(door), *state), netns=netns)
         for door in doors
         for family in ("ipv4", "ipv6")
     ]
