@@ -31,11 +31,13 @@ STREAMS = tuple(Stream(client, replicas) for client in ("plain", "meshed") for r
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A fault that was made. `bypass`: hotswitch should act on it. `made`: instant by (world, pod)."""
+    """A fault that was made. `bypass`: hotswitch should act on it. `made`: instant by (world, pod). `undone_s`: when it
+    was undone; None: not yet, or it needs no undoing."""
 
     name: str
     bypass: bool
     made: Mapping[tuple[str, str], float]
+    undone_s: float | None = None
 
     @property
     def at_s(self) -> float:
@@ -108,7 +110,7 @@ def _longest_outage(rows: Sequence[Row], until_s: float) -> tuple[float, bool]:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the table. `gate_ms`: from the fault to the open gate, the slowest pod's; None: no gate was opened."""
+    """One line of the table. `gate_ms`: from the fault to the open gate, the slowest pod's; None: none was opened."""
 
     fault: str
     stream: Stream

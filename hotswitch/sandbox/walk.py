@@ -27,7 +27,7 @@ class Step:
     make: Callable[[Faults], Awaitable[Fault]]
     rank: int
     hold_s: float
-    rest_s: float = 2.8
+    rest_s: float
     bypass: bool = True
     after: str = ""
 
@@ -40,6 +40,7 @@ WALK: tuple[Step, ...] = (
         make=lambda faults: faults.kill(),
         rank=1,
         hold_s=3.0,
+        rest_s=3.4,
     ),
     Step(
         name="hung",
@@ -47,16 +48,17 @@ WALK: tuple[Step, ...] = (
         expect="proving a hang takes about a second; then the gate opens and stuck connections are cut.",
         make=lambda faults: faults.hang(),
         rank=2,
-        hold_s=4.5,
+        hold_s=4.2,
+        rest_s=3.4,
     ),
     Step(
         name="crash loop",
-        happens="Envoy dies again half a second after every start; the kubelet's back-off grows (5 times as fast here).",
+        happens="Envoy dies again 0.5 s after every start; the kubelet's back-off grows (5 times as fast here).",
         expect="the gate stays open all the while: a life of half a second is no recovery.",
         make=lambda faults: faults.crash_loop(lives_s=0.5),
         rank=4,
         hold_s=8.0,
-        rest_s=3.5,
+        rest_s=4.2,
     ),
     Step(
         name="one worker stuck",
@@ -64,7 +66,8 @@ WALK: tuple[Step, ...] = (
         expect="readiness sees nothing of it; hotswitch sees one accept queue stand while the other moves.",
         make=lambda faults: faults.stick_worker(),
         rank=5,
-        hold_s=4.5,
+        hold_s=4.2,
+        rest_s=3.4,
     ),
     Step(
         name="drained",
@@ -72,8 +75,8 @@ WALK: tuple[Step, ...] = (
         expect="hotswitch does nothing while it is drained, and says so; the restart it bridges like any death.",
         make=lambda faults: faults.drain(),
         rank=6,
-        hold_s=3.0,
-        rest_s=3.5,
+        hold_s=2.8,
+        rest_s=4.2,
         bypass=False,
         after="restarted",
     ),
@@ -83,7 +86,8 @@ WALK: tuple[Step, ...] = (
         expect="a bypass would help nobody: hotswitch does nothing, and says whose fault it is.",
         make=lambda faults: faults.sicken_app("error"),
         rank=3,
-        hold_s=4.0,
+        hold_s=3.5,
+        rest_s=2.0,
         bypass=False,
     ),
     Step(
@@ -93,7 +97,7 @@ WALK: tuple[Step, ...] = (
         make=lambda faults: faults.restart_without_lds(),
         rank=7,
         hold_s=3.5,
-        rest_s=3.5,
+        rest_s=4.2,
     ),
     Step(
         name="throttled",
@@ -101,7 +105,8 @@ WALK: tuple[Step, ...] = (
         expect="hotswitch does nothing: slowness that a quota explains is no fault of the proxy.",
         make=lambda faults: faults.throttle(),
         rank=8,
-        hold_s=4.0,
+        hold_s=3.5,
+        rest_s=2.0,
         bypass=False,
     ),
 )
