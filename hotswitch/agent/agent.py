@@ -93,7 +93,7 @@ class Agent:
 
     async def _start_rescue(self) -> Rescue:
         settings = self.settings.rescue
-        rescue = Rescue(settings.directory, settings.envoy, on_death=self._rescue_died)
+        rescue = Rescue(settings.directory, settings.envoy, drain_s=settings.drain_s, on_death=self._rescue_died)
         await rescue.start()
         return rescue
 

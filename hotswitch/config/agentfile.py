@@ -139,6 +139,7 @@ class RescueSettings(Strict):
     enabled: bool = True
     directory: Path = Path("/run/hotswitch/rescue")
     envoy: Path | None = None  # None: found beside the interpreter or on PATH
+    drain_s: Annotated[int, Field(ge=1, le=3600)] = 30  # after a restore: what a connection through the rescue has left
 
 
 class Budget(Strict):
