@@ -108,7 +108,7 @@ class World:
 
 
 class Fleet:
-    """Made by `open_fleet`."""
+    """Made by `open_fleet`. `plain`, `meshed`: the clients, which all worlds share."""
 
     def __init__(self, box: Sandbox) -> None:
         self.box = box
@@ -117,8 +117,8 @@ class Fleet:
     async def build(self, hires: Mapping[str, Hire], replicas: Sequence[int]) -> None:
         outside = await self.box.pod("outside", sidecar=False, families=("v4",))
         self._outside = (outside.ip, 8080)
-        self._plain: Client = await self.box.client("plain")
-        self._meshed: MeshedClient = await self.box.meshed("meshed")
+        self.plain: Client = await self.box.client("plain")
+        self.meshed: MeshedClient = await self.box.meshed("meshed")
         for name, hire in hires.items():
             self.worlds[name] = await self._world(name, hire, replicas)
 
@@ -163,8 +163,8 @@ class Fleet:
     def _load(self, world: World, stream: Stream, trial: Trial) -> LoadRun:
         more: dict[str, Any] = {"rate": stream.rate, "seconds": trial.before_s + trial.after_s, "timeout_s": TIMEOUT_S}
         if stream.client == OUTBOUND:
-            return self._plain.load(self._outside, netns=world.victim(stream).netns, **more)
-        client = self._meshed if stream.client == MESHED else self._plain
+            return self.plain.load(self._outside, netns=world.victim(stream).netns, **more)
+        client = self.meshed if stream.client == MESHED else self.plain
         return client.load(world.services[stream.replicas], **more)
 
 

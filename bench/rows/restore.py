@@ -1,4 +1,4 @@
-"""Putting capture back must cost nothing: gates toggled again and again under load, and whole cycles kill -> restore.
+"""Putting capture back must cost nothing: gates toggled again and again under load (S4.5).
 
 Toggles are orders to the running agent on a well proxy, so every failed request is the switch's own fault: inbound to
 the rescue, outbound direct, and (another pod, plain clients) inbound direct. The load goes on afterwards for longer
@@ -18,7 +18,6 @@ from typing import Any
 
 from bench.actors import HOTSWITCH, SOURCE, TITLES, Hotswitch
 from bench.figures import Figure, Goal, Row, Sample, Table, number
-from bench.fleet import BenchFailed
 from bench.orders import OrderNotCarriedOut, Orders
 from bench.pods import Ward
 from bench.settings import PREFIX, Settings
@@ -34,8 +33,8 @@ from hotswitch.sandbox.sandbox import Sandbox
 NAMES = ("restore",)
 POLICY = {"inbound": ["rescue", "direct", "hold"]}
 HOLD_S = 0.1  # how long a gate stays open, and closed
-SETTLE_S = 0.1  # requests begun this long after the opening have nothing to do with the kill
 GOAL_REQUESTS = 1_000_000
+HANDSHAKES = "gate-tcp"
 FAILED, SENT = "failed requests", "requests"
 
 
@@ -59,14 +58,11 @@ class Town:
 
 
 async def run(names: Collection[str], settings: Settings, say: Say) -> AsyncIterator[Row]:
-    row = Row(
-        "restore", "capture comes back under load: toggles, and whole cycles kill -> rescue -> restart -> restore"
-    )
+    row = Row("restore", "gates opened and closed by orders under load; the proxies are well")
     async with Sandbox(prefix=PREFIX) as box:
         town = await _build(box)
         try:
             await _toggles(town, settings, row, say)
-            await _cycles(town, settings, row, say)
         finally:
             await asyncio.shield(town.agent.stop())
     yield row
@@ -80,6 +76,7 @@ async def _build(box: Sandbox) -> Town:
     await asyncio.gather(*(pod.ready() for pod in pods))
     for pod in pods:
         await box.service(pod.name, [pod], publish="all")
+    await box.service(HANDSHAKES, pods[:1], publish="all", protocol="tcp")  # no pool: each request shakes hands anew
     agent = Hotswitch(box, pods[:2], policy=POLICY)
     await agent.start()
     gate, direct, cleaned = pods
@@ -114,11 +111,12 @@ def _start_flows(town: Town, seconds: float, load: float) -> list[Flow]:
     return [
         Flow("plain, a connection each", HOTSWITCH, plain.load(gate, rate=200 * load, **more)),
         Flow("plain, 16 kept connections", HOTSWITCH, plain.load(gate, rate=200 * load, connections=16, **more)),
-        Flow("meshed", HOTSWITCH, meshed.load(gate, rate=100 * load, **more)),
+        Flow("meshed, a handshake each", HOTSWITCH, meshed.load(services[HANDSHAKES], rate=50 * load, **more)),
+        Flow("meshed, pooled", HOTSWITCH, meshed.load(gate, rate=100 * load, **more)),
         Flow("outbound, a connection each", HOTSWITCH, calls),
         Flow("plain, inbound toggled direct", HOTSWITCH, plain.load(direct, rate=100 * load, **more)),
         Flow("plain, a connection each", SOURCE, plain.load(cleaned, rate=50 * load, **more)),
-        Flow("meshed", SOURCE, meshed.load(cleaned, rate=50 * load, **more)),
+        Flow("meshed, pooled", SOURCE, meshed.load(cleaned, rate=50 * load, **more)),
     ]
 
 
@@ -195,56 +193,3 @@ def _goal(figures: Sequence[Figure]) -> Goal:
     enough = "" if sent >= GOAL_REQUESTS else ", as many as the time allowed"
     text = f"restore: no failed request of {GOAL_REQUESTS:,} under toggled gates"
     return Goal(text, "0 of 80,000", f"{number(failed)} of {number(sent)}{enough}", failed == 0)
-
-
-# ---- whole cycles ----
-
-
-async def _cycles(town: Town, settings: Settings, row: Row, say: Say) -> None:
-    """Kill, rescue, restart, restore. What is lost at the kill is the business of row `kill`; here: what is lost after
-    the gate was open, until the next kill."""
-    service = town.box.services[town.pod.name]
-    clients = {"plain": 300 * settings.load, "meshed": 200 * settings.load}
-    runs = {name: town.box.clients[name].load(service, rate=rate, seconds=3600) for name, rate in clients.items()}
-    await asyncio.sleep(1.0)
-    killed_s, spans = [], []
-    for number_ in range(settings.cycles):
-        fault = await town.pod.faults.kill()
-        killed_s.append(fault.at_s)
-        await asyncio.sleep(1.0)
-        await fault.undo()
-        await _at_rest(town)
-        await asyncio.sleep(0.5)
-        spans.append((_opened(town, fault.at_s) + SETTLE_S, time.monotonic()))
-        say(f"cycle {number_ + 1} of {settings.cycles}: restored after {time.monotonic() - fault.at_s:.1f} s")
-    for run in runs.values():
-        run.stop()
-    for name, run in runs.items():
-        results = await run.results()
-        lost = [sum(not each.kind.ok for each in results.started_between(*span).rows) for span in spans]
-        sent = [len(results.started_between(*span).rows) for span in spans]
-        row.figures.append(Figure(FAILED, f"cycles: {name}", HOTSWITCH, "requests", Sample.of(lost)))
-        row.figures.append(Figure(SENT, f"cycles: {name}", HOTSWITCH, "requests", Sample.of(sent)))
-        cycles = f"{settings.cycles} cycles kill -> rescue -> restart -> restore, {name} client"
-        row.remarks.append(
-            f"{cycles}: {sum(lost)} of {sum(sent):,} requests failed from {SETTLE_S:g} s after the opening on"
-        )
-    cycles_lost = sum(f.sample.total for f in row.figures if f.case.startswith("cycles") and f.what == FAILED)
-    text = f"restore: no failed request in {settings.cycles} whole cycles"
-    row.goals.append(Goal(text, "0 in 30 cycles", f"{number(cycles_lost)} lost", cycles_lost == 0))
-
-
-async def _at_rest(town: Town, timeout_s: float = 30.0) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            while await town.agent.restless():
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise BenchFailed(f"not restored after {timeout_s:g} s: {'; '.join(await town.agent.restless())}") from None
-
-
-def _opened(town: Town, killed_s: float) -> float:
-    opened_s = town.agent.opened_s(town.pod.name, killed_s)
-    if opened_s is None:
-        raise BenchFailed("the gate was not opened after a kill")
-    return opened_s
