@@ -7,5 +7,6 @@ or induced fault from flapping the gate; engine.py puts them together, once per 
 from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.diagnose import diagnose
 from hotswitch.decide.engine import step
+from hotswitch.decide.track import assess
 
-__all__ = ["MEANING", "Code", "diagnose", "step"]
+__all__ = ["MEANING", "Code", "assess", "diagnose", "step"]

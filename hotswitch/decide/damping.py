@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from hotswitch.decide.evidence import answers, trailing
+from hotswitch.decide.ports import CLOSED, effective
 from hotswitch.model import (
     Diagnosis,
     Direction,
@@ -77,14 +78,18 @@ def end_episode(standing: Standing, now_s: float) -> Standing:
 def adopt(standing: Standing, policy: Policy, now_s: float) -> Standing:
     """A standing read back from the kernel has lost its history. An open gate goes on as an episode whose fault is not
     known; a closed one counts as though a fault had just ended, or crashing the agent would wash the rule above off."""
-    known = replace(standing, rebuilt=False, hold_down_s=max(standing.hold_down_s, policy.hold_down_s))
-    if not standing.is_open:
-        return replace(known, hold_down_until_s=max(standing.hold_down_until_s, now_s + known.hold_down_s))
     openings = standing.openings or {way: Opening(level) for way, level in standing.levels.items()}
-    opened_s = _known_open_since_s(standing, policy, now_s)
-    if in_episode(standing):
-        return replace(known, openings=openings, opened_s=opened_s)
-    return replace(known, openings=openings, opened_s=opened_s, fault=Fault.UNKNOWN, fault_since_s=now_s)
+    known = replace(
+        standing,
+        rebuilt=False,
+        levels={way: effective(openings.get(way, CLOSED)) for way in Direction},
+        openings=openings,
+        hold_down_s=max(standing.hold_down_s, policy.hold_down_s),
+    )
+    if not known.is_open:
+        return closed(replace(known, hold_down_until_s=max(standing.hold_down_until_s, now_s + known.hold_down_s)))
+    opened = replace(known, opened_s=_known_open_since_s(standing, policy, now_s))
+    return opened if in_episode(opened) else replace(opened, fault=Fault.UNKNOWN, fault_since_s=now_s)
 
 
 def _known_open_since_s(standing: Standing, policy: Policy, now_s: float) -> float:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from hotswitch.decide.evidence import PROXY_PORTS, described
 from hotswitch.decide.verdict import Case, Source
-from hotswitch.model import ENVOY_INBOUND, ENVOY_OUTBOUND, HEALTH, Diagnosis, Fault, ProbeOutcome, Tripwire
+from hotswitch.model import ADMIN, ENVOY_INBOUND, ENVOY_OUTBOUND, HEALTH, Diagnosis, Fault, ProbeOutcome, Tripwire
 
+LIVING_PORTS = frozenset({ADMIN, ENVOY_INBOUND, ENVOY_OUTBOUND})
 SETTLE_S = 0.05  # teardown takes 2 ms, 21 ms was the longest seen with a core size limit of 0; busy machines are slower
 
 
@@ -27,8 +28,9 @@ def dumping(case: Case) -> Diagnosis | None:
 
 def exiting(case: Case) -> Diagnosis | None:
     """The kernel is taking the process down and its traffic ports are gone already: 15021 will follow (on a busy
-    machine some 10 ms later), and nothing of it comes back."""
-    if not case.facts.proxy_exiting or case.dump is None or case.listening & {ENVOY_INBOUND, ENVOY_OUTBOUND}:
+    machine some 10 ms later), and nothing of it comes back. The admin port must be gone too: what exits may be no more
+    than the command with which somebody drained the proxy."""
+    if not case.facts.proxy_exiting or case.dump is None or case.listening & LIVING_PORTS:
         return None
     evidence = {"process": "exiting", "listening": described(case.listening & PROXY_PORTS)}
     return case.proves(Fault.DEAD, case.dump.at_s, "the proxy is dying: the kernel ends its process", evidence)

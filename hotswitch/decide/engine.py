@@ -13,11 +13,10 @@ from collections.abc import Mapping
 
 from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.damping import changed, closed, end_episode, in_episode, overstayed, recovered, run_out
-from hotswitch.decide.diagnose import diagnose
 from hotswitch.decide.levels import Choice, Question, choose, justified
 from hotswitch.decide.ports import effective, same
 from hotswitch.decide.remarks import remarks, remarks_of_observer
-from hotswitch.decide.track import admitted_by_evidence, admitted_by_order, in_its_time, ordered_level, settled, tracked
+from hotswitch.decide.track import admitted_by_evidence, admitted_by_order, assess, ordered_level, settled, tracked
 from hotswitch.decide.turn import Turn, with_standing
 from hotswitch.decide.verdict import SURE
 from hotswitch.decide.words import cause, refusals_of, ways
@@ -45,8 +44,9 @@ def step(view: View) -> tuple[Standing, tuple[Decision, ...]]:
     Call it at every piece of news and at least every quarter of the shortest expiry."""
     if not math.isfinite(view.now_s):
         return view.standing, ()
-    diagnosis = in_its_time(view, diagnose(view.facts, view.policy.thresholds))
-    turn = Turn(with_standing(view, settled(view)), diagnosis)
+    settled_view = with_standing(view, settled(view))
+    diagnosis = assess(settled_view)
+    turn = Turn(settled_view, diagnosis)
     if run_out(view.standing, view.now_s):
         turn.tell(Act.HOLD, Code.EXPIRED, MEANING[Code.EXPIRED])
     if view.policy.mode is Mode.OFF:

@@ -19,6 +19,7 @@ from hotswitch.decide.damping import (
     recovered,
     run_out,
 )
+from hotswitch.decide.diagnose import diagnose
 from hotswitch.decide.levels import Admission, justified
 from hotswitch.decide.verdict import SURE
 from hotswitch.model import Diagnosis, Direction, Fault, Level, Mode, Override, Policy, Standing, View
@@ -49,15 +50,25 @@ def _in_force(override: Override, now_s: float) -> bool:
     return math.isfinite(override.until_s) and now_s < override.until_s
 
 
-def in_its_time(view: View, diagnosis: Diagnosis) -> Diagnosis:
-    """The same facts after a closing down: kubelet-led eviction and node shutdown say nothing, the proxy dies first,
-    and it looks like a perfect crash. So a death soon after is the end of a termination."""
+def assess(view: View) -> Diagnosis:
+    """What is wrong, with what is remembered of the pod. Of two things the facts alone cannot know.
+
+    A pod that was ready once has been ever since, also for an agent that started later and found the gate open. And a
+    death soon after a closing down is the end of a termination: kubelet-led eviction and node shutdown say nothing,
+    the proxy dies first, and it looks like a perfect crash (I2)."""
+    facts = view.facts
+    if not facts.ever_ready and _was_ready(view.standing):
+        facts = replace(facts, ever_ready=True)
+    diagnosis = diagnose(facts, view.policy.thresholds)
     since_s = view.standing.closing_since_s
-    lately = since_s is not None and view.now_s - since_s <= CLOSING_LASTS_S
-    if not lately or diagnosis.fault not in _DEATHS:
+    if since_s is None or not view.now_s - since_s <= CLOSING_LASTS_S or diagnosis.fault not in _DEATHS:
         return diagnosis
-    evidence = {**diagnosis.evidence, "before": f"it closed down {view.now_s - (since_s or 0.0):.1f} s ago"}
+    evidence = {**diagnosis.evidence, "before": f"it closed down {view.now_s - since_s:.1f} s ago"}
     return replace(diagnosis, fault=Fault.TERMINATING, sentence="the proxy closed down and ended", evidence=evidence)
+
+
+def _was_ready(standing: Standing) -> bool:
+    return standing.ever_ready or standing.is_open or in_episode(standing)
 
 
 def _closing_since_s(view: View, diagnosis: Diagnosis) -> float | None:
@@ -71,8 +82,12 @@ def _closing_since_s(view: View, diagnosis: Diagnosis) -> float | None:
 
 def tracked(view: View, diagnosis: Diagnosis) -> Standing:
     """Episodes begin with a fault that may be acted on and end with recovery; `view.standing` is settled."""
-    closing_since_s = _closing_since_s(view, diagnosis)
-    standing = changed(view.standing, well_since_s=_well_since_s(view, diagnosis), closing_since_s=closing_since_s)
+    standing = changed(
+        view.standing,
+        ever_ready=view.facts.ever_ready or _was_ready(view.standing),
+        well_since_s=_well_since_s(view, diagnosis),
+        closing_since_s=_closing_since_s(view, diagnosis),
+    )
     if justified(diagnosis):
         begun = in_episode(standing)
         standing = (

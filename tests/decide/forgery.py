@@ -59,6 +59,7 @@ def forged_facts(dice: random.Random, now_s: float, *, odd: bool = False) -> Fac
         app_ports=frozenset(dice.sample(PORTS[-2:], dice.randrange(3))),
         identity_expires_in_s=left(),
         proxy_certificate_expires_in_s=left(),
+        proxy_exiting=dice.random() < 0.2,
         container_running=dice.choice((None, True, False)),
         ever_ready=dice.random() < 0.9,
         terminating=dice.random() < 0.1,

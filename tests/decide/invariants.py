@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hotswitch.decide import MEANING
-from hotswitch.model import Act, Decision, Direction, Facts, Level, Mode, Mtls, ProbeOutcome, Standing, Tripwire, View
+from hotswitch.model import (
+    Act,
+    Decision,
+    Direction,
+    Facts,
+    Level,
+    Mode,
+    Mtls,
+    ProbeOutcome,
+    Standing,
+    Tripwire,
+    View,
+)
 from tests.decide.world import Gate, Pod, World
 
 PROXY = frozenset({15000, 15001, 15006, 15021, 15090})
@@ -52,7 +64,12 @@ def drained(facts: Facts) -> bool:
     """Refused, and something of the proxy still listens."""
     listening = facts.listeners.ports & PROXY if facts.listeners else frozenset()
     refused = facts.tripwire is Tripwire.REFUSED and newest(facts) is ProbeOutcome.REFUSED
-    return refused and bool(listening) and not facts.pressure.dumping
+    return refused and bool(listening) and not facts.pressure.dumping and not dying(facts)
+
+
+def dying(facts: Facts) -> bool:
+    gone = facts.listeners is not None and not facts.listeners.ports & {15000, 15001, 15006}
+    return facts.proxy_exiting and gone
 
 
 def only_slow(facts: Facts) -> bool:
@@ -67,7 +84,7 @@ def nothing_is_wrong(facts: Facts) -> bool:
     expired = facts.proxy_certificate_expires_in_s is not None and facts.proxy_certificate_expires_in_s <= 0
     blamed = facts.path is not None and facts.path.blames_proxy
     answers = newest(facts) in {ProbeOutcome.OK, None} and facts.tripwire in {Tripwire.HELD, Tripwire.UNARMED}
-    return answers and not (stuck or expired or blamed or facts.pressure.dumping)
+    return answers and not (stuck or expired or blamed or facts.pressure.dumping or dying(facts))
 
 
 def second_source(facts: Facts) -> bool:
@@ -125,7 +142,7 @@ def check_new_flows(world: World, pod: Pod, view: View, before: Iterable[Flow], 
         return
     facts = view.facts
     hold("I2", not facts.terminating, "opened on a terminating pod")
-    hold("I2", facts.ever_ready, "opened on a pod that was never ready")
+    hold("I2", facts.ever_ready or pod.known_ready, "opened on a pod that was never ready")
     hold("I2", not app_is_gone(facts), "opened although the app is the sick one")
     hold("I2", not pod.closing, "opened on a proxy that had closed down before it died")
     hold("I2", view.capabilities.gate, "opened a gate that refuses")

@@ -87,16 +87,34 @@ class Mesh(RuleBasedStateMachine):
         pod.proxy, pod.since_s = proxy, self.world.now_s
         self.wait(wait_s)
 
+    @rule(place=PODS, proxy=st.sampled_from((Proxy.DRAINED, Proxy.DRAINED_INBOUND, Proxy.WELL)), wait_s=MOMENTS)
+    def drained_by_a_command(self, place: int, proxy: Proxy, wait_s: float) -> None:
+        pod = self.world.pods[place]
+        pod.exec_ends = True
+        self._becomes(place, proxy, 0.0005)
+        self.wait(0.1)
+        pod.exec_ends = False
+        self.wait(wait_s)
+
     @rule(place=PODS, app=st.sampled_from((App.WELL, *App)), wait_s=MOMENTS)
     def app_changes(self, place: int, app: App, wait_s: float) -> None:
         pod = self.world.pods[place]
         pod.app, pod.app_since_s = app, self.world.now_s
         self.wait(wait_s)
 
-    @rule(place=PODS, terminating=MOSTLY_NOT, new=MOSTLY_NOT)
-    def life_changes(self, place: int, terminating: bool, new: bool) -> None:
+    @rule(place=PODS, terminating=MOSTLY_NOT, ever_ready=st.booleans())
+    def life_changes(self, place: int, terminating: bool, ever_ready: bool) -> None:
+        """`ever_ready`: what observe/ remembers; the agent may remember more."""
         pod = self.world.pods[place]
-        pod.terminating, pod.ever_ready = terminating, not new
+        pod.terminating, pod.ever_ready = terminating, ever_ready
+
+    @rule(place=PODS, proxy=LIKELY)
+    def is_replaced_and_breaks(self, place: int, proxy: Proxy) -> None:
+        old = self.world.pods[place]
+        new = Pod(old.name, old.workload, since_s=self.world.now_s, ever_ready=False, policy=old.policy)
+        self.world.pods[place] = new
+        self.wait(0.3)
+        self._becomes(place, proxy, 1.2)
 
     @rule(
         place=PODS, identity_s=st.sampled_from((None, -1.0, 5.0, 1e9)), certificate_s=st.sampled_from((-1.0, 1e9, 1e9))
@@ -193,6 +211,7 @@ class Mesh(RuleBasedStateMachine):
         view = self.world.view(pod)
         pod.looks_faulty = diagnose(view.facts, view.policy.thresholds).fault in ANSWERS
         self._watch_closing(pod)
+        pod.known_ready = pod.known_ready or (view.facts.ever_ready and view.policy.mode is not Mode.OFF)
         before: list[Flow] = list(pod.gate.flows())
         standing, decisions = engine.step(view)
         again, nothing = engine.step(replace(view, standing=standing))

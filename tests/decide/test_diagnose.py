@@ -125,6 +125,21 @@ def test_connection_held_though_nothing_listens() -> None:
     assert said(odd) == (Fault.DEAD, SUSPECTED)
 
 
+def test_sidecar_is_on_its_way_out() -> None:
+    """The kernel ends the process: on a busy machine 15021 goes some 10 ms after the traffic ports."""
+    dying = well(proxy_exiting=True, listeners=dump(NOW, (15021, 15090, APP)))
+    assert said(dying) == (Fault.DEAD, CONFIRMED)
+    assert said(well(proxy_exiting=True)) == (Fault.WELL, NONE)
+
+
+def test_command_that_drained_the_sidecar_exits() -> None:
+    """kubectl exec ... drain_listeners: what is on its way out is the command, not the proxy."""
+    drained = dead(for_s=0.001, proxy_exiting=True, listeners=dump(NOW, (15000, 15020, APP)))
+    assert said(drained) == (Fault.DEAD, SUSPECTED)
+    later = dead(for_s=0.1, proxy_exiting=True, listeners=dump(NOW, (15000, 15020, APP)))
+    assert said(later) == (Fault.DRAINED, CONFIRMED)
+
+
 def test_sidecar_dumps_core() -> None:
     """The sockets stay open while the core is written: it looks like a hang, but is sure at once."""
     dumping = well(pressure=Pressure(known=True, dumping=True))

@@ -585,6 +585,23 @@ def test_agent_restarts_while_bypassed_and_finds_the_sidecar_well() -> None:
     assert pod.recovers(2) == [Code.RESTORED]
 
 
+def test_agent_restarts_and_has_never_seen_the_sidecar_ready() -> None:
+    """An open gate shows that it was."""
+    pod = Pod()
+    pod.see(dead)
+    pod.standing = read_back(pod)
+    assert pod.see(lambda at: dead(at, ever_ready=False), 200) == [Code.RENEWED]
+
+
+def test_agent_reads_back_a_gate_that_is_open_for_one_port() -> None:
+    only = Opening(CAPTURE, {8080: DIRECT})
+    lost = Standing(openings={Direction.INBOUND: only}, expires_s=NOW + 300, rebuilt=True)
+    mixed = replace(AUTO, inbound=(DIRECT,), outbound=(), mtls=Mtls.STRICT, mtls_by_port={8080: Mtls.PERMISSIVE})
+    pod = Pod(policy=mixed, standing=lost)
+    assert pod.see(dead) == []
+    assert pod.standing.levels == both(DIRECT, HOLD)
+
+
 def test_agent_is_crashed_to_wash_off_the_hold_down() -> None:
     pod = Pod()
     pod.see(dead)

@@ -84,12 +84,16 @@ def ignores_termination(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(DIAGNOSE, "_said_to_terminate", lambda case: None)
 
 
+def ignores_that_it_was_never_ready(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DIAGNOSE, "_never_ready", lambda case: None)
+
+
 def ignores_the_app(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(DIAGNOSE, "_app_gone", lambda case: None)
 
 
 def forgets_that_it_closed_down(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(engine, "in_its_time", lambda view, diagnosis: diagnosis)
+    patch.setattr(track, "_closing_since_s", lambda view, diagnosis: None)
 
 
 def repeats_generations(patch: pytest.MonkeyPatch) -> None:
@@ -111,6 +115,7 @@ def forgets_the_last_fault(patch: pytest.MonkeyPatch) -> None:
         (renews_for_ever, "I4"),
         (forgets_strict, "I2"),
         (ignores_termination, "I2"),
+        (ignores_that_it_was_never_ready, "I2"),
         (ignores_the_app, "I2"),
         (forgets_that_it_closed_down, "I2"),
         (forget(Code.NOT_SURE_ENOUGH), "I2"),

@@ -147,6 +147,7 @@ class Pod:
     rescue: bool = True
     rescue_deaths: int = 0
     foreign_nat: bool = False
+    exec_ends: bool = False  # a command that somebody ran in the proxy's container is on its way out
     blind: frozenset[str] = frozenset()
     policy: Policy = _BASE
     gate: Gate = field(default_factory=Gate)
@@ -154,6 +155,7 @@ class Pod:
     sent: list[Decision] = field(default_factory=list)  # what was told to the gate, for late repeats
     forged: Facts | None = None  # facts that lie, for one step
     looks_faulty: bool = False
+    known_ready: bool = False  # the living agent has seen it ready, or found its gate open
     closing: bool = False  # the living agent has seen the proxy close down, and nothing better since
     closed_down_s: float = 0.0
     last_end_s: float = float("-inf")  # when an episode ended, as far as the living agent has seen
@@ -176,7 +178,7 @@ class Pod:
         well_s = age_s if self.proxy is Proxy.WELL else 0.0
         return Facts(
             at_s=now_s,
-            tripwire=Tripwire.REFUSED if self.proxy in {Proxy.DEAD, Proxy.DRAINED} else Tripwire.HELD,
+            tripwire=Tripwire.REFUSED if self._refuses(age_s) else Tripwire.HELD,
             tripwire_since_s=self.since_s,
             listeners=Listeners(now_s, self._queues(age_s)),
             probes=self._probes(now_s, age_s),
@@ -187,10 +189,14 @@ class Pod:
             app_ports=frozenset({APP}),
             identity_expires_in_s=None if self.identity_until_s is None else self.identity_until_s - now_s,
             proxy_certificate_expires_in_s=self.certificate_until_s - now_s,
+            proxy_exiting=self.exec_ends or (self.proxy is Proxy.DEAD and age_s < 0.01),
             container_running=not (self.proxy is Proxy.DEAD and age_s > 0.2),
             ever_ready=self.ever_ready,
             terminating=self.terminating,
         )
+
+    def _refuses(self, age_s: float) -> bool:
+        return self.proxy is Proxy.DRAINED or (self.proxy is Proxy.DEAD and age_s >= 0.001)
 
     def _path(self) -> tuple[ProbeOutcome, ProbeOutcome]:
         direct = {App.WELL: ProbeOutcome.OK, App.GONE: ProbeOutcome.REFUSED, App.HUNG: ProbeOutcome.TIMEOUT}[self.app]
@@ -200,7 +206,7 @@ class Pod:
     def _queues(self, age_s: float) -> tuple[AcceptQueue, ...]:
         closed = _CLOSED_PORTS.get(self.proxy, frozenset())
         if self.proxy is Proxy.DEAD and age_s < 0.001:
-            closed = frozenset({15021, 15000})
+            closed = frozenset({15000, 15001, 15006})
         if self.app is App.GONE:
             closed |= {APP}
         stuck = {Proxy.HALF_STUCK: 1}.get(self.proxy, 2 if self.proxy in _SILENT else 0)
@@ -336,7 +342,7 @@ class World:
         self.agent_alive, self.agent_since_s = True, self.now_s
         for pod in self.pods:
             pod.standing = read_back(pod.gate)
-            pod.closing = False
+            pod.closing, pod.known_ready = False, pod.gate.is_open
             pod.last_end_s = float("-inf") if pod.gate.is_open else self.now_s
 
 
