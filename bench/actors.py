@@ -138,6 +138,11 @@ class Hotswitch(Protector):
             raise ActorFailed("the agent was not started")
         return self._process.pid
 
+    @property
+    def rescue_pid(self) -> int:
+        """Of the rescue Envoy, which says who it is in its lock file."""
+        return rescue_pid(Path(self.config["rescue"]["directory"]))
+
     async def restless(self) -> list[str]:
         await self.look()
         return self.unrest()
@@ -150,6 +155,11 @@ class Hotswitch(Protector):
             if entry.event == Act.OPEN and pod_name(entry) == pod and not entry.failed
         )
         return next((instant for instant in opened if instant >= since_s), None)
+
+
+def rescue_pid(directory: Path) -> int:
+    """The rescue's Envoy in that directory. Raises FileNotFoundError before its first start."""
+    return int((directory / "envoy.lock").read_text())
 
 
 def actor(name: str, box: Sandbox, pods: Sequence[Pod]) -> Actor:

@@ -80,7 +80,7 @@ async def _hotswitch_dies(late: dict[str, list[float]], say: Say) -> int:
         await asyncio.sleep(1.0)
         await Orders(agent).bypass(pod.name, Level.DIRECT, tuple(Direction))
         await asyncio.sleep(0.5)
-        await _kill_all(box)
+        await _kill_all(agent)
         ends_s = _written_s(agent) + EXPIRY_S
         results = {way: await run.results() for way, run in runs.items()}
     for way, result in results.items():
@@ -89,15 +89,11 @@ async def _hotswitch_dies(late: dict[str, list[float]], say: Say) -> int:
     return sum(result.summary().failed for result in results.values())
 
 
-async def _kill_all(box: Sandbox) -> None:
-    """Agent and rescue Envoy at once. Raises BenchFailed where they do not end."""
-    cgroups = box.estate.make_cgroups("agent")
-    pids = [int(pid) for pid in (cgroups[0] / "cgroup.procs").read_text().split()] if cgroups else []
-    if len(pids) < 2:
-        raise BenchFailed("agent and rescue cannot be found: there are no cgroups on this machine")
-    processes = [ProcessId.of(pid) for pid in pids]
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+async def _kill_all(agent: Hotswitch) -> None:
+    """Agent and rescue Envoy at once. Raises TimeoutError where they do not end."""
+    processes = [ProcessId.of(pid) for pid in (agent.pid, agent.rescue_pid)]
+    for process in processes:
+        os.kill(process.pid, signal.SIGKILL)
     async with asyncio.timeout(5):
         while any(process.alive for process in processes):
             await asyncio.sleep(0.01)

@@ -110,7 +110,7 @@ def _start_flows(town: Town, seconds: float, load: float) -> list[Flow]:
     calls = plain.load(outside, rate=100 * load, netns=town.pod.netns, **more)
     return [
         Flow("plain, a connection each", HOTSWITCH, plain.load(gate, rate=200 * load, **more)),
-        Flow("plain, 16 kept connections", HOTSWITCH, plain.load(gate, rate=200 * load, connections=16, **more)),
+        Flow("plain, 64 kept connections", HOTSWITCH, plain.load(gate, rate=200 * load, connections=64, **more)),
         Flow("meshed, a handshake each", HOTSWITCH, meshed.load(services[HANDSHAKES], rate=50 * load, **more)),
         Flow("meshed, pooled", HOTSWITCH, meshed.load(gate, rate=100 * load, **more)),
         Flow("outbound, a connection each", HOTSWITCH, calls),

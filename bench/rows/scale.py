@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from bench.actors import HOTSWITCH
+from bench.actors import HOTSWITCH, rescue_pid
 from bench.figures import Figure, Goal, Row, Sample, Table, number
 from bench.fleet import BenchFailed
 from bench.herd import Herd, Member
@@ -67,27 +67,25 @@ def _case(count: int) -> str:
 async def _at_rest(box: Sandbox, members: Sequence[Member], seconds: float) -> dict[str, float]:
     """One agent over these pods, from its start to its end."""
     started_s = time.monotonic()
-    cgroups = box.estate.make_cgroups("agent")
-    if not cgroups:
-        raise BenchFailed("the rescue Envoy's process is found by its cgroup, and none can be made on this machine")
-    process, socket = _start(box, members, cgroups)
+    process, config = _start(box, members)
     try:
-        await _until_ready(process, socket, len(members))
+        await _until_ready(process, Path(config["socket"]), len(members))
         ready_s = time.monotonic() - started_s
         await asyncio.sleep(SETTLE_S)
-        envoy = _other_pid(cgroups[0], process.pid)
+        envoy = rescue_pid(Path(config["rescue"]["directory"]))
         return {**await _measure(process.pid, envoy, seconds), READY_S: ready_s}
     finally:
         await process.stop(patience_s=10)
 
 
-def _start(box: Sandbox, members: Sequence[Member], cgroups: tuple[Path, ...]) -> tuple[Process, Path]:
+def _start(box: Sandbox, members: Sequence[Member]) -> tuple[Process, dict[str, Any]]:
     config: dict[str, Any] = box.agent_config([]) | {"pods": [member.agent_config(dict(POLICY)) for member in members]}
     path = box.estate.directory / f"agent-{len(members)}.yaml"
     path.write_text(yaml.safe_dump(config))
     argv = (sys.executable, "-m", "hotswitch.cli.main", "agent", "--config", str(path))
-    process = start(box.estate, argv, log=path.with_suffix(".log"), cgroups=cgroups)
-    return process, Path(config["socket"])
+    # one cgroup, so that the rescue goes with the sandbox; not that of the CPU, where its shares would count
+    cgroups = box.estate.make_cgroups("agent")[-1:]
+    return start(box.estate, argv, log=path.with_suffix(".log"), cgroups=cgroups), config
 
 
 async def _until_ready(process: Process, socket: Path, count: int) -> None:
@@ -105,14 +103,6 @@ async def _until_ready(process: Process, socket: Path, count: int) -> None:
         late += [f"{count - len(statuses)} pods are not guarded"] if len(statuses) < count else []
     if late or not process.running:
         raise BenchFailed(f"{len(late)} of {count} pods are not ready after {READY_TIMEOUT_S:g} s: {late[:3]}")
-
-
-def _other_pid(cgroup: Path, agent: int) -> int:
-    """The rescue Envoy: the only other process in the agent's cgroup."""
-    others = [int(pid) for pid in (cgroup / "cgroup.procs").read_text().split() if int(pid) != agent]
-    if len(others) != 1:
-        raise BenchFailed(f"the agent's cgroup has {len(others)} processes beside it instead of its rescue alone")
-    return others[0]
 
 
 async def _measure(agent: int, envoy: int, seconds: float) -> dict[str, float]:
