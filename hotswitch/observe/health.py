@@ -55,23 +55,30 @@ class HttpProbe:
         self._start(address)
 
     def _start(self, address: tuple[str, int]) -> None:
+        """On loopback the handshake is over when connect returns, so the request can go at once, nearly always."""
         code = self._socket.connect_ex(address)
         if code in (0, errno.EINPROGRESS):
-            self._loop.add_writer(self._socket, self._connected)
+            self._ask()
         else:  # done() must not be called before the constructor has returned
             self._loop.call_soon(self._finish, _outcome_of(code), errno.errorcode.get(code, str(code)))
+
+    def _ask(self) -> None:
+        try:
+            self._socket.send(self._request)
+        except BlockingIOError:
+            self._loop.add_writer(self._socket, self._connected)
+        except OSError as failure:
+            self._loop.call_soon(self._finish, _outcome_of(failure.errno or 0), str(failure))
+        else:
+            self._loop.add_reader(self._socket, self._readable)
 
     def _connected(self) -> None:
         self._loop.remove_writer(self._socket)
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._finish(_outcome_of(code), errno.errorcode.get(code, str(code)))
-            return
-        self._loop.add_reader(self._socket, self._readable)
-        try:
-            self._socket.send(self._request)
-        except OSError as failure:
-            self._finish(_outcome_of(failure.errno or 0), str(failure))
+        else:
+            self._ask()
 
     def _readable(self) -> None:
         try:
