@@ -66,14 +66,14 @@ class HttpProbe:
         try:
             self._socket.send(self._request)
         except BlockingIOError:
-            self._loop.add_writer(self._socket, self._connected)
+            self._loop.add_writer(self._socket.fileno(), self._connected)
         except OSError as failure:
             self._loop.call_soon(self._finish, _outcome_of(failure.errno or 0), str(failure))
         else:
-            self._loop.add_reader(self._socket, self._readable)
+            self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def _connected(self) -> None:
-        self._loop.remove_writer(self._socket)
+        self._loop.remove_writer(self._socket.fileno())
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._finish(_outcome_of(code), errno.errorcode.get(code, str(code)))
@@ -105,11 +105,12 @@ class HttpProbe:
             self._done(Probe(self._started_s, self._loop.time(), outcome, detail))
 
     def _close(self) -> bool:
+        """asyncio gets numbers: a socket that is not registered it would print, addresses and all, by system calls."""
         if self._socket.fileno() < 0:
             return False
         self._timer.cancel()
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
         return True
 
