@@ -105,9 +105,11 @@ class PodWatch:
             self._path_task = self._loop.create_task(self._compare_paths(self._path_probe))
 
     def close(self) -> None:
-        """Let go of everything in the namespace."""
+        """Let go of everything in the namespace. Timers that still come find nothing to do."""
+        self.gone = True
         if self._timer:
             self._timer.cancel()
+            self._timer = None
         if self._path_task:
             self._path_task.cancel()
         for probe in self._pending:
