@@ -7,6 +7,7 @@ ROOT := scripts/as-root
 # As root on Debian or Ubuntu every need of the tests can be met (a cluster aside): there, what is missing is an error.
 NO_SKIP := $(shell grep -qsE '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release && echo 1)
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -33,7 +34,7 @@ format: setup ## let ruff mend layout and imports
 
 bench: setup ## measure against doing nothing, the usual way, and a plain bypass
 	@$(ROOT) $(BIN)/python -m hotswitch.precheck netns envoy
-	@$(ROOT) $(BIN)/python -m bench
+	@$(ROOT) $(BIN)/python -m bench $(BENCH_ARGS)
 
 precheck: setup ## does this machine have what the tests and the demo need?
 	@$(ROOT) $(BIN)/python -m hotswitch.precheck
