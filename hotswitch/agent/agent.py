@@ -88,6 +88,8 @@ class Agent:
     def _rescue_died(self, death: Death) -> None:
         self.metrics.rescue_deaths.inc()
         self.journal.write(entry("rescue-died", _NOBODY, why=str(death)))
+        if self.rescue is not None:  # its successor listens first where a gate leads to it
+            self.rescue.prefer(str(guard.pod) for guard in self.guards.values() if guard.standing.is_open)
         for guard in self.guards.values():
             guard.watch.look_soon()
 
