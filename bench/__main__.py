@@ -70,7 +70,8 @@ async def measure(wanted: Sequence[str], settings: Settings) -> tuple[list[Row],
                 show(row)
                 rows.append(row)
         except (OSError, RuntimeError, TimeoutError) as failure:
-            failures.append(f"{', '.join(names)}: {type(failure).__name__}: {failure}")
+            missing = [name for name in names if name not in {row.name for row in rows}]
+            failures.append(f"{', '.join(missing)}: {type(failure).__name__}: {failure}")
             say(failures[-1])
     return rows, failures
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from bench.actors import ACTORS, Actor, actor
-from bench.settings import PREFIX
+from bench.settings import PREFIX, READY_S
 from hotswitch.sandbox.clients import Client, LoadRun, MeshedClient
 from hotswitch.sandbox.faults import Fault, Faults
 from hotswitch.sandbox.kubelet import Timings
@@ -26,7 +26,7 @@ from hotswitch.sandbox.sandbox import Sandbox
 BACKOFF_SCALE = 0.2
 """Of the kubelet's back-off between restarts (10 s, 20 s, ...): the first restart comes at once, as it really does."""
 TIMEOUT_S = 1.0
-REST_TIMEOUT_S = 30.0
+REST_TIMEOUT_S = 60.0
 POLL_S = 0.05
 PLAIN, MESHED, OUTBOUND = "plain", "meshed", "outbound"
 Hire = Callable[[Sandbox, Sequence[Pod]], Actor]
@@ -129,7 +129,7 @@ class Fleet:
             count: tuple([await self.box.pod(each, families=("v4",), timings=timings) for each in group])
             for count, group in groups.items()
         }
-        await asyncio.gather(*(pod.ready() for group in pods.values() for pod in group))
+        await asyncio.gather(*(pod.ready(READY_S) for group in pods.values() for pod in group))
         world = World(name, pods, hire(self.box, [pod for group in pods.values() for pod in group]))
         await world.keeper.start()
         for count, group in pods.items():

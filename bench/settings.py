@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 PREFIX = "hb-"
 """Every namespace, cgroup and run directory of the bench begins with it."""
+READY_S = 120.0
+"""How long a pod may take to become Ready before anything is measured: a busy machine starts a dozen of them slowly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from bench import machine
 from bench.actors import Hotswitch
 from bench.findings import ACT_WITHIN_S, Finding, Report
 from bench.rows.fast import PACE as FAST_PACE
-from bench.settings import PREFIX
+from bench.settings import PREFIX, READY_S
 from bench.usage import usage
 from bench.watcher import Watcher
 from hotswitch.decide.codes import Code
@@ -111,7 +111,7 @@ class Stress:
     async def _build(self) -> None:
         pods = [await self._box.pod(each.name, workload=each.name, families=("v4",)) for each in SUBJECTS]
         self._client = await self._box.client("client")
-        await asyncio.gather(*(pod.ready() for pod in pods))
+        await asyncio.gather(*(pod.ready(READY_S) for pod in pods))
         for name in dict.fromkeys(subject.agent for subject in SUBJECTS):
             mine = [subject for subject in SUBJECTS if subject.agent == name]
             pace = FAST_PACE if name == "fast" else None

@@ -18,7 +18,7 @@ from bench.actors import HOTSWITCH, SOURCE, Hotswitch, Script
 from bench.figures import Figure, Goal, Row, Sample, Table
 from bench.fleet import BenchFailed
 from bench.orders import Orders
-from bench.settings import PREFIX, Settings
+from bench.settings import PREFIX, READY_S, Settings
 from bench.trials import Say
 from hotswitch.model import Act, Direction, Level
 from hotswitch.sandbox.estate import ProcessId
@@ -68,7 +68,7 @@ async def _hotswitch_dies(late: dict[str, list[float]], say: Say) -> int:
             await box.pod("outside", sidecar=False, families=("v4",)),
         )
         client = await box.client("plain")
-        await asyncio.gather(pod.ready(), outside.ready())
+        await asyncio.gather(pod.ready(READY_S), outside.ready(READY_S))
         agent = Hotswitch(box, [pod], policy=POLICY)
         await agent.start()
         seconds = EXPIRY_S + 3.0
@@ -121,7 +121,7 @@ async def _source_dies(say: Say) -> tuple[float, str]:
     """Seconds watched after the proxy was well again, and what was seen."""
     async with Sandbox(prefix=PREFIX) as box:
         pod, client = await box.pod("left-0", families=("v4",)), await box.client("plain")
-        await pod.ready()
+        await pod.ready(READY_S)
         keeper = Script(box, "source", "source_way", [pod])
         await keeper.start()
         await _hang_until_open(pod, keeper)

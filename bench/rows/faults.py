@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 
-from bench.actors import ACTORS, HOTSWITCH, SOURCE
+from bench.actors import ACTORS, HOTSWITCH, NOBODY, SOURCE
+from bench.actors import TITLES as TITLE_OF
 from bench.figures import Figure, Goal, Row, Sample, find, number, ratio
 from bench.fleet import BACKOFF_SCALE, MESHED, OUTBOUND, PLAIN, Fleet, Stream, Trial, open_fleet
 from bench.settings import Settings
@@ -66,8 +67,14 @@ async def _row(fleet: Fleet, name: str, settings: Settings, say: Say) -> Row:
         row.figures += await carry_out(fleet, plan, say)
     row.tables.append(side_by_side(row.figures, ACTORS))
     row.goals += _goals(name, row.figures, settings.load)
+    row.remarks.append(_watched(plan))
     row.remarks += not_carried(row.figures)
     return row
+
+
+def _watched(plan: Plan) -> str:
+    rest = f"the others for {plan.soon_s:g} s: they act soon, and what they have not lost by then they do not lose"
+    return f"watched after the fault: {TITLE_OF[NOBODY]} and {TITLE_OF[SOURCE]} for {plan.trial.after_s:g} s, {rest}"
 
 
 # ---- goals ----

@@ -14,7 +14,7 @@ from bench.actors import HOTSWITCH, SOURCE, Hotswitch
 from bench.figures import Figure, Goal, Row, Sample, Table, number
 from bench.orders import Orders
 from bench.pods import Ward
-from bench.settings import PREFIX, Settings
+from bench.settings import PREFIX, READY_S, Settings
 from bench.source_way import clean, put_back
 from bench.trials import Say
 from hotswitch.capture.gate import Gate
@@ -43,7 +43,7 @@ async def run(names: Collection[str], settings: Settings, say: Say) -> AsyncIter
     row = Row("flip", "one switch, both directions; the call until it returns")
     async with Sandbox(prefix=PREFIX) as box:
         pod = await box.pod("flip-0", families=("v4",))
-        await pod.ready()
+        await pod.ready(READY_S)
         found = {AGENT: await _in_agent(box, pod, settings)}
         say("the running agent is measured")
         for who, (switches, times) in _switches(pod, settings).items():

@@ -20,7 +20,7 @@ from bench.actors import HOTSWITCH, SOURCE, TITLES, Hotswitch
 from bench.figures import Figure, Goal, Row, Sample, Table, number
 from bench.orders import OrderNotCarriedOut, Orders
 from bench.pods import Ward
-from bench.settings import PREFIX, Settings
+from bench.settings import PREFIX, READY_S, Settings
 from bench.source_way import clean, put_back
 from bench.trials import Say
 from hotswitch.decide.codes import Code
@@ -73,7 +73,7 @@ async def _build(box: Sandbox) -> Town:
     await box.pod("outside", sidecar=False, families=("v4",))
     await box.client("plain")
     await box.meshed("meshed")
-    await asyncio.gather(*(pod.ready() for pod in pods))
+    await asyncio.gather(*(pod.ready(READY_S) for pod in pods))
     for pod in pods:
         await box.service(pod.name, [pod], publish="all")
     await box.service(HANDSHAKES, pods[:1], publish="all", protocol="tcp")  # no pool: each request shakes hands anew
