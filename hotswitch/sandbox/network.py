@@ -14,6 +14,7 @@ from pathlib import Path
 from hotswitch.kernel.command import Command, run
 from hotswitch.kernel.netns import inside
 from hotswitch.sandbox.estate import NETNS_DIR, Estate
+from hotswitch.sandbox.together import to_its_end
 
 IPV4_NET, IPV6_NET = "10.98", "fd98:"
 FAMILIES = ("v4", "v6")
@@ -55,7 +56,7 @@ class Network:
         return Attachment(full, str(NETNS_DIR / full), ipv4, ipv6)
 
     async def start(self) -> None:
-        await asyncio.to_thread(self._make_bridge)
+        await to_its_end(self._make_bridge)
 
     def _make_bridge(self) -> None:
         _ip(f"netns add {self.node.name}")
@@ -73,7 +74,7 @@ class Network:
         """A new namespace <prefix>name with eth0 on the bridge. Raises CommandFailed when the name is taken."""
         self._count += 1
         place = self._place(name, self._count)
-        await asyncio.to_thread(self._wire, place, f"v{self._count}", ipv6)
+        await to_its_end(self._wire, place, f"v{self._count}", ipv6)
         return place
 
     def _wire(self, place: Attachment, link: str, ipv6: bool) -> None:
