@@ -29,8 +29,8 @@ PREFIX = "hd-"
 REPLICAS = {1: ("one-0",), 2: ("two-0", "two-1")}
 HIT = ("one-0", "two-0")
 """The pods that faults are made in: all of the Service of one replica, half of the Service of two."""
-RATE = 50.0
-"""Requests/s of each of four streams in each world: together half of one of two cores (Envoys, apps and load)."""
+RATE = 40.0
+"""Requests/s of each of four streams in each world: together less than half of two cores (Envoys, apps, load)."""
 TIMEOUT_S = 1.0
 LOAD_AT_MOST_S = 3600.0
 READY_TIMEOUT_S = 60.0
