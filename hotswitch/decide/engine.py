@@ -16,7 +16,15 @@ from hotswitch.decide.damping import changed, closed, end_episode, in_episode, o
 from hotswitch.decide.levels import Choice, Question, choose, justified
 from hotswitch.decide.ports import effective, same
 from hotswitch.decide.remarks import remarks, remarks_of_observer
-from hotswitch.decide.track import admitted_by_evidence, admitted_by_order, assess, ordered_level, settled, tracked
+from hotswitch.decide.track import (
+    admitted_by_evidence,
+    admitted_by_order,
+    in_its_time,
+    ordered_level,
+    seen,
+    settled,
+    tracked,
+)
 from hotswitch.decide.turn import Turn, with_standing
 from hotswitch.decide.verdict import SURE
 from hotswitch.decide.words import cause, refusals_of, ways
@@ -45,13 +53,14 @@ def step(view: View) -> tuple[Standing, tuple[Decision, ...]]:
     if not math.isfinite(view.now_s):
         return view.standing, ()
     settled_view = with_standing(view, settled(view))
-    diagnosis = assess(settled_view)
+    now_seen = seen(settled_view)
+    diagnosis = in_its_time(settled_view, now_seen)
     turn = Turn(settled_view, diagnosis)
     if run_out(view.standing, view.now_s):
         turn.tell(Act.HOLD, Code.EXPIRED, MEANING[Code.EXPIRED])
     if view.policy.mode is Mode.OFF:
         return _off(turn)
-    turn.standing = tracked(turn.view, diagnosis)
+    turn.standing = tracked(turn.view, now_seen, diagnosis)
     return _observe(turn) if view.policy.mode is Mode.OBSERVE else _act(turn)
 
 

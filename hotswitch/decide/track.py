@@ -51,15 +51,22 @@ def _in_force(override: Override, now_s: float) -> bool:
 
 
 def assess(view: View) -> Diagnosis:
-    """What is wrong, with what is remembered of the pod. Of two things the facts alone cannot know.
+    """What is wrong, with all that is remembered of the pod: what `step` decides on."""
+    return in_its_time(view, seen(view))
 
-    A pod that was ready once has been ever since, also for an agent that started later and found the gate open. And a
-    death soon after a closing down is the end of a termination: kubelet-led eviction and node shutdown say nothing,
-    the proxy dies first, and it looks like a perfect crash (I2)."""
+
+def seen(view: View) -> Diagnosis:
+    """What the facts show. A pod that was ready once has been ever since, also for an agent that started later and
+    found the gate open."""
     facts = view.facts
     if not facts.ever_ready and _was_ready(view.standing):
         facts = replace(facts, ever_ready=True)
-    diagnosis = diagnose(facts, view.policy.thresholds)
+    return diagnose(facts, view.policy.thresholds)
+
+
+def in_its_time(view: View, diagnosis: Diagnosis) -> Diagnosis:
+    """A death soon after a closing down is the end of a termination: kubelet-led eviction and node shutdown say
+    nothing, the proxy dies first, and it looks like a perfect crash (I2)."""
     since_s = view.standing.closing_since_s
     if since_s is None or not view.now_s - since_s <= CLOSING_LASTS_S or diagnosis.fault not in _DEATHS:
         return diagnosis
@@ -75,18 +82,18 @@ def _closing_since_s(view: View, diagnosis: Diagnosis) -> float | None:
     """Not inside an episode: a restarting proxy's listeners come one by one, and may look the same for a moment."""
     if diagnosis.fault in _LIVES:
         return None
-    since_s = view.standing.closing_since_s
     closing = diagnosis.fault is Fault.TERMINATING and diagnosis.grade in SURE and not in_episode(view.standing)
-    return view.now_s if closing and since_s is None else since_s
+    return view.now_s if closing else view.standing.closing_since_s
 
 
-def tracked(view: View, diagnosis: Diagnosis) -> Standing:
-    """Episodes begin with a fault that may be acted on and end with recovery; `view.standing` is settled."""
+def tracked(view: View, now_seen: Diagnosis, diagnosis: Diagnosis) -> Standing:
+    """Episodes begin with a fault that may be acted on and end with recovery; `view.standing` is settled. `now_seen`:
+    by the facts alone; `diagnosis`: with what is remembered."""
     standing = changed(
         view.standing,
         ever_ready=view.facts.ever_ready or _was_ready(view.standing),
         well_since_s=_well_since_s(view, diagnosis),
-        closing_since_s=_closing_since_s(view, diagnosis),
+        closing_since_s=_closing_since_s(view, now_seen),
     )
     if justified(diagnosis):
         begun = in_episode(standing)

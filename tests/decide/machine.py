@@ -214,8 +214,6 @@ class Mesh(RuleBasedStateMachine):
         pod.known_ready = pod.known_ready or (view.facts.ever_ready and view.policy.mode is not Mode.OFF)
         before: list[Flow] = list(pod.gate.flows())
         standing, decisions = engine.step(view)
-        again, nothing = engine.step(replace(view, standing=standing))
-        hold("I6", not nothing and again == standing, f"a second step does {[d.code for d in nothing]}")
         check_decisions(self.world, pod, view, standing, decisions)
         if not self._carry_out(pod, decisions):
             return False
@@ -224,16 +222,19 @@ class Mesh(RuleBasedStateMachine):
         if pod.standing.fault is not Fault.WELL and standing.fault is Fault.WELL:
             pod.last_end_s = self.world.now_s
         pod.standing = standing
+        again, nothing = engine.step(replace(view, standing=standing))
+        hold("I6", not nothing and again == standing, f"a second step does {[d.code for d in nothing]}")
         return True
 
     def _watch_closing(self, pod: Pod) -> None:
         """What the agent cannot but have seen: a well pod's proxy that closes down, in plain sight."""
         plain = pod.forged is None and not pod.blind and pod.ever_ready and pod.app is App.WELL
         seen = plain and self.world.now_s - pod.since_s >= 0.3 and pod.certificate_until_s > self.world.now_s
-        if pod.proxy is Proxy.CLOSING and seen and pod.standing.fault is Fault.WELL and not pod.closing:
-            pod.closing, pod.closed_down_s = pod.policy.mode is not Mode.OFF, self.world.now_s
-        elif pod.proxy is not Proxy.DEAD or self.world.now_s - pod.closed_down_s > 300.0 or pod.policy.mode is Mode.OFF:
+        lasting = pod.proxy in {Proxy.DEAD, Proxy.CLOSING} and self.world.now_s - pod.closed_down_s <= 300.0
+        if pod.policy.mode is Mode.OFF or not (lasting or pod.proxy is Proxy.CLOSING):
             pod.closing = False
+        elif pod.proxy is Proxy.CLOSING and seen and pod.standing.fault is Fault.WELL:
+            pod.closing, pod.closed_down_s = True, self.world.now_s
 
     def _carry_out(self, pod: Pod, decisions: tuple[Decision, ...]) -> bool:
         for decision in decisions:

@@ -206,6 +206,15 @@ def test_node_shuts_down_and_nobody_says_so() -> None:
     assert pod.see(dead_for_sure, 300) == [Code.OPENED]  # nothing terminates for that long
 
 
+def test_node_shuts_down_again() -> None:
+    """Each closing down counts anew."""
+    pod = Pod()
+    pod.see(closing_down)
+    pod.see(dead, 250)
+    pod.see(closing_down, 10)
+    assert pod.see(dead, 250) == []
+
+
 def test_sidecar_is_restarted_gracefully_and_dies_later() -> None:
     pod = Pod()
     pod.see(closing_down)
