@@ -55,8 +55,11 @@ def _stuck_worker(case: Case) -> Diagnosis | None:
     share = f"{len(silent)} of {len(said)}"
     evidence = {"half stuck": described(stuck), "unanswered": share, "pressure": _pressure(case)}
     since_s = min(case.facts.at_s - case.patience.worker_s, _began_s(case, silent))
+    says = case.proves if silent else case.suspects
+    if case.facts.pressure.stopped:  # the others are not served, they only were not asked yet
+        return says(Fault.HUNG, since_s, "the proxy hangs: every thread of it is stopped", evidence)
     sentence = "one of the proxy's workers is stuck: its queue stands while the others are served"
-    return (case.proves if silent else case.suspects)(Fault.STUCK_WORKER, since_s, sentence, evidence)
+    return says(Fault.STUCK_WORKER, since_s, sentence, evidence)
 
 
 def _perhaps_hung(case: Case) -> Diagnosis | None:

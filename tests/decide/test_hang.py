@@ -45,3 +45,4 @@ def test_whole_sidecar_is_stopped_and_only_one_worker_was_asked_yet() -> None:
     half = dump(NOW, EVERYTHING, {15021: (0.9, 0.0)})
     facts = well(listeners=half, probes=probes(OK, TIMEOUT, TIMEOUT, TIMEOUT), pressure=STOPPED)
     assert said(facts) == (Fault.HUNG, Grade.CORROBORATED)
+    assert said(replace(facts, probes=probes(OK, TIMEOUT)))[0] is Fault.HUNG, "never one stuck worker"
