@@ -18,8 +18,8 @@ from hotswitch.capture.gate import Gate
 from hotswitch.capture.gate_table import scope_of
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod
-from hotswitch.decide.diagnose import diagnose
 from hotswitch.decide.engine import step
+from hotswitch.decide.track import assess
 from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.command import CommandFailed
 from hotswitch.kernel.netns import PinnedNamespace
@@ -46,6 +46,8 @@ from hotswitch.report.metrics import Metrics
 
 OPEN_STEP_S = 0.25  # how often an open or faulty pod is decided on without news: renewals, thresholds of time
 IDLE_STEP_S = 30.0
+REFUSED_STEP_S = 1.0  # while the rules are not as they must be: istio-init has not run yet, or somebody's NAT is there
+UNSEEN = -1  # no nft generation: look as soon as possible
 _NOT_SICK = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING, Fault.TERMINATING, Fault.DRAINED, Fault.APP_SICK})
 
 
@@ -108,7 +110,7 @@ class Guard:
         await asyncio.to_thread(self._prepare)
         self._take_over()
         self.watch.start()
-        self._timer = self._loop.call_later(IDLE_STEP_S, self._on_timer)
+        self._timer = self._loop.call_later(self._pause_s(), self._on_timer)
         self._show()
         self._note("attached", evidence={"istio_rules": self._scene.fingerprint, "refusal": self._scene.refusal})
 
@@ -191,11 +193,13 @@ class Guard:
         if self.watch.gone:
             self._means.gone(self)
             return ()
+        if self._scene.refusal and self.gate.rules_generation() != self._scene.rules_generation:
+            self.look_again()  # what was in the way may be gone; no write will be tried, and so none be fenced
         view = self.view()
         standing, decisions = step(view)
         if self._perform(decisions, news_s, who):
             self.standing = standing
-        self.diagnosis = diagnose(view.facts, self.policy.thresholds)
+        self.diagnosis = assess(replace(view, standing=self.standing))
         self.watch.be_alert(self.standing.is_open or self.standing.fault is not Fault.WELL)
         self._show()
         return decisions
@@ -233,10 +237,14 @@ class Guard:
         self.step()
 
     def _on_timer(self) -> None:
-        busy = self.standing.is_open or self.diagnosis.fault is not Fault.WELL
-        self._timer = self._loop.call_later(OPEN_STEP_S if busy else IDLE_STEP_S, self._on_timer)
+        self._timer = self._loop.call_later(self._pause_s(), self._on_timer)
         self._means.metrics.identity_lasts(self.pod, self.spare.identity_expires_in_s)
         self.step()
+
+    def _pause_s(self) -> float:
+        if self.standing.is_open or self.diagnosis.fault is not Fault.WELL:
+            return OPEN_STEP_S
+        return REFUSED_STEP_S if self._scene.refusal else IDLE_STEP_S
 
     # ---- the namespace's rules ----
 
@@ -252,7 +260,8 @@ class Guard:
                 await asyncio.to_thread(self.gate.install)
             scene = await self._scene_at_rest()
         except (OSError, CommandFailed) as failure:
-            self._scene = replace(self._scene, refusal=f"the namespace cannot be inspected: {failure}")
+            why = f"the namespace cannot be inspected: {failure}"
+            self._scene = replace(self._scene, refusal=why, rules_generation=UNSEEN)
             self._note("inspect", failed=str(failure))
             return
         changed = scene.fingerprint != self._original_rules

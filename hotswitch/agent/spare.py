@@ -51,6 +51,8 @@ class Spare:
         self._identity: Identity | None = None
         self._refusal = "no rescue is configured" if rescue is None else "not set up yet"
         self._added = False
+        self._inherited = rescue is not None and self._key in rescue.inherited
+        self._inherited_ends_unix_s = rescue.ends_unix_s(self._key) if rescue is not None and self._inherited else None
         self._task: asyncio.Task[None] | None = None
         self.tried = asyncio.Event()  # the first attempt has ended, well or not
         self.changed: Callable[[], None] = lambda: None
@@ -77,7 +79,8 @@ class Spare:
 
     def refusal(self, listening: frozenset[Port]) -> str:
         """Why the rescue cannot be used now; empty when it can. `listening`: from the kernel, at this moment."""
-        if why := self._refusal or (self._rescue.refusal(self._key) if self._rescue else ""):
+        refusal = "" if self._still_inherits else self._refusal
+        if why := refusal or (self._rescue.refusal(self._key) if self._rescue else ""):
             return why
         if DOORS - listening:
             return "the rescue does not listen in the namespace"
@@ -86,9 +89,15 @@ class Spare:
     @property
     def identity_expires_in_s(self) -> float | None:
         """Of what the rescue serves with, be it inherited; None where it has none or needs none."""
-        if self._rescue is None or not self._added:
-            return None
-        return self.lasts_s(self._rescue.ends_unix_s(self._key))
+        if self._rescue is not None and self._added:
+            return self.lasts_s(self._rescue.ends_unix_s(self._key))
+        return self.lasts_s(self._inherited_ends_unix_s) if self._still_inherits else None
+
+    @property
+    def _still_inherits(self) -> bool:
+        """The rescue goes on as our predecessor left it until our first attempt has ended: an open gate that leads to
+        it must not be closed because we have just begun."""
+        return self._inherited and not self.tried.is_set()
 
     @staticmethod
     def lasts_s(ends_unix_s: float | None) -> float | None:
