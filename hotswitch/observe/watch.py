@@ -237,6 +237,8 @@ class PodWatch:
 
     def _answered(self, probe: HttpProbe, result: Probe) -> None:
         self._pending.discard(probe)
+        if result.outcome is ProbeOutcome.OK and not self._was_ready():
+            self._forget_comparisons()
         self._probes = deque(sorted([*self._probes, result], key=lambda each: each.started_s), maxlen=KEPT_PROBES)
         if result.outcome is ProbeOutcome.OK:
             first_time = not self._facts.ever_ready
@@ -245,6 +247,16 @@ class PodWatch:
                 self._news()
         elif result.outcome is not ProbeOutcome.INVALID:
             self._hurry()
+
+    def _was_ready(self) -> bool:
+        said = (probe.outcome for probe in reversed(self._probes) if probe.outcome is not ProbeOutcome.INVALID)
+        return next(said, None) is ProbeOutcome.OK
+
+    def _forget_comparisons(self) -> None:
+        """The proxy is ready from now on. What failed in it while it started, or in the one before, says nothing of it;
+        and it has to prove itself anew."""
+        passes = None if self._path_probe is None else 0
+        self._facts = replace(self._facts, path=None, path_streak=1, path_passes=passes)
 
     @property
     def listening(self) -> frozenset[Port]:

@@ -1,4 +1,4 @@
-"""A watch that was ended stays so: its timers must not look into a namespace that is another pod's by now (I6)."""
+"""One pod under watch: what is forgotten, and when."""
 
 import asyncio
 import socket
@@ -8,13 +8,15 @@ import pytest
 
 from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.netns import PinnedNamespace, inside
-from hotswitch.model import HEALTH, Thresholds
+from hotswitch.model import HEALTH, PathComparison, ProbeOutcome, Thresholds
+from hotswitch.observe.path import PathProbe, PathReport
 from hotswitch.observe.watch import SLOW_S, Pace, PodWatch
 
 pytestmark = pytest.mark.netns
 
 
 def test_ended_while_a_probe_is_on_its_way(netns: str) -> None:
+    """Its timers must not look into a namespace that is another pod's by now (I6)."""
     asyncio.run(_end_early(netns))
 
 
@@ -35,3 +37,66 @@ async def _end_early(netns: str) -> None:
     await asyncio.sleep(2 * SLOW_S)  # nothing is to happen, so there is nothing to wait for
     assert errors == []
     assert news == []
+
+
+class FailingPath(PathProbe):
+    """As it is while the proxy starts: nobody listens on 15006 yet, and the app works."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def compare(self) -> PathReport:
+        self.asked += 1
+        now_s = asyncio.get_running_loop().time()
+        return PathReport(PathComparison(now_s, proxied=ProbeOutcome.REFUSED, direct=ProbeOutcome.OK))
+
+
+class Health(asyncio.Protocol):
+    """15021: answers with the class's status; the held connection says nothing, and is held."""
+
+    status, open = b"503", 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        Health.open += 1
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(b"HTTP/1.1 %s\r\n\r\n" % Health.status)
+        self.transport.close()
+
+    def connection_lost(self, failure: Exception | None) -> None:
+        Health.open -= 1
+
+
+def test_what_failed_while_the_proxy_started_is_no_fault_of_the_one_that_is_ready(netns: str) -> None:
+    asyncio.run(_become_ready(netns))
+
+
+async def _become_ready(netns: str) -> None:
+    with inside(netns):
+        listener = socket.create_server(("127.0.0.1", HEALTH))
+    server = await asyncio.get_running_loop().create_server(Health, sock=listener)
+    namespace, probe, seen = PinnedNamespace(netns), FailingPath(), []
+    pace = Pace(idle_s=0.05, fast_s=0.02, path_idle_s=60.0, path_fast_s=0.02)
+    more: dict[str, Any] = {"path_probe": probe, "container": Container(()), "app_ports": frozenset({8080})}
+    loop = asyncio.get_running_loop()
+    watch = PodWatch(
+        namespace, lambda: seen.append(watch.facts(loop.time())), thresholds=Thresholds(), pace=pace, **more
+    )
+    watch.start()
+    async with asyncio.timeout(20):
+        while probe.asked < 3:
+            await asyncio.sleep(0.01)
+        assert seen[-1].path is not None and seen[-1].path_streak >= 2
+        Health.status = b"200"
+        while not any(facts.ever_ready for facts in seen):
+            await asyncio.sleep(0.01)
+    ready = next(facts for facts in seen if facts.ever_ready)
+    assert (ready.path, ready.path_streak, ready.path_passes) == (None, 1, 0)
+    watch.close()
+    namespace.close()
+    server.close()
+    async with asyncio.timeout(20):
+        while Health.open:
+            await asyncio.sleep(0.01)
