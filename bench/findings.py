@@ -14,8 +14,8 @@ ACT_WITHIN_S = 60.0
 class Finding:
     """What became of one pod. `throttled`: verdicts "slow because its quota is used up, its memory short, or it waits
     for a CPU". `late`, `silent`: probes of a naive observer not answered within 0.25 s, and within 1 s; `naive_quick`,
-    `naive`: how often it would have switched after three of them in a row. `acted_ms`: from the real fault to the open
-    gate; None: never."""
+    `naive`: how often it would have switched after three of them in a row. `why`: what hotswitch said of each needless
+    switch. `acted_ms`: from the real fault to the open gate; None: never."""
 
     subject: str
     profile: str
@@ -31,6 +31,7 @@ class Finding:
     failed: int = 0
     real: str = ""
     acted_ms: float | None = None
+    why: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -53,6 +54,10 @@ class Report:
             for each in self.findings
             if each.acted_ms is None
         ]
+
+    def needless(self) -> list[str]:
+        """What was said of each needless switch, of any profile."""
+        return [f"{each.subject}: {sentence}" for each in self.findings for sentence in each.why]
 
     def table(self) -> Table:
         header = (

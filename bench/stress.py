@@ -70,7 +70,7 @@ SUBJECTS = (
     Subject("q100", "default", "default", "hang", cpus=0.1),
     Subject("q50", "default", "default", "kill", cpus=0.05),
     Subject("tight", "crowd", "default", "kill", memory=True),
-    Subject("busy", "crowd", "default", "hang", crowd=10),
+    Subject("busy", "crowd", "default", "hang", crowd=5),
     Subject("fast", "fast", "fast", "hang"),
     Subject("fast-q100", "fast", "fast", "kill", cpus=0.1),
 )
@@ -172,14 +172,14 @@ class Stress:
         await agent.look()  # raises if the agent has died under it
         agent.journal.catch_up()
         entries = [entry for entry in agent.journal.entries if pod_name(entry) == subject.name]
-        acts = Counter(entry.event for entry in entries if not entry.failed)
+        opened = [entry for entry in entries if entry.event == Act.OPEN and not entry.failed]
         codes = Counter(entry.code for entry in entries)
         watcher.stop()
         return Finding(
-            subject=str(subject), profile=subject.profile, switches=acts[Act.OPEN], throttled=codes[Code.THROTTLED],
+            subject=str(subject), profile=subject.profile, switches=len(opened), throttled=codes[Code.THROTTLED],
             held=codes[Code.HELD], probes=watcher.probes, late=watcher.late, silent=watcher.silent,
             naive=watcher.silent_runs, naive_quick=watcher.late_runs, requests=load.sent, failed=_failed(load),
-            real=subject.real,
+            real=subject.real, why=[f"{entry.at}: {entry.why}; {dict(entry.evidence)}" for entry in opened],
         )  # fmt: skip
 
     async def _really_fail(self, subject: Subject) -> float | None:
@@ -228,6 +228,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"- under stress for {told}\n")
     print(report.table())
     print("\nCPU of the agents:", ", ".join(f"{name} {cpu:.1f} % of a core" for name, cpu in report.agents.items()))
+    for needless in report.needless():
+        print(f"- needless switch: {needless}")
     if chosen.json:
         chosen.json.write_text(json.dumps({"machine": setup, **asdict(report)}, indent=1))
     for breach in report.breaches():
