@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from hotswitch.model import Diagnosis, Direction, Fault, Level, PodRef
@@ -63,14 +61,10 @@ class Metrics:
             self.identity_s.labels(str(pod)).set(seconds)
 
     def forget(self, pod: PodRef) -> None:
-        """A pod that is gone leaves no series behind."""
-        last = self._last_fault.pop(pod, None)
-        if last is not None:
-            self.fault.remove(str(pod), last)
-        with contextlib.suppress(KeyError):  # never set: it was not guarded long enough
-            for direction in Direction:
-                self.level.remove(str(pod), direction)
-            self.identity_s.remove(str(pod))
+        """A pod that is gone leaves no series behind, of the faults that it once had neither."""
+        self._last_fault.pop(pod, None)
+        for gauge in (self.fault, self.level, self.identity_s):
+            gauge.remove_by_labels({"pod": str(pod)})
 
     def serve(self, address: str, port: int) -> None:
         """Serve /metrics from a thread of its own. Raises OSError when the address is taken."""
