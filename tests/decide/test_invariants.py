@@ -117,7 +117,7 @@ def forgets_the_last_fault(patch: pytest.MonkeyPatch) -> None:
         (renews_for_ever, "I4"),
         (forgets_strict, "I2"),
         (ignores_termination, "I2"),
-        (ignores_that_it_was_never_ready, "I2"),
+        (ignores_that_it_was_never_ready, "I[26]"),
         (ignores_the_app, "I2"),
         (forgets_that_it_closed_down, "I2"),
         (forget(Code.NOT_SURE_ENOUGH), "I2"),
