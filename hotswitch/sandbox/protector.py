@@ -156,10 +156,15 @@ class Protector:
     def _log(self) -> Path:
         return self._box.estate.directory / "agent.log"
 
-    async def start(self) -> None:
+    def launch(self) -> Process:
+        """Write the file as `config` is now, and start the agent with it. `start` also waits."""
         self.file.write_text(yaml.safe_dump(self.config, sort_keys=False))
         argv = (sys.executable, "-m", "hotswitch.cli.main", "agent", "--config", str(self.file))
         self._process = start(self._box.estate, argv, log=self._log, cgroups=self._cgroups())
+        return self._process
+
+    async def start(self) -> None:
+        self.launch()
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while not self._guards_all():
