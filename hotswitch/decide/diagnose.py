@@ -130,12 +130,14 @@ def _unready(case: Case) -> Diagnosis | None:
 
 
 def _misrouting(case: Case) -> Diagnosis | None:
-    """Needs both listeners in a fresh dump: behind a drained or closing proxy the proxied way fails as well."""
+    """Needs both listeners in a fresh dump: behind a drained or closing proxy the proxied way fails as well. So what
+    was refused is from before that dump, of a proxy that was starting."""
     path = path_blames_proxy(case.facts, float("-inf"))
     if path is None:
         return None
     evidence = {"proxied": str(path.proxied), "direct": str(path.direct), "in a row": str(case.facts.path_streak)}
     excused = path.proxied in _SLOW_ANSWERS and case.facts.pressure.explains_slowness
+    excused = excused or path.proxied is ProbeOutcome.REFUSED
     if not excused and case.facts.path_streak >= case.patience.path_streak and _both_listen(case):
         return case.proves(Fault.MISROUTING, path.at_s, "requests fail in the proxy and work without it", evidence)
     return case.suspects(Fault.MISROUTING, path.at_s, "a request failed in the proxy and worked without it", evidence)
