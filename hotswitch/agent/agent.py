@@ -93,9 +93,21 @@ class Agent:
         for guard in self.guards.values():
             guard.watch.look_soon()
 
+    def _rescue_returned(self, key: str) -> None:
+        """Pods that are well look at their listeners seldom: tell them that the rescue's doors are there again."""
+        for guard in self.guards.values():
+            if str(guard.pod) == key:
+                guard.watch.look_soon()
+
     async def _start_rescue(self) -> Rescue:
         settings = self.settings.rescue
-        rescue = Rescue(settings.directory, settings.envoy, drain_s=settings.drain_s, on_death=self._rescue_died)
+        rescue = Rescue(
+            settings.directory,
+            settings.envoy,
+            drain_s=settings.drain_s,
+            on_death=self._rescue_died,
+            on_return=self._rescue_returned,
+        )
         await rescue.start()
         return rescue
 

@@ -59,7 +59,8 @@ class _Guest:
 
 
 class Rescue:
-    """One per machine. `directory`: see `RescueProgram`. `on_death` hears of each death of Envoy."""
+    """One per machine. `directory`: see `RescueProgram`. `on_death` hears of each death of Envoy, `on_return` of each
+    pod (its key) that a respawned one listens for again."""
 
     def __init__(
         self,
@@ -69,11 +70,13 @@ class Rescue:
         concurrency: int = CONCURRENCY,
         drain_s: int = DRAIN_S,
         on_death: Callable[[Death], None] | None = None,
+        on_return: Callable[[str], None] = lambda key: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.program = RescueProgram(directory, envoy or _envoy(), concurrency, drain_s)
         self.process = RescueProcess(self.program, on_death)
         self._server = XdsServer(self.program.xds_socket, RESCUE_UID)
+        self._server.on_told = on_return
         self._clock = clock
         self._guests: dict[str, _Guest] = {}
         self._lock: int | None = None

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -46,6 +46,7 @@ class XdsServer:
         self._server: grpc.aio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.urgent: frozenset[str] = frozenset()
+        self.on_told: Callable[[str], None] = lambda key: None  # a newly connected Envoy has taken a pod's resources
         self.rejected: dict[str, str] = {}  # pods whose wanted state Envoy does not have: key -> its message
 
     async def start(self) -> None:
@@ -176,6 +177,7 @@ class XdsServer:
                 log.error("rescue configuration refused", extra={"pod": key, "reason": str(rejection)})
             except StreamLost:
                 return
+        self.on_told(key)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

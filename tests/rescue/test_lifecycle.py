@@ -132,8 +132,9 @@ def test_killed_rescue_comes_back_with_all_pods() -> None:
             os.kill(first, signal.SIGKILL)
             await eventually(lambda: bool(w.heard), "death is told")
             assert w.heard[0].code == -signal.SIGKILL
-            await w.ready()
-            await w.ready(w.client_ns)
+            await eventually(lambda: len(w.returned) == 2, "the return of both pods is told")
+            assert set(w.returned) == {w.pod.key, w.other.key}
+            assert w.is_ready() and w.is_ready(w.client_ns)
             assert (await w.ask(tls=w.client())).served and w.rescue.process.pid != first
             assert w.rescue.deaths_within(60) == 1
             os.kill(w.rescue.process.pid or 0, signal.SIGKILL)

@@ -97,12 +97,13 @@ class World:
         self.authority = Authority()
         self.identity = self.authority.issue(spiffe())
         self.heard: list[Death] = []
+        self.returned: list[str] = []  # pods that a respawned rescue listens for again
         self.rescue = self.new_agent()
         self.pod = RescuePod("shop/web", self.pod_ns, (POD4, POD6), mtls=Mtls.PERMISSIVE)
         self.stack = contextlib.AsyncExitStack()
 
     def new_agent(self) -> Rescue:
-        return Rescue(self.directory, drain_s=DRAIN_S, on_death=self.heard.append)
+        return Rescue(self.directory, drain_s=DRAIN_S, on_death=self.heard.append, on_return=self.returned.append)
 
     async def restart_agent(self) -> bool:
         """The agent ends and another comes; True if it has adopted the rescue."""
