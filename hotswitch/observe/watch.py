@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -323,10 +324,16 @@ class PodWatch:
             path_streak=self._facts.path_streak + 1 if same else 1,
             path_passes=(self._facts.path_passes or 0) + 1 if through else 0,
         )
-        if report.certificate_ends_unix_s is not None:
-            self.certificate_ends_unix_s = report.certificate_ends_unix_s
-        if not same or self.suspicious or self._alert or not through:
+        if self._certificate_matters(report) or not same or self.suspicious or self._alert or not through:
             self._news()
+
+    def _certificate_matters(self, report: PathReport) -> bool:
+        """Another one than before, or one that has ended: nothing else of a proxy changes with it (S4.2c)."""
+        before, ends = self.certificate_ends_unix_s, report.certificate_ends_unix_s
+        if ends is None:
+            return False
+        self.certificate_ends_unix_s = ends
+        return ends != before or ends <= time.time()
 
     def _link_changed(self) -> None:
         self._links.events()

@@ -1,14 +1,17 @@
 """One pod under watch: what is forgotten, and when."""
 
 import asyncio
+import contextlib
 import socket
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.netns import PinnedNamespace, inside
-from hotswitch.model import HEALTH, PathComparison, ProbeOutcome, Thresholds
+from hotswitch.model import HEALTH, Facts, PathComparison, ProbeOutcome, Thresholds
 from hotswitch.observe.path import PathProbe, PathReport
 from hotswitch.observe.watch import SLOW_S, Pace, PodWatch
 
@@ -74,18 +77,9 @@ def test_what_failed_while_the_proxy_started_is_no_fault_of_the_one_that_is_read
 
 
 async def _become_ready(netns: str) -> None:
-    with inside(netns):
-        listener = socket.create_server(("127.0.0.1", HEALTH))
-    server = await asyncio.get_running_loop().create_server(Health, sock=listener)
-    namespace, probe, seen = PinnedNamespace(netns), FailingPath(), []
-    pace = Pace(idle_s=0.05, fast_s=0.02, path_idle_s=60.0, path_fast_s=0.02)
-    more: dict[str, Any] = {"path_probe": probe, "container": Container(()), "app_ports": frozenset({8080})}
-    loop = asyncio.get_running_loop()
-    watch = PodWatch(
-        namespace, lambda: seen.append(watch.facts(loop.time())), thresholds=Thresholds(), pace=pace, **more
-    )
-    watch.start()
-    async with asyncio.timeout(20):
+    Health.status = b"503"
+    probe = FailingPath()
+    async with _watched(netns, probe) as (_, seen), asyncio.timeout(20):
         while probe.asked < 3:
             await asyncio.sleep(0.01)
         assert seen[-1].path is not None and seen[-1].path_streak >= 2
@@ -94,9 +88,62 @@ async def _become_ready(netns: str) -> None:
             await asyncio.sleep(0.01)
     ready = next(facts for facts in seen if facts.ever_ready)
     assert (ready.path, ready.path_streak, ready.path_passes) == (None, 1, 0)
-    watch.close()
-    namespace.close()
-    server.close()
-    async with asyncio.timeout(20):
-        while Health.open:
+
+
+class TlsPath(PathProbe):
+    """A proxy that takes mTLS alone, and answers."""
+
+    def __init__(self) -> None:
+        self.asked, self.ends_unix_s = 0, time.time() + 3600
+
+    async def compare(self) -> PathReport:
+        self.asked += 1
+        now_s = asyncio.get_running_loop().time()
+        passed = PathComparison(now_s, proxied=ProbeOutcome.TLS, direct=ProbeOutcome.OK)
+        return PathReport(passed, self.ends_unix_s)
+
+
+def test_certificate_changes_and_nothing_else_does(netns: str) -> None:
+    """S4.2c: somebody must decide on it at once, not when the pod is next looked at."""
+    asyncio.run(_change_certificate(netns))
+
+
+async def _change_certificate(netns: str) -> None:
+    Health.status = b"200"
+    probe = TlsPath()
+    async with _watched(netns, probe) as (watch, seen), asyncio.timeout(20):
+        while probe.asked < 3 or watch.suspicious:
             await asyncio.sleep(0.01)
+        told, asked = len(seen), probe.asked
+        while probe.asked < asked + 3:
+            await asyncio.sleep(0.01)
+        assert len(seen) == told, "nothing new"
+        probe.ends_unix_s = time.time() - 1
+        while len(seen) == told:
+            await asyncio.sleep(0.01)
+        assert watch.certificate_ends_unix_s == probe.ends_unix_s
+
+
+@contextlib.asynccontextmanager
+async def _watched(netns: str, probe: PathProbe) -> AsyncIterator[tuple[PodWatch, list[Facts]]]:
+    """A watch of a pod with 15021 and that path; every piece of news adds the facts of its moment."""
+    loop, seen = asyncio.get_running_loop(), list[Facts]()
+    with inside(netns):
+        listener = socket.create_server(("127.0.0.1", HEALTH))
+    server = await loop.create_server(Health, sock=listener)
+    namespace = PinnedNamespace(netns)
+    pace = Pace(idle_s=0.05, fast_s=0.02, path_idle_s=0.02, path_fast_s=0.02)
+    more: dict[str, Any] = {"path_probe": probe, "container": Container(()), "app_ports": frozenset({8080})}
+    watch = PodWatch(
+        namespace, lambda: seen.append(watch.facts(loop.time())), thresholds=Thresholds(), pace=pace, **more
+    )
+    watch.start()
+    try:
+        yield watch, seen
+    finally:
+        watch.close()
+        namespace.close()
+        server.close()
+        async with asyncio.timeout(20):
+            while Health.open:
+                await asyncio.sleep(0.01)
