@@ -15,8 +15,8 @@ from hotswitch.sandbox.score import WITH, WITHOUT, Line, Mark, Rows, Spans, Stre
 
 _WRITES = (Act.OPEN, Act.CLOSE)
 FOOTNOTE = (
-    "Failed: refused, reset, answered with an error, or not answered in time. Longest outage: the longest time in "
-    "which every request that began failed; * it had not ended when the next fault came. Fault to gate: the slower of "
+    "Failed: refused, reset, answered with an error, or not answered in time. Outage: the longest time in which every "
+    "request that began failed; * it had not ended when the next fault came. Fault to gate: the slower of "
     "the two pods, by the agent's journal."
 )
 ALL_WELL = (
@@ -96,7 +96,7 @@ def table(lines: Sequence[Line], *, plain: bool) -> Table:
     )
     made.add_column("fault", no_wrap=True)
     made.add_column("client")
-    for title in ("replicas", "requests", "failed without", "failed with", "longest outage without", "with"):
+    for title in ("replicas", "requests", "failed without", "with", "outage without", "with"):
         made.add_column(title, justify="right")
     made.add_column("fault to gate", justify="right")
     for place, line in enumerate(lines):

@@ -24,7 +24,7 @@ TICK_S = 0.25
 POLL_S = 0.05
 LEAD_S = 2.0  # undisturbed traffic before the first fault
 SETTLE_S = 0.6  # of traffic as it was before
-RECOVERY_TIMEOUT_S = 25.0
+RECOVERY_TIMEOUT_S = 40.0
 
 
 class WalkFailed(RuntimeError):
