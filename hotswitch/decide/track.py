@@ -20,7 +20,7 @@ from hotswitch.decide.damping import (
     run_out,
 )
 from hotswitch.decide.diagnose import diagnose
-from hotswitch.decide.levels import Admission, justified
+from hotswitch.decide.levels import ANSWERS, Admission, justified
 from hotswitch.decide.verdict import SURE
 from hotswitch.model import Diagnosis, Direction, Fault, Level, Mode, Override, Policy, Standing, View
 
@@ -28,8 +28,8 @@ NEVER_ORDERED: frozenset[Fault] = frozenset({Fault.TERMINATING, Fault.STARTING, 
 """Not even a person's order opens here (I2)."""
 
 CLOSING_LASTS_S = 300.0  # ten times the default grace period: a proxy dead for longer than that is no termination
-_DEATHS: frozenset[Fault] = frozenset({Fault.DEAD, Fault.CORE_DUMPING})
 _LIVES: frozenset[Fault] = frozenset({Fault.WELL, Fault.UNCONFIGURED})  # by a new process, or an order taken back
+_ENDS: frozenset[Fault] = frozenset(ANSWERS) - _LIVES
 
 UNSAID: frozenset[Fault] = frozenset({Fault.TERMINATING, Fault.STARTING, Fault.APP_SICK, Fault.UNKNOWN})
 """While open: nothing shows that the fault lasts, so nothing is renewed, and the kernel ends it (I1)."""
@@ -65,13 +65,18 @@ def seen(view: View) -> Diagnosis:
 
 
 def in_its_time(view: View, diagnosis: Diagnosis) -> Diagnosis:
-    """A death soon after a closing down is the end of a termination: kubelet-led eviction and node shutdown say
+    """A fault soon after a closing down is the end of a termination: kubelet-led eviction and node shutdown say
     nothing, the proxy dies first, and it looks like a perfect crash (I2)."""
     since_s = view.standing.closing_since_s
-    if since_s is None or not view.now_s - since_s <= CLOSING_LASTS_S or diagnosis.fault not in _DEATHS:
+    if since_s is None or not view.now_s - since_s <= CLOSING_LASTS_S or diagnosis.fault not in _ENDS:
         return diagnosis
     evidence = {**diagnosis.evidence, "before": f"it closed down {view.now_s - since_s:.1f} s ago"}
-    return replace(diagnosis, fault=Fault.TERMINATING, sentence="the proxy closed down and ended", evidence=evidence)
+    return replace(
+        diagnosis,
+        fault=Fault.TERMINATING,
+        sentence=f"the proxy closed down; now: {diagnosis.sentence}",
+        evidence=evidence,
+    )
 
 
 def _was_ready(standing: Standing) -> bool:

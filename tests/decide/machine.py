@@ -234,7 +234,7 @@ class Mesh(RuleBasedStateMachine):
         plain = pod.forged is None and not pod.blind and pod.ever_ready and pod.app is App.WELL
         seen = plain and self.world.now_s - pod.since_s >= 0.3 and pod.certificate_until_s > self.world.now_s
         lasting = pod.proxy in {Proxy.DEAD, Proxy.CLOSING} and self.world.now_s - pod.closed_down_s <= 300.0
-        if pod.policy.mode is Mode.OFF or not (lasting or pod.proxy is Proxy.CLOSING):
+        if pod.forged or pod.policy.mode is Mode.OFF or not (lasting or pod.proxy is Proxy.CLOSING):
             pod.closing = False
         elif pod.proxy is Proxy.CLOSING and seen and pod.standing.fault is Fault.WELL:
             pod.closing, pod.closed_down_s = True, self.world.now_s
