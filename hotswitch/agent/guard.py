@@ -87,6 +87,7 @@ class Guard:
         self._scene = Scene("not inspected yet", "", "", 0)
         self._looking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self._original_rules = ""
         self._shown: dict[Direction, Level] = {}
 
@@ -110,7 +111,7 @@ class Guard:
         await asyncio.to_thread(self._prepare)
         self._take_over()
         self.watch.start()
-        self._timer = self._loop.call_later(self._pause_s(), self._on_timer)
+        self._set_timer()
         self._show()
         self._note("attached", evidence={"istio_rules": self._scene.fingerprint, "refusal": self._scene.refusal})
 
@@ -145,6 +146,7 @@ class Guard:
 
     def close(self) -> None:
         """Stop watching and let go of the namespace; what is open stays open until its expiry (I1)."""
+        self._closed = True
         if self._timer:
             self._timer.cancel()
         if self._looking:
@@ -193,8 +195,6 @@ class Guard:
         if self.watch.gone:
             self._means.gone(self)
             return ()
-        if self._scene.refusal and self.gate.rules_generation() != self._scene.rules_generation:
-            self.look_again()  # what was in the way may be gone; no write will be tried, and so none be fenced
         view = self.view()
         standing, decisions = step(view)
         if self._perform(decisions, news_s, who):
@@ -237,9 +237,17 @@ class Guard:
         self.step()
 
     def _on_timer(self) -> None:
-        self._timer = self._loop.call_later(self._pause_s(), self._on_timer)
+        self._set_timer()
         self._means.metrics.identity_lasts(self.pod, self.spare.identity_expires_in_s)
+        if self._scene.refusal and self.gate.rules_generation() != self._scene.rules_generation:
+            self.look_again()  # what was in the way may be gone; no write is tried, and so none is fenced
         self.step()
+
+    def _set_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        if not self._closed:
+            self._timer = self._loop.call_later(self._pause_s(), self._on_timer)
 
     def _pause_s(self) -> float:
         if self.standing.is_open or self.diagnosis.fault is not Fault.WELL:
@@ -258,16 +266,23 @@ class Guard:
             await self.actor.settled()
             if self.policy.mode is Mode.AUTO and not self.spec.unsupported():
                 await asyncio.to_thread(self.gate.install)
-            scene = await self._scene_at_rest()
+            self._looked(await self._scene_at_rest())
         except (OSError, CommandFailed) as failure:
-            why = f"the namespace cannot be inspected: {failure}"
-            self._scene = replace(self._scene, refusal=why, rules_generation=UNSEEN)
-            self._note("inspect", failed=str(failure))
-            return
+            self._not_looked(failure)
+        self._set_timer()
+
+    def _looked(self, scene: Scene) -> None:
         changed = scene.fingerprint != self._original_rules
         self._see(scene)
         self._note("verified", evidence={"istio_rules_unchanged": str(not changed), "refusal": scene.refusal})
         self.step()
+
+    def _not_looked(self, failure: Exception) -> None:
+        """Tried again and again; said once."""
+        why = f"the namespace cannot be inspected: {failure}"
+        if self._scene.refusal != why:
+            self._note("inspect", failed=str(failure))
+        self._scene = replace(self._scene, refusal=why, rules_generation=UNSEEN)
 
     async def _scene_at_rest(self) -> Scene:
         """Looked at while nothing of ours was written: else the look's nft generation is older than our own write, and
