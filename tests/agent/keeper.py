@@ -121,7 +121,8 @@ class Keeper(Protector):
 
     @property
     def rescue_pid(self) -> int:
-        return int((self.home / "rescue" / "envoy.lock").read_text())
+        """0 while it is being started."""
+        return int((self.home / "rescue" / "envoy.lock").read_text() or "0")
 
     # ---- what is broken beside it ----
 

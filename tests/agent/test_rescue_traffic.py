@@ -28,7 +28,7 @@ from tests.agent.keeper import PATIENCE_S, Keeper, redirected, until
 pytestmark = pytest.mark.envoy
 
 FRIEND, ENEMY = "friend", "enemy"
-DRAIN_S = 5
+DRAIN_S = 3
 BOTH_FAMILIES = pytest.mark.parametrize("family", ["v4", "v6"])
 
 
