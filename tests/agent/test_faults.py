@@ -466,7 +466,7 @@ def test_pod_that_was_never_ready_is_left_alone(box: Sandbox, client: Client, ru
         await keeper.begin()
         young = Stage(pod, client, keeper, closed=gate_text(pod))
         await young.verdict("starting")
-        fault = await pod.faults.kill()
+        fault = await pod.faults.crash_loop()  # the next pilot-agent would be ready
         await young.is_left_alone()
         assert (await keeper.status(pod))["fault"] == "starting"
         await fault.undo()
