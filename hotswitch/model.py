@@ -180,6 +180,7 @@ class Facts:
     at_s: float
     tripwire: Tripwire = Tripwire.UNARMED
     tripwire_since_s: float = 0.0  # when the tripwire took its present state
+    tripwire_cut_s: float | None = None  # when a held connection was last cut, whatever became of the next one
     listeners: Listeners | None = None
     probes: tuple[Probe, ...] = ()  # GET 15021/healthz/ready, each on a fresh connection, oldest first
     pressure: Pressure = Pressure()
@@ -190,6 +191,7 @@ class Facts:
     identity_expires_in_s: float | None = None  # the pod identity we hold for the rescue; None: none held
     proxy_certificate_expires_in_s: float | None = None  # what the proxy itself presents, where seen
     proxy_exiting: bool = False  # the kernel says that a process of the container is on its way out (PF_EXITING)
+    envoy_exiting: bool = False  # and that it is Envoy itself
     container_running: bool | None = None  # second, independent source (container state or pid)
     ever_ready: bool = False  # 15021 answered 200 at least once in this pod's life (I2)
     terminating: bool = False  # somebody said so: deletion, eviction, node shutdown (I2)

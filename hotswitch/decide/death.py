@@ -8,9 +8,19 @@ still listening is only suspected, until it has stood for SETTLE_S.
 
 from __future__ import annotations
 
-from hotswitch.decide.evidence import PROXY_PORTS, described
+from hotswitch.decide.evidence import FRESH_S, PROXY_PORTS, described
 from hotswitch.decide.verdict import Case, Source
-from hotswitch.model import ADMIN, ENVOY_INBOUND, ENVOY_OUTBOUND, HEALTH, Diagnosis, Fault, ProbeOutcome, Tripwire
+from hotswitch.model import (
+    ADMIN,
+    ENVOY_INBOUND,
+    ENVOY_OUTBOUND,
+    HEALTH,
+    Diagnosis,
+    Facts,
+    Fault,
+    ProbeOutcome,
+    Tripwire,
+)
 
 LIVING_PORTS = frozenset({ADMIN, ENVOY_INBOUND, ENVOY_OUTBOUND})
 SETTLE_S = 0.05  # teardown takes 2 ms, 21 ms was the longest seen with a core size limit of 0; busy machines are slower
@@ -27,13 +37,22 @@ def dumping(case: Case) -> Diagnosis | None:
 
 
 def exiting(case: Case) -> Diagnosis | None:
-    """The kernel is taking the process down and its traffic ports are gone already: 15021 will follow (on a busy
-    machine some 10 ms later), and nothing of it comes back. The admin port must be gone too: what exits may be no more
-    than the command with which somebody drained the proxy."""
-    if not case.facts.proxy_exiting or case.dump is None or case.listening & LIVING_PORTS:
+    """The kernel is taking the process down: its sockets go one after another (on a busy machine for some 20 ms), and
+    nothing of it comes back. Envoy itself, and the held connection was cut: beyond doubt. A process of another name:
+    the traffic ports and the admin port must be gone too, because what exits may be no more than the command with which
+    somebody drained the proxy."""
+    facts = case.facts
+    if facts.envoy_exiting and _cut_lately(facts):
+        evidence = {"process": "envoy exits", "15021": "the held connection was cut"}
+        return case.proves(Fault.DEAD, facts.at_s, "the proxy is dying: the kernel ends its process", evidence)
+    if not facts.proxy_exiting or case.dump is None or case.listening & LIVING_PORTS:
         return None
     evidence = {"process": "exiting", "listening": described(case.listening & PROXY_PORTS)}
     return case.proves(Fault.DEAD, case.dump.at_s, "the proxy is dying: the kernel ends its process", evidence)
+
+
+def _cut_lately(facts: Facts) -> bool:
+    return facts.tripwire_cut_s is not None and facts.at_s - facts.tripwire_cut_s <= FRESH_S
 
 
 def refused(case: Case) -> Diagnosis | None:

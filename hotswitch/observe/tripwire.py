@@ -29,6 +29,7 @@ class HeldConnection:
         self.state = Tripwire.UNARMED
         self.since_s = self._loop.time()
         self.breaks = 0
+        self.cut_s: float | None = None  # when it last broke
 
     def arm(self) -> Tripwire:
         """Connect, or find out that it is not possible now. Never waits longer than CONNECT_WAIT_S."""
@@ -55,6 +56,7 @@ class HeldConnection:
             if held.recv(4096):
                 return  # somebody talks to us unasked; the connection still stands
         self.breaks += 1
+        self.cut_s = self._loop.time()
         self.arm()
         self._changed()
 

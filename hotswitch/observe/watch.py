@@ -40,6 +40,7 @@ from hotswitch.observe.path import PathProbe, PathReport
 from hotswitch.observe.tripwire import HeldConnection
 
 READY_PATH = "/healthz/ready"
+ENVOY = "envoy"  # the name of its process, in Istio's image and as released
 SLOW_S = 0.03  # a healthy Envoy answers within 1 ms; asking again this early costs a probe and wins most of a second
 CALM_PROBES = 10
 KEPT_PROBES = 16
@@ -137,6 +138,7 @@ class PodWatch:
             at_s=now_s,
             tripwire=self._tripwire.state,
             tripwire_since_s=self._tripwire.since_s,
+            tripwire_cut_s=self._tripwire.cut_s,
             probes=tuple(self._probes),
             pressure=self._pressure(),
             container_running=running,
@@ -177,7 +179,11 @@ class PodWatch:
         """The accept queues, and the container's threads: about 1 ms, so only at the start and on suspicion."""
         self._look_at_listeners()
         self._note(self._container.read(self._loop.time()))
-        self._facts = replace(self._facts, proxy_exiting=self._container.exiting())
+        self._look_at_processes()
+
+    def _look_at_processes(self) -> None:
+        leaving = self._container.exiting()
+        self._facts = replace(self._facts, proxy_exiting=bool(leaving), envoy_exiting=ENVOY in leaving)
 
     def _look_at_listeners(self) -> None:
         now_s = self._loop.time()
@@ -211,6 +217,7 @@ class PodWatch:
             self._note(self._container.counters(self._loop.time()))
             if self._alert:
                 self._look_at_listeners()
+                self._look_at_processes()
         if len(self._pending) < PENDING_AT_MOST:
             self._ask()
         self._timer = self._loop.call_later(self._wait_s(), self._tick)
@@ -271,8 +278,10 @@ class PodWatch:
             self._news()
 
     def _hurry(self) -> None:
-        """Look now instead of at the next idle tick, when there is reason to."""
-        if self._timer and self.suspicious and self._timer.when() - self._loop.time() > self._pace.fast_s:
+        """Look now instead of at the next idle tick, when there is reason to. Not of a fault that is known: a dead proxy
+        refuses every probe at once."""
+        late = self._timer is not None and self._timer.when() - self._loop.time() > self._pace.fast_s
+        if self._timer and late and self.suspicious and not self._alert:
             self._timer.cancel()
             self._wanted_fast.set()
             self._tick()
@@ -283,7 +292,7 @@ class PodWatch:
         if self.gone:
             return
         self._look_at_listeners()
-        self._facts = replace(self._facts, proxy_exiting=self._container.exiting())
+        self._look_at_processes()
         self._news()
         if self._going() and looks and self._proxy_listens():
             self._loop.call_later(TEARDOWN_S, self._tripped, looks - 1)

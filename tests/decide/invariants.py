@@ -69,7 +69,8 @@ def drained(facts: Facts) -> bool:
 
 def dying(facts: Facts) -> bool:
     gone = facts.listeners is not None and not facts.listeners.ports & {15000, 15001, 15006}
-    return facts.proxy_exiting and gone
+    cut = facts.tripwire_cut_s is not None and facts.at_s - facts.tripwire_cut_s <= 1.0
+    return (facts.proxy_exiting and gone) or (facts.envoy_exiting and cut)
 
 
 def only_slow(facts: Facts) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hotswitch.decide import diagnose
@@ -130,6 +132,15 @@ def test_sidecar_is_on_its_way_out() -> None:
     dying = well(proxy_exiting=True, listeners=dump(NOW, (15021, 15090, APP)))
     assert said(dying) == (Fault.DEAD, CONFIRMED)
     assert said(well(proxy_exiting=True)) == (Fault.WELL, NONE)
+
+
+def test_envoy_is_on_its_way_out() -> None:
+    """The held connection goes first: by then most of Envoy's ports may still listen."""
+    dying = well(proxy_exiting=True, envoy_exiting=True, tripwire_cut_s=NOW - 0.001)
+    assert said(dying) == (Fault.DEAD, CONFIRMED)
+    assert said(replace(dying, tripwire_cut_s=None)) == (Fault.WELL, NONE)
+    assert said(replace(dying, tripwire_cut_s=NOW - 60)) == (Fault.WELL, NONE)
+    assert said(replace(dying, envoy_exiting=False)) == (Fault.WELL, NONE)
 
 
 def test_command_that_drained_the_sidecar_exits() -> None:
