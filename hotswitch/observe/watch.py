@@ -278,7 +278,7 @@ class PodWatch:
             self._news()
 
     def _hurry(self) -> None:
-        """Look now instead of at the next idle tick, when there is reason to. Not of a fault that is known: a dead proxy
+        """Look now instead of at the next idle tick, when there is reason to. Not once the fault is known: a dead proxy
         refuses every probe at once."""
         late = self._timer is not None and self._timer.when() - self._loop.time() > self._pace.fast_s
         if self._timer and late and self.suspicious and not self._alert:
