@@ -9,6 +9,9 @@ legacy tables: merely asking for one would make it, and change which iptables Is
     partial   some of Istio's rules are missing, out of effect or too many: `problems` names them
     foreign   nothing of Istio's, but others translate addresses
     absent    nothing of either
+
+What Istio leaves in the routing (`routing`) never changes the state by itself: without its rules nothing is marked, so
+it does nothing. But TPROXY rules without it deliver nothing, and that is partial.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hotswitch.capture import iptables_save, nft_list
+from hotswitch.capture import iptables_save, nft_list, routing
 from hotswitch.capture.iptables_save import NAT_TARGETS
 from hotswitch.capture.nft_list import Listing
+from hotswitch.capture.routing import Routing
 from hotswitch.capture.ruleset import NATIVE_TABLE_PREFIX, ChainId, Rule, Ruleset, differences, gaps, of_istio
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception
 from hotswitch.kernel.command import Command, run
@@ -62,7 +66,8 @@ class Inspection:
     openings: tuple[str, ...]  # elements of our own table that carry a timeout
     legacy_tables: tuple[str, ...]  # e.g. "ip nat": they exist, empty or not
     rulesets: Mapping[Backend, Ruleset]
-    dormant: tuple[str, ...] = ()  # Istio's native tables that are switched off
+    dormant: tuple[str, ...]  # Istio's native tables that are switched off
+    routing: Routing  # Istio's policy rules, routes and address, as long as anything of them is there
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -88,8 +93,12 @@ class Inspection:
         """How the kernel differs from what Istio writes for `spec`; empty: as rendered. `backend` None: the one that
         is there, or the spec's where none or more than one is."""
         chosen = backend or (self.backends[0] if len(self.backends) == 1 else spec.backend)
-        found = differences(_expected(spec, chosen), self.rulesets.get(chosen, {}))
+        there = self.rulesets.get(chosen, {})
+        found = differences(_expected(spec, chosen), there)
         found += [f"{table} is dormant: its rules do nothing" for table in self.dormant]
+        found += [
+            text for family in FAMILIES for text in undelivered(self.rulesets.get(chosen, {}), self.routing, family)
+        ]
         others = (other for other in self.backends if other is not chosen)
         return [*found, *(f"Istio's rules are there by {other}, not by {chosen}" for other in others)]
 
@@ -110,7 +119,8 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
     dormant = sorted(table for family, table in listing.dormant if table.startswith(NATIVE_TABLE_PREFIX))
     foreign = _foreign(listing, saved)
     openings = tuple(listing.timed.get(OWN_TABLE, ()))
-    ip, ip6 = (_view(family, rulesets, dormant, foreign, openings, spec) for family in FAMILIES)
+    seen = routing.look(netns, rulesets.values(), spec)
+    ip, ip6 = (_view(family, rulesets, dormant, seen, foreign, openings, spec) for family in FAMILIES)
     return Inspection(
         ip=ip,
         ip6=ip6,
@@ -119,6 +129,7 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
         legacy_tables=tuple(f"{family} {table}" for family, tables in legacy.items() for table in tables),
         rulesets=rulesets,
         dormant=tuple(dormant),
+        routing=seen,
     )
 
 
@@ -172,6 +183,7 @@ def _view(
     family: str,
     rulesets: Mapping[Backend, Ruleset],
     dormant: list[str],
+    seen: Routing,
     foreign: list[tuple[str, str]],
     openings: tuple[str, ...],
     spec: CaptureSpec | None,
@@ -185,11 +197,18 @@ def _view(
     if spec is not None:
         for backend, ruleset in here.items():
             problems = problems or differences(_of_family(family, _expected(spec, backend)), ruleset)
+    problems += [text for ruleset in here.values() for text in undelivered(ruleset, seen, family)]
     if len(here) > 1:
         problems.append(f"Istio's rules are there more than once: {', '.join(here)}")
     problems += [f"{table} is dormant: its rules do nothing" for table in dormant]
     state = State.PARTIAL if problems else State.OPEN if openings else State.CAPTURED
     return FamilyView(state, tuple(here), tuple(problems))
+
+
+def undelivered(ruleset: Ruleset, seen: Routing, family: str) -> list[str]:
+    """TPROXY rules that mark packets which the routing then does not bring to the proxy."""
+    lost = [mark for mark in sorted(routing.marks(ruleset, family)) if not seen.delivers(family, mark)]
+    return [f"{family}: packets marked {mark} are not delivered locally: no policy rule with a route" for mark in lost]
 
 
 def _of_family(family: str, ruleset: Ruleset) -> dict[ChainId, tuple[Rule, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,15 @@ def do(netns: str, line: str, stdin: str | None = None) -> str:
     return run(Command(tuple(line.split()), netns, stdin), check=True).stdout
 
 
+LOOKED_AT = [f"{family} {what}" for family in ("-4", "-6") for what in ("rule", "route show table all", "addr")]
+
+
 def everything(netns: str) -> tuple[str, ...]:
     """All that inspection could touch: rules, legacy tables, and the number that grows with every change of rules."""
     with inside(netns):
         legacy = [Path(f"/proc/thread-self/net/{name}_tables_names").read_text() for name in ("ip", "ip6")]
-    return (do(netns, "nft -j list ruleset"), *legacy, do(netns, "ip -6 addr show"), str(generation(netns)))
+    shown = [do(netns, f"ip {words}") for words in LOOKED_AT]
+    return (do(netns, "nft -j list ruleset"), *legacy, *shown, str(generation(netns)))
 
 
 def generation(netns: str) -> int:
@@ -330,3 +335,54 @@ def test_inspection_leaves_the_caller_where_it_was() -> None:
     with namespace() as path:
         inspect(path)
         assert Path("/proc/thread-self/ns/net").stat().st_ino == here
+
+
+TPROXY = CaptureSpec(mode=Interception.TPROXY, inbound_ports="*", outbound_cidrs="*", ipv6=True, dual_stack=True)
+
+
+@BOTH
+def test_routing_of_tproxy_is_told_and_counted(netns: str, backend: Backend) -> None:
+    load(netns, TPROXY, backend)
+    do(netns, "ip rule add fwmark 1337 lookup 133")  # what every further run of istio-iptables does
+    do(netns, "ip rule add fwmark 0x200/0xf00 lookup 2004")  # somebody else's
+    do(netns, "ip route add local 0.0.0.0/0 dev lo table 2004")
+    found = inspect(netns, TPROXY)
+    assert states(found) == (State.CAPTURED, State.CAPTURED)
+    assert found.matches(TPROXY) == []
+    assert found.routing.sentences == (
+        "ip rule: fwmark 0x539 lookup 133 (2 times)",
+        "ip -6 rule: fwmark 0x539 lookup 133",
+        "ip route: local 0.0.0.0/0 dev lo table 133",
+        "ip -6 route: local ::/0 dev lo table 133",
+        "ip -6 addr: ::6/128 dev lo",
+    )
+
+
+@BOTH
+def test_tproxy_without_its_routing_is_partial(netns: str, backend: Backend) -> None:
+    load(netns, TPROXY, backend)
+    do(netns, "ip -6 rule del fwmark 1337 lookup 133")
+    found = inspect(netns)
+    assert states(found) == (State.CAPTURED, State.PARTIAL)
+    assert found.ip6.problems == ("ip6: packets marked 1337 are not delivered locally: no policy rule with a route",)
+    assert found.matches(TPROXY) == list(found.ip6.problems)
+
+
+def test_routing_left_alone_is_told_and_changes_no_state(netns: str) -> None:
+    """Nothing marks packets any more, so it does nothing. Istio's own cleanup leaves it, always."""
+    do(netns, "ip rule add fwmark 1337 lookup 133")
+    do(netns, "ip -6 addr add ::6/128 dev lo")
+    found = inspect(netns)
+    assert states(found) == (State.ABSENT, State.ABSENT)
+    assert found.routing.sentences == ("ip rule: fwmark 0x539 lookup 133", "ip -6 addr: ::6/128 dev lo")
+
+
+@BOTH
+def test_routing_by_another_mark_is_known_from_the_rules_or_the_spec(netns: str, backend: Backend) -> None:
+    spec = replace(TPROXY, tproxy_mark=0x77, tproxy_route_table=1000)
+    load(netns, spec, backend)
+    found = inspect(netns)
+    assert states(found) == (State.CAPTURED, State.CAPTURED)
+    assert found.routing == inspect(netns, spec).routing
+    assert found.routing.sentences[0] == "ip rule: fwmark 0x77 lookup 1000"
+    assert [route.table for route in found.routing.routes] == [1000, 1000]
