@@ -158,9 +158,10 @@ class PaceSettings(Strict):
     """How often to ask, in seconds; see observe.watch.Pace."""
 
     idle_s: Seconds = 0.8
+    fresh_s: Seconds = 8.0
     fast_s: Seconds = 0.05
     alert_s: Seconds = 0.25
-    path_idle_s: Seconds = 10.0
+    path_idle_s: Seconds = 30.0
     path_fast_s: Seconds = 0.3
 
 

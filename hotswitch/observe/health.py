@@ -17,6 +17,7 @@ from hotswitch.kernel.netns import Where, as_user, inside
 from hotswitch.model import Probe, ProbeOutcome
 
 REQUEST = b"GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: hotswitch\r\nConnection: close\r\n\r\n"
+READY_PATH = "/healthz/ready"
 _STATUS_BYTES = len(b"HTTP/1.1 200")
 
 
@@ -90,8 +91,7 @@ class HttpProbe:
             return
         self._answer += data
         if len(self._answer) >= _STATUS_BYTES:
-            status = self._answer[9:12].decode("ascii", "replace")
-            self._finish(ProbeOutcome.OK if status.startswith("2") else ProbeOutcome.UNREADY, f"HTTP {status}")
+            self._finish(*outcome_of_status(self._answer))
         elif not data:
             self._finish(ProbeOutcome.RESET, "closed before an answer")
 
@@ -120,6 +120,12 @@ class HttpProbe:
     @property
     def age_s(self) -> float:
         return self._loop.time() - self._started_s
+
+
+def outcome_of_status(answer: bytes) -> tuple[ProbeOutcome, str]:
+    """The first line's status, and itself as text."""
+    status = answer[9:12].decode("ascii", "replace")
+    return (ProbeOutcome.OK if status.startswith("2") else ProbeOutcome.UNREADY), f"HTTP {status}"
 
 
 def _outcome_of(code: int) -> ProbeOutcome:

@@ -2,6 +2,9 @@
 
 One reconnect at once tells a recycled idle connection from a loss. A successful reconnect proves nothing for long: the
 held connection closes before the listeners do (14 of 20 kills), so it becomes the held connection and is watched on.
+
+Health can be asked over it too, for a fifth of what a fresh connection costs. It stays on one Envoy worker, so an
+answer says nothing of the others; and silence is only a reason to ask anew.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ import socket
 from collections.abc import Callable
 
 from hotswitch.kernel.netns import Where, inside
-from hotswitch.model import HEALTH, Port, Tripwire
+from hotswitch.model import HEALTH, Port, Probe, Tripwire
+from hotswitch.observe.health import READY_PATH, outcome_of_status
 
 CONNECT_WAIT_S = 0.001  # a loopback connect is answered in tens of us, or not at all (full accept queue)
+_REQUEST = f"GET {READY_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: hotswitch\r\n\r\n".encode()
 
 
 class HeldConnection:
@@ -30,6 +35,8 @@ class HeldConnection:
         self.since_s = self._loop.time()
         self.breaks = 0
         self.cut_s: float | None = None  # when it last broke
+        self._asked_s: float | None = None
+        self._answered: Callable[[Probe], None] = _ignore
 
     def arm(self) -> Tripwire:
         """Connect, or find out that it is not possible now. Never waits longer than CONNECT_WAIT_S."""
@@ -53,18 +60,45 @@ class HeldConnection:
         held = self._socket
         assert held is not None
         with contextlib.suppress(OSError):
-            if held.recv(4096):
-                return  # somebody talks to us unasked; the connection still stands
+            if data := held.recv(4096):
+                self._hear(data)  # the connection still stands
+                return
         self.breaks += 1
         self.cut_s = self._loop.time()
         self.arm()
         self._changed()
+
+    # ---- asking over it ----
+
+    def ask(self, answered: Callable[[Probe], None]) -> bool:
+        """GET /healthz/ready; `answered` gets the answer, however late. False when it cannot be asked now: nothing is
+        held, or the last question still stands."""
+        if self._socket is None or self._asked_s is not None:
+            return False
+        try:
+            self._socket.send(_REQUEST)
+        except OSError:  # it is broken; the loop will say so
+            return False
+        self._asked_s, self._answered = self._loop.time(), answered
+        return True
+
+    @property
+    def waited_s(self) -> float:
+        """How long a question has stood without an answer; 0 when there is none."""
+        return 0.0 if self._asked_s is None else self._loop.time() - self._asked_s
+
+    def _hear(self, data: bytes) -> None:
+        asked_s, self._asked_s = self._asked_s, None
+        if asked_s is not None:  # else the rest of an answer
+            outcome, status = outcome_of_status(data)
+            self._answered(Probe(asked_s, self._loop.time(), outcome, status))
 
     def _become(self, state: Tripwire) -> None:
         if state is not self.state:
             self.state, self.since_s = state, self._loop.time()
 
     def _drop(self) -> None:
+        self._asked_s = None
         if self._socket is not None:
             self._loop.remove_reader(self._socket)
             self._socket.close()
@@ -72,6 +106,9 @@ class HeldConnection:
 
     def close(self) -> None:
         self._drop()
+
+
+def _ignore(_: Probe) -> None: ...
 
 
 def _connect(fresh: socket.socket, port: Port) -> Tripwire:

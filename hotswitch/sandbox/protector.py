@@ -35,7 +35,7 @@ POLICY: Mapping[str, Any] = {
     "outbound": ["direct", "hold"],
     "outbound_free": True,
 }
-PACE = {"path_idle_s": 1.0}  # the app's own probe, compared each second instead of each ten: the walk is short
+PACE = {"path_idle_s": 1.0, "fresh_s": 0.8}  # things that are looked at seldom are looked at often: the walk is short
 DRAIN_S = 1
 """After a restore, connections through the rescue are closed so soon, and not after 30 s: or meshed clients, which keep
 theirs, would not notice the next fault of the walk."""

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from hotswitch.kernel.netns import inside
-from hotswitch.model import Tripwire
+from hotswitch.model import Probe, ProbeOutcome, Tripwire
 from hotswitch.observe.tripwire import HeldConnection
 
 pytestmark = pytest.mark.netns
@@ -65,9 +65,37 @@ async def scenario_proxy_hangs_with_a_full_queue(netns: str) -> None:
     listening.close()
 
 
+async def scenario_health_is_asked_over_it(netns: str) -> None:
+    loop, answers = asyncio.get_running_loop(), asyncio.Queue[Probe]()
+    with server(netns) as listening:
+        watched = Watched(netns)
+        assert not watched.held.ask(answers.put_nowait), "nothing is held yet"
+        watched.held.arm()
+        accepted, _ = listening.accept()
+        accepted.setblocking(False)
+        assert watched.held.ask(answers.put_nowait)
+        assert not watched.held.ask(answers.put_nowait), "one question at a time"
+        assert (await loop.sock_recv(accepted, 4096)).startswith(b"GET /healthz/ready HTTP/1.1\r\n")
+        assert watched.held.waited_s > 0
+        await loop.sock_sendall(accepted, b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+        assert (await asyncio.wait_for(answers.get(), 2)).outcome is ProbeOutcome.UNREADY
+        assert watched.held.waited_s == 0
+        assert watched.held.ask(answers.put_nowait), "the same connection again"
+        accepted.close()
+        assert await watched.next_change() is Tripwire.HELD, "reconnected, and nothing is asked of the new one"
+        assert watched.held.waited_s == 0
+        watched.held.close()
+    assert answers.empty()
+
+
 @pytest.mark.parametrize(
     "scenario",
-    [scenario_proxy_dies, scenario_connection_closes_before_the_listener, scenario_proxy_hangs_with_a_full_queue],
+    [
+        scenario_health_is_asked_over_it,
+        scenario_proxy_dies,
+        scenario_connection_closes_before_the_listener,
+        scenario_proxy_hangs_with_a_full_queue,
+    ],
 )
 def test_tripwire(netns: str, scenario) -> None:  # type: ignore[no-untyped-def]
     asyncio.run(scenario(netns))

@@ -55,18 +55,23 @@ class FailingPath(PathProbe):
 
 
 class Health(asyncio.Protocol):
-    """15021: answers with the class's status; the held connection says nothing, and is held."""
+    """15021: answers with the class's status; a connection that may be kept is. `deaf`: kept ones get no answer."""
 
-    status, open = b"503", 0
+    status, open, made, deaf = b"503", 0, 0, False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         Health.open += 1
+        Health.made += 1
 
     def data_received(self, data: bytes) -> None:
-        self.transport.write(b"HTTP/1.1 %s\r\n\r\n" % Health.status)
-        self.transport.close()
+        kept = b"Connection: close" not in data
+        if kept and Health.deaf:
+            return
+        self.transport.write(b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % Health.status)
+        if not kept:
+            self.transport.close()
 
     def connection_lost(self, failure: Exception | None) -> None:
         Health.open -= 1
@@ -124,8 +129,41 @@ async def _change_certificate(netns: str) -> None:
         assert watch.certificate_ends_unix_s == probe.ends_unix_s
 
 
+def test_well_proxy_is_asked_over_one_connection(netns: str) -> None:
+    asyncio.run(_ask_the_well(netns))
+
+
+async def _ask_the_well(netns: str) -> None:
+    Health.status, Health.made = b"200", 0
+    async with _watched(netns, None) as (watch, _), asyncio.timeout(20):
+        while len(watch.facts(0).probes) < 16:
+            await asyncio.sleep(0.01)
+        assert Health.made <= 4, "the held one, and a fresh one where it was due"
+
+
+def test_silence_on_the_held_connection_is_asked_about_on_fresh_ones(netns: str) -> None:
+    """S4.2b: it may be a worker that is stuck, or nothing: the fresh ones decide, and a deaf connection is replaced."""
+    asyncio.run(_be_deaf(netns))
+
+
+async def _be_deaf(netns: str) -> None:
+    Health.status = b"200"
+    async with _watched(netns, None) as (watch, _), asyncio.timeout(20):
+        while not watch.facts(0).ever_ready:
+            await asyncio.sleep(0.01)
+        Health.deaf, Health.made = True, 0
+        try:
+            while Health.made < 5:
+                await asyncio.sleep(0.01)
+            assert {probe.outcome for probe in watch.facts(0).probes} == {ProbeOutcome.OK}
+        finally:
+            Health.deaf = False
+        while watch.suspicious:
+            await asyncio.sleep(0.01)
+
+
 @contextlib.asynccontextmanager
-async def _watched(netns: str, probe: PathProbe) -> AsyncIterator[tuple[PodWatch, list[Facts]]]:
+async def _watched(netns: str, probe: PathProbe | None) -> AsyncIterator[tuple[PodWatch, list[Facts]]]:
     """A watch of a pod with 15021 and that path; every piece of news adds the facts of its moment."""
     loop, seen = asyncio.get_running_loop(), list[Facts]()
     with inside(netns):
