@@ -6,11 +6,13 @@ A manifest comes from the API server, a file or an annotation's JSON; none of th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from reprlib import Repr
 from typing import Any
 
 from hotswitch.capture.fields import SpecError
 
 Object = Mapping[str, Any]
+_REPR = Repr()  # cuts at every level
 
 
 def mapping(where: str, value: object) -> Object:
@@ -40,6 +42,12 @@ def string(where: str, value: object) -> str:
 def integer(where: str, value: object, lowest: int, highest: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
         raise SpecError(where, _short(value), f"not a number from {lowest} to {highest}")
+    return value
+
+
+def boolean(where: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise SpecError(where, _short(value), "neither true nor false")
     return value
 
 
@@ -83,4 +91,4 @@ def _items(where: str, value: object) -> Sequence[object]:
 
 
 def _short(value: object) -> str:
-    return repr(value)[:80]
+    return _REPR.repr(value)[:80]  # a few words of YAML can mean a value whose text would fill the memory

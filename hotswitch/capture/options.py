@@ -160,22 +160,22 @@ def to_argv(spec: CaptureSpec) -> tuple[str, ...]:
         value = getattr(spec, option.field) if option.field else None
         always = option.field in ("proxy_uids", "mode")
         if option.field and (always or value != getattr(default, option.field)):
-            words.append(f"--{option.name}={_written(value)}")
+            words.append(f"--{option.name}={written(value)}")
     return (*words, *(f"--{name}={text}" for name, text in spec.run_options))
 
 
 def to_env(spec: CaptureSpec) -> dict[str, str]:
     """The variables that have no option, where they differ from the defaults."""
     env = {
-        INCLUDE_GROUPS: _written(spec.owner_groups),
-        EXCLUDE_GROUPS: _written(spec.owner_groups_exclude),
+        INCLUDE_GROUPS: written(spec.owner_groups),
+        EXCLUDE_GROUPS: written(spec.owner_groups_exclude),
         LOOPBACK_CIDR: spec.loopback_cidr,
     }
     default = {INCLUDE_GROUPS: "*", EXCLUDE_GROUPS: "", LOOPBACK_CIDR: "127.0.0.1/32"}
     return {name: text for name, text in env.items() if text != default[name]}
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(str(part) for part in value) if isinstance(value, tuple) else str(value)

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from hotswitch import __version__
-from hotswitch.cli import show
+from hotswitch.cli import capture, show
 from hotswitch.cli.ask import DEFAULT_SOCKET, AgentError, ask
 from hotswitch.cli.duration import seconds
+from hotswitch.cli.show import fail
 from hotswitch.model import Direction, Level
 
 app = typer.Typer(
@@ -23,17 +24,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(capture.app, name="capture")
 
 SocketOption = Annotated[Path, typer.Option("--socket", help="The agent's control socket.", envvar="HOTSWITCH_SOCKET")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
 Pod = Annotated[str, typer.Argument(help="namespace/name, name, or uid.")]
 AnyPod = Annotated[str, typer.Argument(help="namespace/name, name, or uid; all pods when left out.")]
-
-
-def fail(message: str) -> typer.Exit:
-    typer.echo(f"hotswitch: {message}", err=True)
-    return typer.Exit(1)
 
 
 def asked(path: Path, **request: Any) -> dict[str, Any]:

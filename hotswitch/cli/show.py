@@ -1,11 +1,18 @@
-"""Answers of the agent, as a person reads them: plain text, a line each, fit for grep."""
+"""Answers, as a person reads them: plain text, a line each, fit for grep; a refusal is one sentence and exit code 1."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
+import typer
+
 SHOWN = {"rescue": "RESCUED", "direct": "DIRECT", "hold": "HELD", "capture": "captured"}
+
+
+def fail(message: str) -> typer.Exit:
+    typer.echo(f"hotswitch: {message}", err=True)
+    return typer.Exit(1)
 
 
 def status_lines(pods: Iterable[dict[str, Any]]) -> list[str]:

@@ -36,6 +36,10 @@ def test_every_field_of_the_agents_file(model: type[BaseModel]) -> None:
 
 def test_every_command() -> None:
     commands = {command.callback.__name__ for command in app.registered_commands if command.callback} - {"version"}
+    grouped = [(group.name, group.typer_instance) for group in app.registered_groups]
+    commands |= {
+        f"{group} {command.name}" for group, inner in grouped if inner for command in inner.registered_commands
+    }
     assert {name for name in commands if f"| `{name}" not in page("commands")} == set()
 
 

@@ -1,0 +1,118 @@
+"""`hotswitch capture`: what Istio captures in a pod: read from a manifest, written as rules, looked up in the kernel.
+
+Nothing here changes anything. What cannot be understood is one sentence with field and value, and exit code 1 (S4.3a).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hotswitch.capture import effective, report
+from hotswitch.capture.fields import SpecError
+from hotswitch.capture.inspect import inspect as look
+from hotswitch.capture.podspec import spec_from_pod
+from hotswitch.capture.render import render as rules_of
+from hotswitch.capture.spec import Backend, CaptureSpec
+from hotswitch.cli.show import fail
+from hotswitch.kernel.command import CommandFailed
+
+app = typer.Typer(help="Istio's capture rules: read, written, and found in a namespace.", no_args_is_help=True)
+
+
+class Form(StrEnum):
+    """How rules are written; which iptables loads them makes no difference to their text."""
+
+    IPTABLES = "iptables"
+    NFTABLES = "nftables"
+
+
+_BACKENDS = {Form.IPTABLES: Backend.IPTABLES_NFT, Form.NFTABLES: Backend.NFTABLES}
+Manifest = Annotated[Path, typer.Argument(metavar="FILE", help="YAML of a Pod or any workload; - is standard input.")]
+Config = Annotated[Path, typer.Option("--config", help="Settings as `capture spec` prints them; - is standard input.")]
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    from hotswitch.cli.documents import FileError  # YAML: not for the other commands
+
+    try:
+        yield
+    except (SpecError, FileError, CommandFailed) as refused:
+        raise fail(str(refused)) from refused
+    except OSError as failure:
+        raise fail(f"{failure.filename or 'the namespace'}: {failure.strerror or failure}") from failure
+
+
+@app.command("spec")
+def spec_(
+    file: Manifest,
+    ipv6: Annotated[bool | None, typer.Option("--ipv6/--no-ipv6", help="Else told from status.podIPs.")] = None,
+    dns_servers: Annotated[
+        list[str] | None, typer.Option("--dns-server", metavar="ADDRESS", help="Of the pod's resolv.conf; repeat.")
+    ] = None,
+) -> None:
+    """Print what Istio captures in the pod, as JSON: flags and env of istio-iptables.
+
+    Of several documents the first pod or workload with a sidecar counts; which one is said on standard error.
+    """
+    with _plainly():
+        from hotswitch.cli.documents import workload
+
+        chosen = workload(file, lambda pod: spec_from_pod(pod, ipv6=ipv6, dns_servers=dns_servers or ()))
+    if chosen.others:
+        typer.echo(f"hotswitch: {chosen.name}, not the {chosen.others} other documents", err=True)
+    typer.echo(json.dumps(effective.write(chosen.spec), indent=2))
+
+
+@app.command("render")
+def render(
+    config: Config,
+    backend: Annotated[Form | None, typer.Option("--backend", help="Default: what the settings ask for.")] = None,
+) -> None:
+    """Print the rules that Istio writes for these settings: restore text of IPv4, then IPv6, or one nft transaction."""
+    with _plainly():
+        from hotswitch.cli.documents import settings
+
+        spec = settings(config)
+    typer.echo("".join(rules_of(spec, _BACKENDS[backend] if backend else None)), nl=False)
+
+
+@app.command("inspect")
+def inspect_(
+    netns: Annotated[
+        str | None, typer.Option("--netns", help="Path or name of the namespace; this one if not given.")
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="FILE", help="Manifest or settings that the rules have to match.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Say what the kernel has of Istio's rules, and change nothing by asking.
+
+    Exit codes: 0 captured; 1 it could not be looked; 2 wrong usage; 3 absent; 4 partial, or not as --spec has it; 5 the
+    gate is open.
+    """
+    with _plainly():
+        wanted = _wanted(spec)
+        found = look(_path(netns), wanted)
+    answer = report.Report.of(found, wanted)
+    typer.echo(json.dumps(answer.as_json(), indent=2) if as_json else "\n".join(answer.lines()))
+    raise typer.Exit(answer.exit_code)
+
+
+def _wanted(file: Path | None) -> CaptureSpec | None:
+    from hotswitch.cli.documents import either
+
+    return None if file is None else either(file)
+
+
+def _path(netns: str | None) -> str | None:
+    """`ip netns` keeps names there."""
+    return netns if netns is None or "/" in netns else f"/run/netns/{netns}"
