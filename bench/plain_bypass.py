@@ -80,8 +80,8 @@ class Bypass:
             self._following = asyncio.ensure_future(asyncio.to_thread(self._end_old_flows))
 
     def _end_old_flows(self) -> None:
-        cut_stuck(self._diag)
-        for command in forget_commands(self._ward.netns):
+        cut_stuck(self._diag, self._gate.scope)
+        for command in forget_commands(self._ward.netns, self._gate.scope):
             run(command)
 
 

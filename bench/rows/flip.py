@@ -72,7 +72,7 @@ def _switches(pod: Pod, settings: Settings) -> dict[str, tuple[Switches, int]]:
         return lambda: gate.write(openings, expiry_s=60, generation=number_, reason="bench")
 
     def nft(openings: dict[Direction, Opening]) -> Callable[[], object]:
-        script = write_script(openings, expiry_s=60, generation=number_, reason="bench")
+        script = write_script(gate.scope, openings, expiry_s=60, generation=number_, reason="bench")
         return lambda: run_command(Command(("nft", "-f", "-"), pod.netns, script), check=True)
 
     return {

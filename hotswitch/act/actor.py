@@ -11,9 +11,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from hotswitch.capture.flows import cut_direct, cut_stuck, forget_commands
+from hotswitch.capture.flows import cut_direct, cut_stuck, forget_commands, forget_names_commands
 from hotswitch.capture.gate import Gate, GateAbsent, GateFenced
+from hotswitch.capture.gate_elements import opens_names
+from hotswitch.capture.gate_table import GateScope
 from hotswitch.capture.gate_text import summary, write_script
 from hotswitch.kernel.command import CommandFailed, run
 from hotswitch.kernel.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
@@ -23,6 +26,7 @@ from hotswitch.report.metrics import Metrics
 
 DIRECT_GRACE_S = 30.0  # after a restore, flows that went past the proxy may finish; what is left then is ended
 TEARDOWN_S = 0.25  # the gate may be open before all sockets of a killed proxy are closed: look once more after this
+NAMES_OPEN = "the app asks its own name server meanwhile: names that only pilot-agent can resolve fail"
 KERNEL_ACTS = frozenset({Act.OPEN, Act.RENEW, Act.CLOSE})
 
 
@@ -133,6 +137,8 @@ class Actor:
         if decision.act is Act.OPEN:
             for delay_s in (0.0, TEARDOWN_S):  # not at once: a cut of the same step goes first
                 loop.call_later(delay_s, self._after.put_nowait, self._forget_ended)
+        if _names_open(self._now) is not _names_open(before):
+            self._after.put_nowait(partial(self._forget_names, opened=_names_open(self._now)))
         if decision.act is Act.CLOSE and _was_direct(before):
             loop.call_later(DIRECT_GRACE_S, self._after.put_nowait, self._cut_direct)
 
@@ -151,17 +157,21 @@ class Actor:
         await self._after.join()
 
     def _forget(self) -> None:
-        for command in forget_commands(self.gate.netns):
+        for command in forget_commands(self.gate.netns, self.gate.scope):
+            run(command)
+
+    def _forget_names(self, opened: bool) -> None:
+        for command in forget_names_commands(self.gate.netns, self.gate.scope, opened=opened):
             run(command)
 
     def _forget_ended(self) -> None:
         """What lives stays: with a proxy that is well (an order), or until `cut` has destroyed its socket."""
-        for command in forget_commands(self.gate.netns, ended=True):
+        for command in forget_commands(self.gate.netns, self.gate.scope, ended=True):
             run(command)
 
     def _cut(self, decision: Decision) -> None:
         started = time.perf_counter()
-        ended = cut_stuck(self._diag)
+        ended = cut_stuck(self._diag, self.gate.scope)
         self._forget()
         took_ms = round((time.perf_counter() - started) * 1000, 3)
         line = entry(
@@ -187,16 +197,22 @@ def _was_direct(openings: dict[Direction, Opening]) -> bool:
     return inbound is not None and Level.DIRECT in {inbound.level, *inbound.ports.values()}
 
 
-def plan_of(decision: Decision, netns: str) -> str:
+def _names_open(openings: dict[Direction, Opening]) -> bool:
+    outbound = openings.get(Direction.OUTBOUND)
+    return outbound is not None and opens_names(outbound)
+
+
+def plan_of(decision: Decision, netns: str, scope: GateScope) -> str:
     """What carrying out `decision` would do, as commands a person could type (I8)."""
     if decision.act in KERNEL_ACTS:
         openings = {} if decision.act is Act.CLOSE else decision.openings
         script = write_script(
-            openings, expiry_s=decision.expiry_s, generation=decision.generation, reason=decision.code
+            scope, openings, expiry_s=decision.expiry_s, generation=decision.generation, reason=decision.code
         )
-        return f"nsenter --net={netns} nft -f - <<'EOF'\n{script}EOF"
+        names = f"\n# {NAMES_OPEN}" if scope.dns_servers != () and _names_open(dict(openings)) else ""
+        return f"nsenter --net={netns} nft -f - <<'EOF'\n{script}EOF{names}"
     if decision.act is Act.CUT:
         return "\n".join(
-            ["ss -K state established '( sport = :15006 or sport = :15001 )'", *map(str, forget_commands(netns))]
+            ["ss -K state established '( sport = :15006 or sport = :15001 )'", *map(str, forget_commands(netns, scope))]
         )
     return decision.sentence

@@ -150,7 +150,7 @@ def _plan(guard: Guard) -> dict[str, Any]:
 def _told(guard: Guard, decisions: tuple[Decision, ...]) -> list[dict[str, str]]:
     netns = str(guard.settings.netns)
     return [
-        {"act": each.act, "code": each.code, "why": each.sentence, "commands": plan_of(each, netns)}
+        {"act": each.act, "code": each.code, "why": each.sentence, "commands": plan_of(each, netns, guard.gate.scope)}
         for each in decisions
     ]
 

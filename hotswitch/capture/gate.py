@@ -20,16 +20,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from hotswitch.capture.gate_table import (
-    CHAIN_DIRECT,
-    CHAIN_RESCUE,
-    SCOPE_CHAIN,
-    TABLE,
-    GateScope,
-    map_of,
-    map_of_all,
-    script,
-)
+from hotswitch.capture.gate_elements import elements
+from hotswitch.capture.gate_table import CHAIN_DIRECT, SCOPE_CHAIN, TABLE, GateScope, maps, script
 from hotswitch.kernel.command import Command, run
 from hotswitch.kernel.netlink import (
     NETLINK_NETFILTER,
@@ -43,7 +35,7 @@ from hotswitch.kernel.netlink import (
     nest,
     text,
 )
-from hotswitch.model import OPEN_LEVELS, Direction, Generation, Level, NetnsCookie, Opening, Port
+from hotswitch.model import Direction, Generation, Level, NetnsCookie, Opening, Port
 
 _NFTABLES = 10 << 8  # NFNL_SUBSYS_NFTABLES
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
@@ -84,6 +76,7 @@ class Gate:
         self.netns = str(netns)
         self.scope = scope
         self._socket = NetlinkSocket(NETLINK_NETFILTER, netns)
+        self._flush = tuple(_set_message(_DELSETELEM, name) for name in maps(scope))
         self._trusted: int | None = None
 
     @property
@@ -163,16 +156,16 @@ class Gate:
         fence = b"" if self._trusted is None else attr(1, struct.pack(">I", self._trusted))
         tail = attr(4, struct.pack(">Q", max(1, round(expiry_s * 1000)))) + attr(6, comment)
         steps = [
-            _set_message(_NEWSETELEM, name, nest(3, nest(1, key, verdict, tail)))
-            for direction, opening in openings.items()
-            for name, key, verdict in _elements(direction, opening)
+            _set_message(_NEWSETELEM, name, nest(3, nest(1, _key(key), _verdict(chain), tail)))
+            for name, key, chain in elements(self.scope, openings)
         ]
         begin = message(_BATCH_BEGIN, NLM_F_REQUEST, _nfgen(0, _RESOURCE) + fence)
-        return b"".join([begin, *_FLUSH, *steps, _END]), len(_FLUSH) + len(steps)
+        return b"".join([begin, *self._flush, *steps, _END]), len(self._flush) + len(steps)
 
     def read(self) -> GateState:
         """What is open now, by the kernel's word. For start and `status`: takes some milliseconds."""
-        found = [element for item in self._listing() if "map" in item for element in _listed(item["map"])]
+        listed = (item["map"] for item in self._listing() if "map" in item)
+        found = [element for each in listed if _is_opening(each) for element in _listed(each)]
         openings: dict[Direction, Opening] = {}
         for direction in Direction:
             ours = [element for element in found if element.direction is direction]
@@ -196,30 +189,18 @@ def _set_message(kind: int, name: str, elements: bytes = b"") -> bytes:
 
 
 _RESOURCE = 10  # nf_tables' subsystem number, again, as the batch's resource id
-_FLUSH = tuple(_set_message(_DELSETELEM, name(direction)) for direction in Direction for name in (map_of, map_of_all))
 _END = message(_BATCH_END, NLM_F_REQUEST, _nfgen(0, _RESOURCE))
+_PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
 
-def _key(value: bytes) -> bytes:
-    return nest(1, attr(1, value))
-
-
-_EVERY_PORT = _key(b"\x06")  # IPPROTO_TCP
-
-
-def _elements(direction: Direction, opening: Opening) -> Iterator[tuple[str, bytes, bytes]]:
-    """(map, key, verdict) for each element that makes up `opening`."""
-    if opening.level in OPEN_LEVELS:
-        yield map_of_all(direction), _EVERY_PORT, _verdict(direction, opening.level)
-    for port, level in opening.ports.items():
-        yield map_of(direction), _key(struct.pack(">H", port)), _verdict(direction, level)
+def _key(key: Port | str) -> bytes:
+    return nest(1, attr(1, bytes([_PROTOCOLS[key]]) if isinstance(key, str) else struct.pack(">H", key)))
 
 
 @cache
-def _verdict(direction: Direction, level: Level) -> bytes:
-    if level not in OPEN_LEVELS:
+def _verdict(chain: str) -> bytes:
+    if not chain:
         return nest(2, nest(2, attr(1, struct.pack(">i", _RETURN))))
-    chain = CHAIN_DIRECT if level is Level.DIRECT else CHAIN_RESCUE[direction]
     return nest(2, nest(2, attr(1, struct.pack(">i", _GOTO)), text(2, chain)))
 
 
@@ -242,6 +223,11 @@ class _Listed:
     level: Level
     comment: str
     expires_s: float
+
+
+def _is_opening(listing: Mapping[str, object]) -> bool:
+    """Maps with the name of a direction say what is open; the others only follow them."""
+    return str(listing["name"]).partition("_")[0] in set(map(str, Direction))
 
 
 def _listed(listing: Mapping[str, object]) -> Iterator[_Listed]:

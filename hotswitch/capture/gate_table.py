@@ -5,6 +5,9 @@ that binds an address translation to a flow wins, so a no-op DNAT (`direct`) or 
 Istio's redirect from ever seeing it. nat chains see only the first packet of a flow: established ones stay where they
 are, and a closed gate costs nothing per packet. What Istio does not capture, the gate does not touch: the chains repeat
 the pod's own exclusions. The maps' elements carry a kernel timeout, so an opening ends by itself (I1).
+
+TPROXY takes inbound flows earlier, in mangle at -150, where no translation helps; what is done there is the story of
+`gate_tproxy`. Captured DNS is opened with the outbound gate whatever its level, towards the resolver that was asked.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from hotswitch.capture import gate_tproxy
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.model import (
     MESH_ONLY_NETWORKS,
@@ -27,6 +31,7 @@ from hotswitch.model import (
 TABLE = "hotswitch"
 SCOPE_CHAIN = "scope_"  # an empty chain whose name says which scope the table was made for
 PRIORITY = -110  # Istio: iptables nat and nft istio-proxy-nat both at -100 (dstnat)
+DNS_MAP = "dns"  # by protocol: questions to the captured name servers
 CHAIN_DIRECT = "direct"
 CHAIN_RESCUE = {Direction.INBOUND: "rescue_in", Direction.OUTBOUND: "rescue_out"}
 
@@ -44,6 +49,12 @@ class GateScope:
     outbound_ports: tuple[Port, ...] = ()  # captured whatever their network
     outbound_exclude_ports: tuple[Port, ...] = ()
     exclude_interfaces: tuple[str, ...] = ()
+    kube_virt_interfaces: tuple[str, ...] = ()  # what comes in here is a guest's, on its way out
+    owner_groups: tuple[int, ...] | None = None  # captured outbound are only these
+    owner_groups_exclude: tuple[int, ...] = ()
+    loopback_network: str = ""  # what stays free on `lo` where Istio captures there too; empty: it does not
+    dns_servers: tuple[str, ...] | None = ()
+    tproxy_mark: int | None = None  # None: inbound capture is a redirect
 
     @property
     def digest(self) -> str:
@@ -52,7 +63,8 @@ class GateScope:
 
 
 def scope_of(spec: CaptureSpec) -> GateScope:
-    """The scope of a pod whose capture is `spec`. What the gate cannot handle yet is said by `spec.unsupported()`."""
+    """The scope of a pod whose capture is `spec`. What the gate cannot handle is said by `spec.unsupported()`."""
+    dns_servers = None if spec.capture_all_dns else (*spec.dns_servers_v4, *spec.dns_servers_v6)
     return GateScope(
         proxy_uids=spec.proxy_uids,
         proxy_gids=spec.proxy_gids,
@@ -63,6 +75,12 @@ def scope_of(spec: CaptureSpec) -> GateScope:
         outbound_ports=spec.outbound_ports,
         outbound_exclude_ports=spec.outbound_exclude_ports,
         exclude_interfaces=spec.exclude_interfaces,
+        kube_virt_interfaces=spec.kube_virt_interfaces if spec.outbound_cidrs else (),
+        owner_groups=None if spec.owner_groups == "*" else spec.group_numbers(spec.owner_groups),
+        owner_groups_exclude=spec.group_numbers(spec.owner_groups_exclude),
+        loopback_network=spec.loopback_cidr if spec.loopback_included else "",
+        dns_servers=dns_servers if spec.dns_captured else (),
+        tproxy_mark=spec.tproxy_mark if spec.tproxy and spec.inbound_ports else None,
     )
 
 
@@ -74,6 +92,14 @@ def map_of(direction: Direction) -> str:
 def map_of_all(direction: Direction) -> str:
     """The opening of every port; single ports come first."""
     return f"{direction}_all"
+
+
+def maps(scope: GateScope) -> tuple[str, ...]:
+    """Every map that a write of the gate fills; flushed before it (I5)."""
+    found = [name(direction) for direction in Direction for name in (map_of, map_of_all)]
+    if scope.tproxy_mark is not None:
+        found += gate_tproxy.MAPS
+    return (*found, DNS_MAP) if scope.dns_servers != () else tuple(found)
 
 
 def script(scope: GateScope) -> str:
@@ -90,8 +116,12 @@ def _chains(scope: GateScope) -> list[str]:
     for direction in Direction:
         lines += _block(f"map {map_of(direction)}", ["type inet_service : verdict", "flags timeout"])
         lines += _block(f"map {map_of_all(direction)}", ["type inet_proto : verdict", "flags timeout"])
-    lines += _block(f"chain {CHAIN_DIRECT}", ["dnat ip to ip daddr", "dnat ip6 to ip6 daddr"])
-    lines += _block(f"chain {CHAIN_RESCUE[Direction.INBOUND]}", [f"meta l4proto tcp redirect to :{RESCUE_INBOUND}"])
+    if scope.dns_servers != ():
+        lines += _block(f"map {DNS_MAP}", ["type inet_proto : verdict", "flags timeout"])
+    unmark = gate_tproxy.UNMARK if scope.tproxy_mark is not None else ()
+    lines += _block(f"chain {CHAIN_DIRECT}", [*unmark, "dnat ip to ip daddr", "dnat ip6 to ip6 daddr"])
+    to_rescue = [*unmark, f"meta l4proto tcp redirect to :{RESCUE_INBOUND}"]
+    lines += _block(f"chain {CHAIN_RESCUE[Direction.INBOUND]}", to_rescue)
     lines += _block(
         f"chain {CHAIN_RESCUE[Direction.OUTBOUND]}",
         [f"meta skuid {RESCUE_UID} goto {CHAIN_DIRECT}", f"meta l4proto tcp redirect to :{RESCUE_OUTBOUND}"],
@@ -99,7 +129,14 @@ def _chains(scope: GateScope) -> list[str]:
     for direction in Direction:
         look = [f"tcp dport vmap @{map_of(direction)}", f"meta l4proto vmap @{map_of_all(direction)}"]
         lines += _block(f"chain open_{direction}", look)
-    lines += _block("chain prerouting", [_hook("prerouting"), *_inbound(scope)])
+    if scope.kube_virt_interfaces:
+        lines += _block(f"chain {_GUESTS}", _to_networks(scope))
+    if scope.tproxy_mark is None:
+        inbound = [*_guests(scope), *_inbound(scope, f"goto open_{Direction.INBOUND}")]
+    else:
+        inbound = list(gate_tproxy.nat(f"open_{Direction.INBOUND}"))
+        lines += gate_tproxy.chains(scope.tproxy_mark, _inbound(scope, f"goto {gate_tproxy.OPEN}"))
+    lines += _block("chain prerouting", [_hook("prerouting"), *inbound])
     lines += _block("chain output", [_hook("output"), *_outbound(scope)])
     return lines
 
@@ -112,7 +149,25 @@ def _hook(hook: str) -> str:
     return f"type nat hook {hook} priority {PRIORITY}; policy accept;"
 
 
-def _inbound(scope: GateScope) -> Iterator[str]:
+_GUESTS = "guests"
+
+
+def _guests(scope: GateScope) -> Iterator[str]:
+    """Istio leads what comes from these interfaces to 15001, and knows no exclusions there."""
+    if scope.kube_virt_interfaces:
+        yield f"iifname {_set(scope.kube_virt_interfaces)} goto {_GUESTS}"
+
+
+def _to_networks(scope: GateScope) -> Iterator[str]:
+    yield "meta l4proto != tcp return"
+    yield from _networks(MESH_ONLY_NETWORKS, "return")
+    if scope.outbound_networks is None:
+        yield f"goto open_{Direction.OUTBOUND}"
+    else:
+        yield from _networks(scope.outbound_networks, f"goto open_{Direction.OUTBOUND}")
+
+
+def _inbound(scope: GateScope, then: str) -> Iterator[str]:
     if scope.inbound_ports == ():
         return
     yield "meta l4proto != tcp return"
@@ -124,20 +179,24 @@ def _inbound(scope: GateScope) -> Iterator[str]:
         yield f"tcp dport {_set(sorted(set(scope.inbound_exclude_ports)))} return"
     if scope.inbound_ports is not None:
         yield f"tcp dport != {_set(sorted(set(scope.inbound_ports)))} return"
-    yield f"goto open_{Direction.INBOUND}"
+    yield then
 
 
 def _outbound(scope: GateScope) -> Iterator[str]:
-    if scope.outbound_networks == () and not scope.outbound_ports:
+    if scope.outbound_networks == () and not scope.outbound_ports and scope.dns_servers == ():
         return
-    yield "meta l4proto != tcp return"
-    yield 'oifname "lo" return'  # the proxy's own way to the app, and what Istio leaves alone
+    yield f"meta l4proto != {'tcp' if scope.dns_servers == () else '{ tcp, udp }'} return"
     if scope.exclude_interfaces:
         yield f"oifname {_set(scope.exclude_interfaces)} return"
     if scope.outbound_exclude_ports:
-        yield f"tcp dport {_set(sorted(set(scope.outbound_exclude_ports)))} return"
+        yield f"th dport {_set(sorted(set(scope.outbound_exclude_ports)))} return"
     yield f"meta skuid {_set(scope.proxy_uids)} return"
     yield f"meta skgid {_set(scope.proxy_gids)} return"
+    yield from _owner_groups(scope)
+    if scope.dns_servers != ():
+        yield from _dns(scope.dns_servers)
+        yield "meta l4proto != tcp return"
+    yield from _loopback(scope)
     yield from _networks((*MESH_ONLY_NETWORKS, *scope.outbound_exclude_networks), "return")
     if scope.outbound_networks is None:
         yield f"goto open_{Direction.OUTBOUND}"
@@ -145,6 +204,29 @@ def _outbound(scope: GateScope) -> Iterator[str]:
     if scope.outbound_ports:
         yield f"tcp dport {_set(sorted(set(scope.outbound_ports)))} goto open_{Direction.OUTBOUND}"
     yield from _networks(scope.outbound_networks, f"goto open_{Direction.OUTBOUND}")
+
+
+def _owner_groups(scope: GateScope) -> Iterator[str]:
+    if scope.owner_groups_exclude:
+        yield f"meta skgid {_set(scope.owner_groups_exclude)} return"
+    if scope.owner_groups is not None:
+        yield f"meta skgid != {_set(scope.owner_groups)} return" if scope.owner_groups else "return"
+
+
+def _dns(servers: tuple[str, ...] | None) -> Iterator[str]:
+    """Ahead of `lo`: a resolver may be there, and Istio captures its questions too."""
+    look = f"th dport 53 meta l4proto vmap @{DNS_MAP}"
+    yield from (look,) if servers is None else _networks(servers, look)
+
+
+def _loopback(scope: GateScope) -> Iterator[str]:
+    """What Istio leaves alone on `lo`: the proxy's own way to the app, and usually everything."""
+    if not scope.loopback_network:
+        yield 'oifname "lo" return'
+        return
+    yield 'oifname "lo" ip saddr 127.0.0.6 return'
+    yield 'oifname "lo" ip6 saddr ::6 return'
+    yield from _networks((scope.loopback_network, "::1"), "return")
 
 
 def _networks(networks: tuple[str, ...], verdict: str) -> Iterator[str]:

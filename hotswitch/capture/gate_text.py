@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hotswitch.capture.gate_table import CHAIN_DIRECT, CHAIN_RESCUE, TABLE, map_of, map_of_all
-from hotswitch.model import OPEN_LEVELS, Direction, Generation, Level, Opening
+from hotswitch.capture.gate_elements import elements
+from hotswitch.capture.gate_table import TABLE, GateScope, maps
+from hotswitch.model import Direction, Generation, Opening
 
 
-def write_script(openings: Mapping[Direction, Opening], *, expiry_s: float, generation: Generation, reason: str) -> str:
+def write_script(
+    scope: GateScope,
+    openings: Mapping[Direction, Opening],
+    *,
+    expiry_s: float,
+    generation: Generation,
+    reason: str,
+) -> str:
     """The nft script that does what `Gate.write` does with the same arguments."""
-    lines = [f"flush map inet {TABLE} {name(way)}" for way in Direction for name in (map_of, map_of_all)]
+    lines = [f"flush map inet {TABLE} {name}" for name in maps(scope)]
     tail = f'timeout {max(1, round(expiry_s * 1000))}ms comment "gen={generation} {reason}"'
-    for way, opening in openings.items():
-        if opening.level in OPEN_LEVELS:
-            lines.append(
-                f"add element inet {TABLE} {map_of_all(way)} {{ tcp {tail} : {_verdict(way, opening.level)} }}"
-            )
-        for port, level in sorted(opening.ports.items()):
-            lines.append(f"add element inet {TABLE} {map_of(way)} {{ {port} {tail} : {_verdict(way, level)} }}")
+    for name, key, chain in elements(scope, openings):
+        verdict = f"goto {chain}" if chain else "return"
+        lines.append(f"add element inet {TABLE} {name} {{ {key} {tail} : {verdict} }}")
     return "\n".join([*lines, ""])
-
-
-def _verdict(direction: Direction, level: Level) -> str:
-    if level is Level.DIRECT:
-        return f"goto {CHAIN_DIRECT}"
-    return f"goto {CHAIN_RESCUE[direction]}" if level is Level.RESCUE else "return"
 
 
 def summary(openings: Mapping[Direction, Opening]) -> str:

@@ -20,6 +20,7 @@ from hotswitch.model import ENVOY_INBOUND, ENVOY_OUTBOUND, TUNNEL, Port
 __all__ = ["MAX_OWNER_GROUPS", "Backend", "CaptureSpec", "Cidrs", "Interception", "Ports", "SpecError"]
 
 PROXY_ID = 1337  # uid and gid of istio-proxy in Istio's images
+PASSED_MARK = 0x5A0000  # hotswitch's own: see gate_tproxy
 MAX_OWNER_GROUPS = 64  # Istio: all included groups stand in one iptables rule
 Ports: TypeAlias = Literal["*"] | tuple[Port, ...]
 Cidrs: TypeAlias = Literal["*"] | tuple[str, ...]
@@ -111,22 +112,30 @@ class CaptureSpec:
         """The CIDRs of `which` that belong to `family` (4 or 6)."""
         return tuple(cidr for cidr in which if cidr != "*" and (6 if ":" in cidr else 4) == family)
 
+    @staticmethod
+    def group_numbers(groups: tuple[str, ...]) -> tuple[int, ...]:
+        """Of those that are numbers; a name means what it means in the image of istio-init, which nobody else knows."""
+        return tuple(int(group) for group in groups if group.isdecimal())
+
     def unsupported(self) -> tuple[str, ...]:
-        """Sentences on what hotswitch cannot open or judge for this pod yet; empty when it can do all."""
+        """Sentences on what hotswitch cannot open for this pod; empty when it can do all."""
+        named = [group for group in self._groups if not group.isdecimal()]
         sentences = {
             "interception mode NONE captures nothing, so there is nothing to open": self.mode is Interception.NONE,
-            "interception mode TPROXY is not handled yet: inbound capture is in mangle, ahead of the gate": self.tproxy,
-            "captured DNS (redirect-dns) is not handled yet: names would fail with the proxy": self.dns_captured,
-            "owner groups are not handled yet: the gate cannot tell whom Istio leaves alone": self._has_owner_groups,
-            "kube-virt interfaces are not handled yet: their traffic is captured before it is routed": bool(
-                self.kube_virt_interfaces
+            f"owner group {named[0] if named else ''!r} is a name, whose number only the image of istio-init knows: "
+            "write the number": bool(named),
+            "kube-virt interfaces with interception mode TPROXY: Istio takes a guest's traffic for inbound": (
+                self.tproxy and bool(self.kube_virt_interfaces)
+            ),
+            f"TPROXY mark {self.tproxy_mark:#x} cannot be told from no mark, or from hotswitch's own": (
+                self.tproxy and self.tproxy_mark in (0, PASSED_MARK)
             ),
         }
         return tuple(sentence for sentence, applies in sentences.items() if applies)
 
     @property
-    def _has_owner_groups(self) -> bool:
-        return self.owner_groups != "*" or bool(self.owner_groups_exclude)
+    def _groups(self) -> tuple[str, ...]:
+        return (*(() if self.owner_groups == "*" else self.owner_groups), *self.owner_groups_exclude)
 
 
 def _check_numbers(spec: CaptureSpec) -> None:

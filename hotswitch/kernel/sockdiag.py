@@ -11,12 +11,14 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from hotswitch.kernel.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkSocket, message
+from hotswitch.kernel.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkSocket, attrs, message
 from hotswitch.model import AcceptQueue, Port
 
 SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
 TCP_ESTABLISHED, TCP_SYN_RECV, TCP_LISTEN = 1, 3, 10
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+_SOCKOPT, _TRANSPARENT = 22, 1 << 5  # INET_DIAG_SOCKOPT, since Linux 5.10: a byte of flags, IP_TRANSPARENT among them
 
 _REQUEST = struct.Struct("=BBBBI")
 _REPLY = struct.Struct("=BBBB 2s2s16s16sI8s IIIII")
@@ -24,7 +26,8 @@ _REPLY = struct.Struct("=BBBB 2s2s16s16sI8s IIIII")
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One established TCP socket, as its owner sees it. `key` names exactly this socket to the kernel."""
+    """One established TCP socket, as its owner sees it. `key` names exactly this socket to the kernel. `transparent`:
+    it was accepted, or made, by somebody who may use addresses that are not the host's: TPROXY's proxy."""
 
     local: IPv4Address | IPv6Address
     local_port: Port
@@ -33,12 +36,13 @@ class Flow:
     uid: int
     family: int
     key: bytes
+    transparent: bool = False
 
 
 def _dump(sock: NetlinkSocket, family: int, states: int) -> list[tuple[tuple[int | bytes, ...], bytes]]:
     request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, states) + bytes(48)
     return [
-        (_REPLY.unpack_from(body), body[4:52])
+        (_REPLY.unpack_from(body), body[4:])
         for body in sock.dump(message(SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, request))
     ]
 
@@ -58,10 +62,10 @@ def accept_queues(sock: NetlinkSocket) -> tuple[AcceptQueue, ...]:
 def established(sock: NetlinkSocket) -> list[Flow]:
     """Every established TCP socket of the namespace. LISTEN sockets are never among them: destroying one of those
     leaves half a proxy (measured)."""
-    return [_flow(fields, key) for family in FAMILIES for fields, key in _dump(sock, family, 1 << TCP_ESTABLISHED)]
+    return [_flow(fields, rest) for family in FAMILIES for fields, rest in _dump(sock, family, 1 << TCP_ESTABLISHED)]
 
 
-def _flow(fields: tuple[int | bytes, ...], key: bytes) -> Flow:
+def _flow(fields: tuple[int | bytes, ...], rest: bytes) -> Flow:
     family, uid = fields[0], fields[13]
     sport, dport, src, dst = (field for field in fields[4:8] if isinstance(field, bytes))
     assert isinstance(family, int) and isinstance(uid, int)
@@ -72,7 +76,8 @@ def _flow(fields: tuple[int | bytes, ...], key: bytes) -> Flow:
         peer_port=int.from_bytes(dport, "big"),
         uid=uid,
         family=family,
-        key=key,
+        key=rest[:48],
+        transparent=any(kind == _SOCKOPT and value[0] & _TRANSPARENT for kind, value in attrs(rest[_REPLY.size - 4 :])),
     )
 
 

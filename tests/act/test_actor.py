@@ -130,6 +130,6 @@ def test_flows_stuck_in_a_hung_proxy_are_ended(played: Callable[[Scenario], Jour
 
 
 def test_plan_is_what_a_person_could_type(netns: str) -> None:
-    plan = plan_of(decision(Act.OPEN, 1), netns)
+    plan = plan_of(decision(Act.OPEN, 1), netns, GateScope())
     assert plan.startswith(f"nsenter --net={netns} nft -f - <<'EOF'\nflush map inet hotswitch inbound\n")
     assert "add element inet hotswitch inbound_all { tcp timeout 60000ms" in plan

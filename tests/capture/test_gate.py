@@ -191,7 +191,7 @@ def test_plan_says_what_the_message_does(gate: Gate, pair: Pair) -> None:  # I8
     gate.write(openings, expiry_s=77, generation=Generation(3), reason="test")
     by_message = ruleset(pair.pod)
     opened(gate, {})
-    script = write_script(openings, expiry_s=77, generation=Generation(3), reason="test")
+    script = write_script(gate.scope, openings, expiry_s=77, generation=Generation(3), reason="test")
     nft(pair.pod, script)
     assert ruleset(pair.pod) == by_message
 

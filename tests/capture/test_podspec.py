@@ -67,10 +67,10 @@ def test_annotations_of_the_injector_reach_the_spec() -> None:
     assert spec.loopback_included
 
 
-def test_tproxy_pod_says_what_is_not_handled() -> None:
+def test_tproxy_pod_is_handled() -> None:
     spec = spec_from_pod(PODS["hello-tproxy.yaml.injected"])
     assert spec.mode is facts_from_pod(PODS["hello-tproxy.yaml.injected"]).mode is Interception.TPROXY
-    assert "TPROXY" in spec.unsupported()[0]
+    assert spec.unsupported() == ()
     assert facts_from_pod(PODS["hello-tproxy.yaml.injected"]).proxy_uid == 0
 
 

@@ -167,16 +167,32 @@ def test_spec_made_by_hand_is_checked_too() -> None:
     ("spec", "word"),
     [
         (CaptureSpec(mode=Interception.NONE), "NONE"),
-        (CaptureSpec(mode=Interception.TPROXY), "TPROXY"),
-        (CaptureSpec(redirect_dns=True, capture_all_dns=True), "DNS"),
-        (CaptureSpec(owner_groups=("java",)), "owner groups"),
-        (CaptureSpec(owner_groups_exclude=("ftp",)), "owner groups"),
-        (CaptureSpec(kube_virt_interfaces=("eth0",)), "kube-virt"),
+        (CaptureSpec(owner_groups=("202", "java")), "'java'"),
+        (CaptureSpec(owner_groups_exclude=("ftp",)), "'ftp'"),
+        (CaptureSpec(kube_virt_interfaces=("eth0",), mode=Interception.TPROXY), "kube-virt"),
+        (CaptureSpec(tproxy_mark=0, mode=Interception.TPROXY), "mark 0x0"),
+        (CaptureSpec(tproxy_mark=0x5A0000, mode=Interception.TPROXY), "mark 0x5a0000"),
     ],
 )
 def test_what_the_gate_cannot_handle_is_said(spec: CaptureSpec, word: str) -> None:
     (sentence,) = spec.unsupported()
     assert word in sentence
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        CaptureSpec(mode=Interception.TPROXY),
+        CaptureSpec(redirect_dns=True, capture_all_dns=True),
+        CaptureSpec(owner_groups=("202",)),
+        CaptureSpec(owner_groups_exclude=("202", "0")),
+        CaptureSpec(kube_virt_interfaces=("eth0",)),
+        CaptureSpec(drop_invalid=True, dual_stack=True, loopback_cidr="127.1.2.3/24"),
+        CaptureSpec(proxy_uids=(1000600000,), proxy_gids=(0,)),
+    ],
+)
+def test_what_the_gate_handles_is_not_refused(spec: CaptureSpec) -> None:
+    assert spec.unsupported() == ()
 
 
 def test_arguments_can_be_written_back() -> None:
