@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import sys
@@ -32,6 +33,7 @@ from bench.usage import usage
 from bench.watcher import Watcher
 from hotswitch.decide.codes import Code
 from hotswitch.model import Act
+from hotswitch.report.journal import Entry
 from hotswitch.sandbox.clients import LoadRun
 from hotswitch.sandbox.outcome import COUNTED
 from hotswitch.sandbox.pod import Pod
@@ -149,18 +151,21 @@ class Stress:
 
     async def _wait(self, seconds: float) -> None:
         """Says now and then how it stands. Raises ProtectorFailed when an agent has ended."""
-        until_s = time.monotonic() + seconds
+        until_s, said = time.monotonic() + seconds, set[str]()
         while (left_s := until_s - time.monotonic()) > 0:
             await asyncio.sleep(min(left_s, PROGRESS_S))
             opened = {name: await self._opened(agent) for name, agent in self._agents.items()}
-            print(
-                f"{until_s - time.monotonic():.0f} s to go; gates opened so far: {opened}", file=sys.stderr, flush=True
-            )
+            counts = {name: len(entries) for name, entries in opened.items()}
+            _say(f"{until_s - time.monotonic():.0f} s to go; gates opened so far: {counts}")
+            for entry in itertools.chain.from_iterable(opened.values()):
+                if entry.at not in said:
+                    said.add(entry.at)
+                    _say(f"{entry.at} {entry.pod}: {entry.why}: {entry.evidence}")
 
-    async def _opened(self, agent: Hotswitch) -> int:
+    async def _opened(self, agent: Hotswitch) -> list[Entry]:
         await agent.look()
         agent.journal.catch_up()
-        return sum(entry.event == Act.OPEN for entry in agent.journal.entries)
+        return [entry for entry in agent.journal.entries if entry.event == Act.OPEN]
 
     # ---- what came of it ----
 
@@ -192,6 +197,10 @@ class Stress:
                 return None
             await asyncio.sleep(0.05)
         return (opened_s - fault.at_s) * 1000
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _failed(load: LoadRun) -> int:

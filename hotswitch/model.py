@@ -148,11 +148,17 @@ class Pressure:
     starved: bool = False  # runnable but waiting for a CPU for more than half of the window (schedstat)
     dumping: bool = False  # /proc/PID/status CoreDumping: it will not come back
     stopped: bool = False  # every thread in state T (SIGSTOP, ptrace): hung, whatever else is said
+    idle_workers: int | None = None  # workers that used no CPU at all; 0: all are at work. None: not known
     known: bool = False  # False: no cgroup or pid was given, so nothing can be excluded
 
     @property
     def explains_slowness(self) -> bool:
         return (self.throttled or self.memory or self.starved) and not self.stopped
+
+    @property
+    def overworked(self) -> bool:
+        """Every worker uses the CPU: too much to do, or an endless loop. Its queues stand in either case."""
+        return self.idle_workers == 0 and not self.stopped
 
 
 @dataclass(frozen=True, slots=True)

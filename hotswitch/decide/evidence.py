@@ -29,6 +29,9 @@ SERVING_PORTS: tuple[Port, ...] = (HEALTH, ENVOY_INBOUND, ENVOY_OUTBOUND)  # who
 FRESH_S = 1.0  # an older dump of the listeners says nothing about now; on suspicion one is taken every 50 ms
 UNKNOWN_PRESSURE_FACTOR = 2  # nothing can be excluded without the cgroup, so twice as much is asked for
 WORKER_FACTOR = 2  # one worker of several: its queue must stand twice as long as those of a proxy hung as a whole
+OVERWORKED_FACTOR = 8
+"""A queue that never shrinks is no hang while every worker is at work: the proxy may have more to do than it can. Only
+after so much longer (2 s, or 4 s for one worker) is it the same to its clients."""
 
 
 def answers(facts: Facts) -> tuple[Probe, ...]:
@@ -58,7 +61,7 @@ def path_blames_proxy(facts: Facts, since_s: float) -> PathComparison | None:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """The thresholds, made stricter where nothing is known of the proxy's cgroup."""
+    """The thresholds, made stricter where nothing is known of the proxy's cgroup, and where it works hard."""
 
     probes: int
     queue_s: float
@@ -68,10 +71,11 @@ class Patience:
     @classmethod
     def of(cls, facts: Facts, thresholds: Thresholds) -> Patience:
         factor = 1 if facts.pressure.known or facts.pressure.stopped else UNKNOWN_PRESSURE_FACTOR
+        queue_s = thresholds.hung_queue_s * (OVERWORKED_FACTOR if facts.pressure.overworked else 1)
         return cls(
             probes=max(1, thresholds.hung_probes) * factor,
-            queue_s=thresholds.hung_queue_s,
-            worker_s=thresholds.hung_queue_s * WORKER_FACTOR * factor,
+            queue_s=queue_s,
+            worker_s=queue_s * WORKER_FACTOR * factor,
             path_streak=2 * factor,
         )
 

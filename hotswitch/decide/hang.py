@@ -2,7 +2,8 @@
 
 A hang needs all of: no answer on several fresh connections in a row; an accept queue whose head does not move; and
 nothing in the proxy's cgroup that explains it. With a 50m CPU quota both signs agreed several times in 8 s while every
-request succeeded (measured): such a proxy is THROTTLED, and never acted on. One stuck worker of several fails only
+request succeeded (measured): such a proxy is THROTTLED, and never acted on. Nor is one whose workers all work, until
+its queues have stood for much longer. One stuck worker of several fails only
 those connections that the kernel hands to its socket: probes fail now and then, and its queue alone stands.
 """
 

@@ -15,7 +15,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hotswitch.kernel.cgroup import Container, Reading
@@ -48,6 +48,7 @@ CALM_PROBES = 10
 KEPT_PROBES = 16
 PRESSURE_WINDOW_S = 1.0  # as long as the default hang takes to confirm
 DEAF_S = 1.0  # a held connection that gives no answer for so long is replaced
+WORK_WINDOW_S, WORK_S = 0.2, 0.0005  # so long a look, and so much CPU in it, tell a worker at work from one that stands
 TEARDOWN_S = 0.0003  # between looks while a killed proxy's sockets close; all are closed about 2 ms after the kill
 TEARDOWN_LOOKS = 20
 PROXY_PORTS = frozenset({ADMIN, ENVOY_OUTBOUND, ENVOY_INBOUND, HEALTH, STATS})
@@ -180,6 +181,7 @@ class PodWatch:
             dumping=last.dumping,
             stopped=last.stopped,
             known=True,
+            idle_workers=_idle_workers(full),
         )
 
     # ---- looking ----
@@ -382,3 +384,12 @@ class PodWatch:
     def _vanish(self) -> None:
         self.gone = True
         self._news()
+
+
+def _idle_workers(full: Sequence[Reading]) -> int | None:
+    """How many of Envoy's workers used no CPU from the first reading to the last; None when too short to say."""
+    if not full or full[-1].at_s - full[0].at_s < WORK_WINDOW_S:
+        return None
+    known = full[0].workers.keys() & full[-1].workers.keys()
+    used = [full[-1].workers[thread] - full[0].workers[thread] for thread in known]
+    return sum(cpu_s < WORK_S for cpu_s in used) if used else None

@@ -79,6 +79,16 @@ def only_slow(facts: Facts) -> bool:
     return squeezed and newest(facts) is ProbeOutcome.TIMEOUT and facts.tripwire is Tripwire.HELD and not expired
 
 
+def only_busy(facts: Facts) -> bool:
+    """Every worker is at work, and no queue has stood for long."""
+    stood_s = max((queue.stuck_s for queue in facts.listeners.queues), default=0.0) if facts.listeners else 0.0
+    busy = facts.pressure.idle_workers == 0 and not (facts.pressure.stopped or facts.pressure.dumping)
+    expired = facts.proxy_certificate_expires_in_s is not None and facts.proxy_certificate_expires_in_s <= 0
+    blamed = facts.path is not None and facts.path.blames_proxy
+    silent = newest(facts) is ProbeOutcome.TIMEOUT and facts.tripwire is Tripwire.HELD
+    return busy and stood_s < 2.0 and silent and not (expired or blamed or dying(facts))
+
+
 def nothing_is_wrong(facts: Facts) -> bool:
     """Every source says well, or nothing."""
     stuck = any(queue.stuck_s > 0 for queue in facts.listeners.queues) if facts.listeners else False
@@ -179,6 +189,7 @@ def _check_evidence(view: View, direction: Direction, level: Level, stood_s: flo
     hold("I2", not nothing_is_wrong(facts), "opened though nothing was seen to be wrong")
     hold("I2", not drained(facts), "opened on a drained proxy")
     hold("I2", not only_slow(facts), "opened on a proxy that is only slow")
+    hold("I2", not only_busy(facts), "opened on a proxy that has much to do")
     if level is Level.DIRECT and direction is Direction.INBOUND:
         hold("I2", second_source(facts), "direct inbound on a single source")
         hold("I2", stood_s is None or stood_s >= 0.25, f"direct inbound {stood_s} s after the fault")

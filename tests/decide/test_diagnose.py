@@ -237,6 +237,20 @@ def test_one_worker_is_stuck_while_throttled() -> None:
     assert said(well(listeners=half, probes=probes(OK, TIMEOUT, OK), pressure=squeezed))[0] is Fault.THROTTLED
 
 
+def test_sidecar_has_much_to_do() -> None:
+    """All of its workers work, and its queues never shrink: no hang, unless it goes on for long."""
+    busy = Pressure(known=True, idle_workers=0)
+    assert said(hung(for_s=1.9, pressure=busy)) == (Fault.HUNG, SUSPECTED)
+    assert said(hung(for_s=2.1, pressure=busy)) == (Fault.HUNG, CONFIRMED)
+    assert said(hung(for_s=1.0, pressure=replace(busy, stopped=True))) == (Fault.HUNG, CORROBORATED)
+    half = dump(NOW, EVERYTHING, {15021: (0.9, 0.0)})
+    assert said(well(listeners=half, probes=probes(OK, TIMEOUT, OK), pressure=busy))[0] is Fault.WELL
+    stands = replace(busy, idle_workers=1)
+    assert said(well(listeners=half, probes=probes(OK, TIMEOUT, OK), pressure=stands))[0] is Fault.STUCK_WORKER
+    blames = PathComparison(NOW, proxied=TIMEOUT, direct=OK)
+    assert said(well(pressure=busy, path=blames, path_streak=9)) == (Fault.MISROUTING, SUSPECTED)
+
+
 def test_broken_connection_neither_refused_nor_accepted() -> None:
     assert said(well(tripwire=Tripwire.UNANSWERED, tripwire_since_s=NOW - 0.1)) == (Fault.HUNG, SUSPECTED)
 

@@ -55,6 +55,7 @@ class Proxy(Enum):
     STOPPED = auto()
     HALF_STUCK = auto()
     THROTTLED = auto()
+    OVERWORKED = auto()
     DRAINED = auto()
     DRAINED_INBOUND = auto()
     CLOSING = auto()  # SIGTERM, and nobody said so
@@ -244,11 +245,12 @@ def _queues(closed: frozenset[Port], stuck: int, stuck_s: float) -> tuple[Accept
 
 
 _CALM = Pressure(known=True)
-_SILENT = frozenset({Proxy.HUNG, Proxy.STOPPED, Proxy.THROTTLED, Proxy.DUMPING})
+_SILENT = frozenset({Proxy.HUNG, Proxy.STOPPED, Proxy.THROTTLED, Proxy.OVERWORKED, Proxy.DUMPING})
 _PRESSURE: Mapping[Proxy, Pressure] = {
     Proxy.DUMPING: Pressure(known=True, dumping=True),
     Proxy.STOPPED: Pressure(known=True, stopped=True),
     Proxy.THROTTLED: Pressure(known=True, throttled=True),
+    Proxy.OVERWORKED: Pressure(known=True, idle_workers=0),
 }
 _ANSWER: Mapping[Proxy, ProbeOutcome] = {
     **dict.fromkeys((*_SILENT, Proxy.HALF_STUCK), ProbeOutcome.TIMEOUT),
