@@ -35,9 +35,11 @@ _NOBODY = PodRef("-", "-", PodUid(""))
 def spec_of(pod: Pod) -> CaptureSpec:
     """Raises SpecError, OSError, or yaml.YAMLError; the message names the pod's manifest or the wrong option."""
     source = pod.capture
+    servers = [str(server) for server in source.dns_servers]
     if source.manifest is not None:
-        return spec_from_pod(yaml.safe_load(source.manifest.read_text()), ipv6=source.ipv6 or None)
-    return parse(source.args or (), source.env, ipv6=source.ipv6)
+        manifest = yaml.safe_load(source.manifest.read_text())
+        return spec_from_pod(manifest, ipv6=source.ipv6 or None, dns_servers=servers)
+    return parse(source.args or (), source.env, ipv6=source.ipv6, dns_servers=servers)
 
 
 class Agent:

@@ -37,6 +37,7 @@ class CaptureSource(Strict):
     args: tuple[str, ...] | None = None
     env: dict[str, str] = {}
     ipv6: bool = False  # has the pod a global IPv6 address? Istio finds it out when it writes the rules
+    dns_servers: tuple[IPvAnyAddress, ...] = ()  # of the pod's resolv.conf, where DNS is captured server by server
 
     @model_validator(mode="after")
     def _one_source(self) -> CaptureSource:

@@ -101,9 +101,10 @@ def route_to(cluster: str, **fields: Any) -> Config:
     return {"match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "0s", **fields}}
 
 
-def listener_filter(name: str) -> Config:
-    message = {"original_dst": "OriginalDst", "tls_inspector": "TlsInspector", "http_inspector": "HttpInspector"}[name]
-    return extension(f"envoy.filters.listener.{name}", f"extensions.filters.listener.{name}.v3.{message}")
+def listener_filter(name: str, **fields: Any) -> Config:
+    """`name`: e.g. "original_dst"; its message is called OriginalDst."""
+    message = "".join(word.capitalize() for word in name.split("_"))
+    return extension(f"envoy.filters.listener.{name}", f"extensions.filters.listener.{name}.v3.{message}", **fields)
 
 
 def original_dst_cluster(name: str, **fields: Any) -> Config:

@@ -18,6 +18,7 @@ from hotswitch.sandbox.together import to_its_end
 
 IPV4_NET, IPV6_NET = "10.98", "fd98:"
 FAMILIES = ("v4", "v6")
+RESOLVERS = {"v4": f"{IPV4_NET}.0.1", "v6": f"{IPV6_NET}:1"}  # the node's own addresses
 
 SYSCTLS: Mapping[str, str] = {
     "ipv4/ip_local_port_range": "1024 65000",  # 1,000 new connections/s leave 60,000 in TIME_WAIT

@@ -1,5 +1,7 @@
 """A stand-in for pilot-agent, a process of its own (uid 1337) inside the pod: starts Envoy and dies with it.
 
+With TPROXY both run as uid 0 and gid 1337, and Envoy with no right but CAP_NET_ADMIN, as Istio has it.
+
 What hotswitch has to live with is copied faithfully (facts/istio.md 5, 6): :15020 answers readiness from a cached
 verdict, app probes from 127.0.0.6, and is gone when Envoy is gone; the workload socket likewise; the exit code is 0
 whatever killed Envoy; if 15020 is taken it runs on without. How Envoy ended is left in the termination message.
@@ -18,13 +20,15 @@ import subprocess
 import sys
 from collections.abc import Awaitable
 from dataclasses import asdict, dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from hotswitch.model import ADMIN, AGENT_STATUS
+from hotswitch.model import ADMIN, AGENT_STATUS, Port
 from hotswitch.sandbox.ask import Answer, ask
 from hotswitch.sandbox.envoy import command_line
 from hotswitch.sandbox.httpd import Request, Response, listen, listen_unix
+from hotswitch.sandbox.names import AGENT_DNS, MESH_ADDRESS, MESH_ONLY, NameServer
 from hotswitch.sandbox.process import become, environment
 from hotswitch.sandbox.sds import SecretServer, read_secrets
 
@@ -49,6 +53,7 @@ class PilotConfig:
     termination_drain_s: float = 5.0
     uid: int = 1337
     gid: int = 1337
+    resolver: str = ""  # the name server behind ours on 15053; empty: no names are served
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)))
@@ -76,6 +81,9 @@ class PilotAgent:
             self._held.append(await listen(self.handle, AGENT_STATUS))
         except OSError as taken:
             print(f"status port: {taken}", flush=True)
+        if self._config.resolver:
+            local = ("127.0.0.1", "::1") if Path("/proc/net/if_inet6").read_text() else ("127.0.0.1",)
+            self._held.append(await NameServer.listen(_mesh, local, AGENT_DNS, upstream=self._config.resolver))
         self._envoy = self._start_envoy()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._begin_termination)
         gc.freeze()
@@ -87,8 +95,9 @@ class PilotAgent:
         program = config.envoy if os.access(config.envoy, os.X_OK) else f"/proc/self/fd/{self._envoy_fd}"
         log = Path(config.directory) / "envoy.log"
         argv = command_line(program, Path(config.bootstrap), log=log, family="v6" if ":" in config.pod_ip else "v4")
+        rights = ("--bounding-set", "-all,+net_admin") if config.uid == 0 else ()
         child = subprocess.Popen(
-            ("setpriv", "--pdeathsig", "KILL", *argv),
+            ("setpriv", "--pdeathsig", "KILL", *rights, *argv),
             cwd=config.directory,
             env=environment(),
             pass_fds=(self._envoy_fd,),
@@ -189,6 +198,10 @@ class PilotAgent:
         resource.prlimit(pid, resource.RLIMIT_CORE, (hard, hard))
         Path(f"/proc/{pid}/coredump_filter").write_text(COREDUMP_FILTER)
         return Response(b"ok\n") if hard else Response(b"the hard limit of core files is 0\n", 400)
+
+
+def _mesh(name: str, _port: Port) -> IPv4Address | None:
+    return MESH_ADDRESS if name == MESH_ONLY else None
 
 
 async def _exit_of(child: subprocess.Popen[bytes]) -> int:

@@ -29,7 +29,7 @@ from hotswitch.sandbox.pilot import PilotConfig
 from hotswitch.sandbox.podspec import PodSpec
 from hotswitch.sandbox.process import Process, module_argv, start
 from hotswitch.sandbox.registry import TLS_MODE_LABEL
-from hotswitch.sandbox.sidecar import PROXY_GID, PROXY_UID, SidecarSpec
+from hotswitch.sandbox.sidecar import PROXY_GID, SidecarSpec
 
 APP, PROXY = "app", "istio-proxy"
 READINESS_PATH, LIVENESS_PATH = "/app-health/app/readyz", "/app-health/app/livez"
@@ -56,7 +56,7 @@ class Pod:
         self._proxy_dir, self._app_dir = self.directory / "proxy", self.directory / "app"
         tcp_ports = (TCP_PORT,) if spec.tcp else ()
         self.sidecar = SidecarSpec(
-            name, spec.namespace, self._proxy_dir, self.sds_socket, spec.families, spec.mtls, tcp_ports
+            name, spec.namespace, self._proxy_dir, self.sds_socket, spec.families, spec.mtls, tcp_ports, spec.tproxy
         )
         self.proxy_cgroups: tuple[Path, ...] = ()
         self.faults = Faults(self)
@@ -125,9 +125,12 @@ class Pod:
     # ---- life ----
 
     async def start(self) -> None:
-        for directory, uid in ((self._proxy_dir, PROXY_UID), (self._app_dir, APP_UID)):
+        for directory, uid, gid in (
+            (self._proxy_dir, self.sidecar.uid, PROXY_GID),
+            (self._app_dir, APP_UID, APP_UID),
+        ):
             directory.mkdir(parents=True)
-            os.chown(directory, uid, uid)
+            os.chown(directory, uid, gid)
         AppConfig(pod=self.name, control=str(self._app_dir / "control"), tcp=self.spec.tcp, grpc=self.spec.grpc).save(
             self._app_dir / "config.json"
         )
@@ -158,6 +161,8 @@ class Pod:
             pod_ip=self.ip,
             probers={READINESS_PATH: prober, LIVENESS_PATH: prober},
             termination_drain_s=self.spec.termination_drain_s,
+            uid=self.sidecar.uid,
+            resolver=next(iter(self.spec.resolvers), ""),
         )
 
     def _proxy_container(self) -> ContainerSpec:
@@ -224,7 +229,7 @@ class Pod:
 
     def identify(self, lifetime_s: float) -> None:
         """Put an identity with this lifetime where pilot-agent reads it (`rotate` makes it do so)."""
-        self._ca.issue(self.spiffe_id, lifetime_s).write(self._proxy_dir / "certs", PROXY_UID, PROXY_GID)
+        self._ca.issue(self.spiffe_id, lifetime_s).write(self._proxy_dir / "certs", self.sidecar.uid, PROXY_GID)
 
     async def ask(self, address: str, port: Port, path: str = "/", **more: Any) -> Answer:
         """One question from inside the pod as the app's user, so captured on its way out (uid=... to be another)."""
@@ -256,6 +261,7 @@ class Pod:
                 "args": list(self.spec.init_args),
                 "env": self.spec.init_env,
                 "ipv6": "v6" in self.spec.families,
+                "dns_servers": list(self.spec.resolvers),
             },
             "identity": {"socket": str(self.sds_socket), "spiffe_id": self.spiffe_id, "trust_domains": [TRUST_DOMAIN]},
             "app": {"ports": list(self.app_ports), "probe": {"port": HTTP_PORT, "path": "/healthz", "timeout_s": 1.0}},

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from hotswitch.capture.options import parse
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.model import Mtls
 from hotswitch.sandbox.ca import DEFAULT_LIFETIME_S
 from hotswitch.sandbox.kubelet import Timings
+from hotswitch.sandbox.network import RESOLVERS
 
 INIT_ARGS = (
-    "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*",
-    "-d", "15090,15021,15020",
+    "-p", "15001", "-z", "15006", "-u", "1337", "-i", "*", "-x", "", "-b", "*", "-d", "15090,15021,15020",
 )  # fmt: skip
+_BACKENDS = {
+    "iptables-nft": {"FORCE_IPTABLES_BINARY": "nft"},
+    "iptables-legacy": {"FORCE_IPTABLES_BINARY": "legacy"},
+    "nftables": {},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSpec:
-    """What a pod is to be. `backend`: "iptables-nft" or "nftables". `readiness_*`: the sidecar's probe, Istio's by
-    default. `liveness`: the kubelet restarts an app whose (rewritten) liveness probe fails three times."""
+    """What a pod is to be. `backend`: "iptables-nft", "iptables-legacy" or "nftables". `interception`: "REDIRECT" or
+    "TPROXY". `dns`: which name servers are captured: "" none, "servers" the network's own, "all". `readiness_*`: the
+    sidecar's probe, Istio's by default. `liveness`: the kubelet restarts an app whose (rewritten) liveness probe fails
+    three times."""
 
     workload: str = ""
     namespace: str = "default"
     account: str = ""
     families: tuple[str, ...] = ("v4", "v6")
     backend: str = "iptables-nft"
+    interception: str = "REDIRECT"
+    dns: Literal["", "servers", "all"] = ""
     mtls: Mtls = Mtls.PERMISSIVE
     sidecar: bool = True
     tcp: bool = False
@@ -43,11 +53,23 @@ class PodSpec:
     def init_args(self) -> tuple[str, ...]:
         """What the injector tells istio-init (S4.3a)."""
         native = ("--native-nftables",) if self.backend == "nftables" else ()
-        return (*INIT_ARGS, *native)
+        return (*INIT_ARGS, "-m", self.interception, *native)
 
     @property
     def init_env(self) -> dict[str, str]:
-        return {"ISTIO_DUAL_STACK": "true"} if len(self.families) == 2 else {}
+        dual = {"ISTIO_DUAL_STACK": "true"} if len(self.families) == 2 else {}
+        dns = {"ISTIO_META_DNS_CAPTURE": "true"} if self.dns else {}
+        everything = {"CAPTURE_ALL_DNS": "true"} if self.dns == "all" else {}
+        return {**_BACKENDS[self.backend], **dual, **dns, **everything}
+
+    @property
+    def tproxy(self) -> bool:
+        return self.interception == "TPROXY"
+
+    @property
+    def resolvers(self) -> tuple[str, ...]:
+        """What resolv.conf says: the network's name server, in the pod's families."""
+        return tuple(RESOLVERS[family] for family in self.families) if self.dns else ()
 
     def capture(self) -> CaptureSpec:
-        return parse(self.init_args, self.init_env, ipv6="v6" in self.families)
+        return parse(self.init_args, self.init_env, ipv6="v6" in self.families, dns_servers=self.resolvers)

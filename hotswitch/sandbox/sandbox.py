@@ -30,6 +30,7 @@ from hotswitch.sandbox import estate as estates
 from hotswitch.sandbox.ca import CertificateAuthority
 from hotswitch.sandbox.clients import Client, MeshedClient
 from hotswitch.sandbox.estate import Estate
+from hotswitch.sandbox.names import DNS, NameServer, mirror
 from hotswitch.sandbox.network import Attachment, Network
 from hotswitch.sandbox.pod import Pod
 from hotswitch.sandbox.podspec import PodSpec
@@ -48,6 +49,7 @@ class Sandbox:
         self.pods: dict[str, Pod] = {}
         self.clients: dict[str, Client] = {}
         self.services: dict[str, Service] = {}
+        self._names: NameServer | None = None
         self._undo_signal: Callable[[], None] = lambda: None
 
     @staticmethod
@@ -83,6 +85,8 @@ class Sandbox:
     async def _close(self) -> None:
         try:
             await self.registry.stop()
+            if self._names is not None:
+                self._names.close()
             await asyncio.gather(*(pod.stop() for pod in self.pods.values()), return_exceptions=True)
             await asyncio.gather(*(client.close() for client in self.clients.values()), return_exceptions=True)
         finally:
@@ -95,6 +99,9 @@ class Sandbox:
         if name in self.pods:
             raise ValueError(f"name: {name!r} is taken")
         wanted = PodSpec(**spec)
+        if wanted.dns and self._names is None:
+            node = self.network.node
+            self._names = await NameServer.listen(mirror, node.addresses(), DNS, netns=node.netns)
         place = await self.network.attach(name, ipv6="v6" in wanted.families)
         pod = self.pods[name] = Pod(self.estate, place, name, wanted, self.ca, self.network.node.netns)
         pod.kubelet.on_change.append(self.registry.touch)

@@ -32,6 +32,7 @@ from hotswitch.sandbox.envoy import (
 )
 
 PROXY_UID = PROXY_GID = 1337
+TPROXY_MARK = 1337
 INSPECTION_S = 1.0  # how long a listener waits for first bytes before it takes the connection for server-first
 PLAIN_HTTP = ("http/1.0", "http/1.1", "h2c")  # what http_inspector finds
 HTTP_TLS_ALPNS = ("h2", "http/1.1")
@@ -39,7 +40,8 @@ HTTP_TLS_ALPNS = ("h2", "http/1.1")
 
 @dataclass(frozen=True, slots=True)
 class SidecarSpec:
-    """One sidecar: where its files are, and what it accepts. `tcp_ports`: app ports that do not speak HTTP."""
+    """One sidecar: where its files are, and what it accepts. `tcp_ports`: app ports that do not speak HTTP.
+    `tproxy`: it takes connections with their addresses, and calls the app from the client's."""
 
     pod: str
     namespace: str
@@ -48,6 +50,12 @@ class SidecarSpec:
     families: tuple[str, ...] = ("v4", "v6")
     mtls: Mtls = Mtls.PERMISSIVE
     tcp_ports: tuple[Port, ...] = ()
+    tproxy: bool = False
+
+    @property
+    def uid(self) -> int:
+        """As whom pilot-agent and Envoy run."""
+        return 0 if self.tproxy else PROXY_UID
 
     @property
     def bootstrap(self) -> Path:
@@ -123,8 +131,10 @@ def inbound(spec: SidecarSpec, cluster: str = "InboundPassthroughCluster") -> Co
     for port in spec.tcp_ports:
         chains += _doors(spec, {"destination_port": port}, tcp_proxy(cluster), ("istio-peer-exchange", *HTTP_TLS_ALPNS))
     chains += _doors(spec, {}, http, HTTP_TLS_ALPNS)
-    inspectors = [listener_filter("original_dst"), listener_filter("tls_inspector")]
-    return _capturing("virtualInbound", "INBOUND", wildcard(ENVOY_INBOUND, spec.families), inspectors, chains)
+    original_src = [listener_filter("original_src", mark=TPROXY_MARK)] if spec.tproxy else []
+    inspectors = [listener_filter("original_dst"), *original_src, listener_filter("tls_inspector")]
+    where = {**wildcard(ENVOY_INBOUND, spec.families), "transparent": spec.tproxy}
+    return _capturing("virtualInbound", "INBOUND", where, inspectors, chains)
 
 
 def _capturing(name: str, direction: str, where: Config, inspectors: list[Config], chains: list[Config]) -> Config:
