@@ -30,9 +30,15 @@ RESCUE_OUTBOUND: Port = 15101
 RESCUE_INBOUND: Port = 15106
 RESCUE_UID = 15107
 """The rescue Envoy's own user: the outbound gate lets its connections out while it leads everyone else's to it."""
+STAND_IN: Port = 15120
+"""Where the app's rewritten probes are answered while pilot-agent, to whom they go, is away."""
+STAND_IN_UID = 15120
+"""As whom the stand-in asks the app: nobody whom Istio's rules know, so the way is straight."""
 
-NEVER_OPENED: frozenset[Port] = frozenset({TUNNEL, AGENT_STATUS, HEALTH, STATS, RESCUE_OUTBOUND, RESCUE_INBOUND})
-"""Inbound ports the gate never touches: HBONE, probes, metrics, and the rescue's own doors (S4.3a)."""
+NEVER_OPENED: frozenset[Port] = frozenset(
+    {TUNNEL, AGENT_STATUS, HEALTH, STATS, RESCUE_OUTBOUND, RESCUE_INBOUND, STAND_IN}
+)
+"""Inbound ports the gate never touches: HBONE, probes, metrics, and our own doors (S4.3a)."""
 
 MESH_ONLY_NETWORKS: tuple[str, ...] = ("240.240.0.0/16", "2001:2::/48")
 """Addresses that exist only inside the mesh (auto-allocated ServiceEntries): opened, a refusal would become a hang."""

@@ -134,6 +134,7 @@ def _status(guard: Guard) -> dict[str, Any]:
         "override": standing.override.reason if standing.override else "",
         "rescue": view.capabilities.rescue_refusal or "ready",
         "gate": view.capabilities.gate_refusal or "ready",
+        "stand_in": guard.stand_in.state,
     }
 
 
@@ -144,6 +145,7 @@ def _plan(guard: Guard) -> dict[str, Any]:
         "pod": str(guard.pod),
         "now": _told(guard, now),
         "if_proxy_dies": _told(guard, guard.hypothetical(if_dead(guard.facts()))),
+        "stand_in": guard.stand_in.plan(),
     }
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from hotswitch.act.actor import Actor
 from hotswitch.agent.scene import Scene, look
 from hotswitch.agent.spare import Spare
+from hotswitch.agent.standin import StandIn
 from hotswitch.capture.gate import Gate
 from hotswitch.capture.gate_table import scope_of
 from hotswitch.capture.spec import CaptureSpec
@@ -82,6 +83,7 @@ class Guard:
             thresholds=self.policy.thresholds,
             pace=means.pace,
         )
+        self.stand_in = StandIn(settings, self.gate, self.namespace.fd, means.journal, means.metrics, self.look_again)
         self.standing = Standing()
         self.diagnosis = Diagnosis(Fault.UNKNOWN, Grade.NONE, "not seen yet")
         self._scene = Scene("not inspected yet", "", "", 0)
@@ -152,6 +154,7 @@ class Guard:
         if self._looking:
             self._looking.cancel()
         self.watch.close()
+        self.stand_in.close()
         self.actor.close()
         self.gate.close()
         with contextlib.suppress(OSError):
@@ -199,8 +202,10 @@ class Guard:
         standing, decisions = step(view)
         if self._perform(decisions, news_s, who):
             self.standing = standing
-        self.diagnosis = assess(replace(view, standing=self.standing))
+        after = replace(view, standing=self.standing)
+        self.diagnosis = assess(after)
         self.watch.be_alert(self.standing.is_open or self.standing.fault is not Fault.WELL)
+        self.stand_in.heed(after, self.diagnosis)
         self._show()
         return decisions
 
@@ -288,9 +293,9 @@ class Guard:
         """Looked at while nothing of ours was written: else the look's nft generation is older than our own write, and
         trusting it would fence the next write for nothing."""
         while True:
-            ours, rules = self.actor.generation, self.gate.rules_generation()
+            ours, rules = self.gate.writes, self.gate.rules_generation()
             scene = await asyncio.to_thread(look, self.gate.netns, self.spec, rules)
-            if self.actor.generation == ours:
+            if self.gate.writes == ours:
                 return scene
 
     def _note(self, event: str, **fields: object) -> None:
@@ -302,6 +307,7 @@ class Guard:
     def change_policy(self, settings: Pod) -> None:
         """New settings for the same pod: only what needs no new namespace, spec or probe."""
         self.settings, self.policy = settings, settings.policy.policy()
+        self.stand_in.wanted = settings.app.stand_in
         self.step()
 
     def hypothetical(self, facts: Facts) -> tuple[Decision, ...]:

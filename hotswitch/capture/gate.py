@@ -21,7 +21,16 @@ from functools import cache
 from pathlib import Path
 
 from hotswitch.capture.gate_elements import elements
-from hotswitch.capture.gate_table import CHAIN_DIRECT, SCOPE_CHAIN, TABLE, GateScope, maps, script
+from hotswitch.capture.gate_table import (
+    CHAIN_DIRECT,
+    CHAIN_STAND_IN,
+    SCOPE_CHAIN,
+    STATUS_MAP,
+    TABLE,
+    GateScope,
+    maps,
+    script,
+)
 from hotswitch.kernel.command import Command, run
 from hotswitch.kernel.netlink import (
     NETLINK_NETFILTER,
@@ -78,6 +87,7 @@ class Gate:
         self._socket = NetlinkSocket(NETLINK_NETFILTER, netns)
         self._flush = tuple(_set_message(_DELSETELEM, name) for name in maps(scope))
         self._trusted: int | None = None
+        self.writes = 0  # of ours since this object was made: each raises the namespace's nft generation
 
     @property
     def cookie(self) -> NetnsCookie:
@@ -130,12 +140,30 @@ class Gate:
         """Make the gate exactly `openings` (empty: closed) for `expiry_s` seconds.
 
         Raises GateFenced, GateAbsent, or OSError; then nothing has changed."""
-        batch, acks = self._batch(openings, expiry_s, _comment(generation, reason))
+        comment = _comment(generation, reason)
+        found = elements(self.scope, openings)
+        steps = [_add(name, key, chain, expiry_s, comment) for name, key, chain in found]
+        self._commit([*self._flush, *steps], added=bool(openings))
+
+    def divert(self, port: Port, expiry_s: float) -> None:
+        """Lead new inbound flows to `port` (pilot-agent's) to the stand-in's, for `expiry_s` seconds; set anew by every
+        call. Raises as `write`."""
+        element = _add(STATUS_MAP, port, CHAIN_STAND_IN, expiry_s, _comment_of("the app's probes"))
+        self._commit([_FLUSH_STATUS, element], added=True)
+
+    def undivert(self) -> None:
+        """No flow is led to the stand-in any longer. Raises as `write`."""
+        self._commit([_FLUSH_STATUS], added=False)
+
+    def _commit(self, steps: list[bytes], *, added: bool) -> None:
+        fence = b"" if self._trusted is None else attr(1, struct.pack(">I", self._trusted))
+        begin = message(_BATCH_BEGIN, NLM_F_REQUEST, _nfgen(0, _RESOURCE) + fence)
         try:
-            self._socket.transact(batch, acks)
+            self._socket.transact(b"".join([begin, *steps, _END]), len(steps))
         except OSError as failure:
             raise self._named(failure) from failure
-        self._trust_own_write(bool(openings))
+        self.writes += 1
+        self._trust_own_write(added)
 
     def _named(self, failure: OSError) -> Exception:
         if failure.errno == errno.ERESTART:
@@ -151,16 +179,6 @@ class Gate:
         expected = (self._trusted + 1) & 0xFFFFFFFF or 1
         if added or self.rules_generation() == expected:
             self._trusted = expected
-
-    def _batch(self, openings: Mapping[Direction, Opening], expiry_s: float, comment: bytes) -> tuple[bytes, int]:
-        fence = b"" if self._trusted is None else attr(1, struct.pack(">I", self._trusted))
-        tail = attr(4, struct.pack(">Q", max(1, round(expiry_s * 1000)))) + attr(6, comment)
-        steps = [
-            _set_message(_NEWSETELEM, name, nest(3, nest(1, _key(key), _verdict(chain), tail)))
-            for name, key, chain in elements(self.scope, openings)
-        ]
-        begin = message(_BATCH_BEGIN, NLM_F_REQUEST, _nfgen(0, _RESOURCE) + fence)
-        return b"".join([begin, *self._flush, *steps, _END]), len(self._flush) + len(steps)
 
     def read(self) -> GateState:
         """What is open now, by the kernel's word. For start and `status`: takes some milliseconds."""
@@ -189,8 +207,14 @@ def _set_message(kind: int, name: str, elements: bytes = b"") -> bytes:
 
 
 _RESOURCE = 10  # nf_tables' subsystem number, again, as the batch's resource id
+_FLUSH_STATUS = _set_message(_DELSETELEM, STATUS_MAP)
 _END = message(_BATCH_END, NLM_F_REQUEST, _nfgen(0, _RESOURCE))
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
+
+
+def _add(name: str, key: Port | str, chain: str, expiry_s: float, comment: bytes) -> bytes:
+    tail = attr(4, struct.pack(">Q", max(1, round(expiry_s * 1000)))) + attr(6, comment)
+    return _set_message(_NEWSETELEM, name, nest(3, nest(1, _key(key), _verdict(chain), tail)))
 
 
 def _key(key: Port | str) -> bytes:
@@ -206,7 +230,11 @@ def _verdict(chain: str) -> bytes:
 
 def _comment(generation: Generation, reason: str) -> bytes:
     clean = "".join(letter if letter.isprintable() and letter not in '"\\' else " " for letter in reason)
-    line = f"gen={generation} {clean}".encode("ascii", "replace")[:COMMENT_BYTES] + b"\0"
+    return _comment_of(f"gen={generation} {clean}")
+
+
+def _comment_of(words: str) -> bytes:
+    line = words.encode("ascii", "replace")[:COMMENT_BYTES] + b"\0"
     return bytes([_UDATA_COMMENT, len(line)]) + line
 
 

@@ -24,6 +24,7 @@ from hotswitch.model import (
     RESCUE_INBOUND,
     RESCUE_OUTBOUND,
     RESCUE_UID,
+    STAND_IN,
     Direction,
     Port,
 )
@@ -33,6 +34,8 @@ SCOPE_CHAIN = "scope_"  # an empty chain whose name says which scope the table w
 PRIORITY = -110  # Istio: iptables nat and nft istio-proxy-nat both at -100 (dstnat)
 DNS_MAP = "dns"  # by protocol: questions to the captured name servers
 CHAIN_DIRECT = "direct"
+STATUS_MAP = "status"  # pilot-agent's port, while a stand-in answers the app's probes in its place
+CHAIN_STAND_IN = "stand_in"
 CHAIN_RESCUE = {Direction.INBOUND: "rescue_in", Direction.OUTBOUND: "rescue_out"}
 
 
@@ -129,6 +132,7 @@ def _chains(scope: GateScope) -> list[str]:
     for direction in Direction:
         look = [f"tcp dport vmap @{map_of(direction)}", f"meta l4proto vmap @{map_of_all(direction)}"]
         lines += _block(f"chain open_{direction}", look)
+    lines += _stand_in()
     if scope.kube_virt_interfaces:
         lines += _block(f"chain {_GUESTS}", _to_networks(scope))
     if scope.tproxy_mark is None:
@@ -139,6 +143,17 @@ def _chains(scope: GateScope) -> list[str]:
     lines += _block("chain prerouting", [_hook("prerouting"), *inbound])
     lines += _block("chain output", [_hook("output"), *_outbound(scope)])
     return lines
+
+
+def _stand_in() -> list[str]:
+    """Whatever Istio captures, its probes come in at the status port: a chain of its own, ahead of the gate's."""
+    hook = f"type nat hook prerouting priority {PRIORITY - 1}; policy accept;"
+    look = ["meta l4proto != tcp return", "fib daddr type != local return", f"tcp dport vmap @{STATUS_MAP}"]
+    return [
+        *_block(f"map {STATUS_MAP}", ["type inet_service : verdict", "flags timeout"]),
+        *_block(f"chain {CHAIN_STAND_IN}", [f"meta l4proto tcp redirect to :{STAND_IN}"]),
+        *_block("chain probes", [hook, *look]),
+    ]
 
 
 def _block(head: str, body: Iterable[str]) -> list[str]:

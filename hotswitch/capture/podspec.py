@@ -84,6 +84,13 @@ def facts_from_pod(pod: Mapping[str, Any]) -> SidecarFacts:
     )
 
 
+def rewritten_from_pod(pod: Mapping[str, Any]) -> tuple[AppProbe, ...]:
+    """The probes and hooks that Istio sends to pilot-agent, and no others. Raises SpecError, never anything else."""
+    _, spec = manifest.pod_template(pod)
+    proxy, _ = _proxy(spec)
+    return probes.rewritten(manifest.environment(PROXY, proxy).get(probes.PROBERS_VARIABLE) or "")
+
+
 def _proxy(spec: Object) -> tuple[Object, bool]:
     found = manifest.named("containers", spec.get("containers"), PROXY)
     native = manifest.named("initContainers", spec.get("initContainers"), PROXY)

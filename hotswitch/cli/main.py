@@ -120,7 +120,7 @@ def plan(pod: Pod, socket: SocketOption = DEFAULT_SOCKET, as_json: JsonOption = 
     """What would be done now, and if the proxy died this instant, as commands; changes nothing."""
     answer = asked(socket, verb="plan", pod=pod)
     dies = show.plan_lines(answer["if_proxy_dies"])
-    told(answer, as_json, ["now:", *show.plan_lines(answer["now"]), "if the proxy died:", *dies])
+    told(answer, as_json, ["now:", *show.plan_lines(answer["now"]), "if the proxy died:", *dies, *answer["stand_in"]])
 
 
 @app.command()

@@ -16,14 +16,15 @@ def fail(message: str) -> typer.Exit:
 
 
 def status_lines(pods: Iterable[dict[str, Any]]) -> list[str]:
-    rows = [("POD", "MODE", "PROXY", "INBOUND", "OUTBOUND", "EXPIRES", "RESCUE", "SEEN")]
+    rows = [("POD", "MODE", "PROXY", "INBOUND", "OUTBOUND", "EXPIRES", "RESCUE", "PROBES", "SEEN")]
     for pod in pods:
         levels = pod["levels"]
         expires = "-" if pod["expires_in_s"] is None else f"{pod['expires_in_s']:.0f}s"
         rescue = "ready" if pod["rescue"] == "ready" else "no"
+        probes = {"answers": "STAND-IN", "ready": "ready"}.get(pod["stand_in"], "-")
         seen = pod["sentence"] if pod["gate"] == "ready" else f"{pod['sentence']}; gate: {pod['gate']}"
         inbound, outbound = SHOWN[levels["inbound"]], SHOWN[levels["outbound"]]
-        rows.append((pod["pod"], pod["mode"], pod["fault"], inbound, outbound, expires, rescue, seen))
+        rows.append((pod["pod"], pod["mode"], pod["fault"], inbound, outbound, expires, rescue, probes, seen))
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]) - 1)]
     return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows

@@ -63,8 +63,13 @@ class AppProbeSettings(Strict):
 
 
 class App(Strict):
+    """`probers`: what Istio sends to pilot-agent, as in ISTIO_KUBE_APP_PROBERS; None: read from the manifest."""
+
     ports: tuple[PortNumber, ...] = ()
     probe: AppProbeSettings | None = None
+    stand_in: bool = True
+    status_port: PortNumber | None = None  # pilot-agent's; None: by the manifest, else 15020
+    probers: dict[str, dict[str, Any]] | None = None
 
 
 class PolicySettings(Strict):

@@ -41,6 +41,14 @@ class Metrics:
             ["pod"],
             registry=self.registry,
         )
+        self.stand_in = Gauge(
+            "hotswitch_stand_in", "1 while the app's probes are answered in pilot-agent's place", ["pod"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.stand_in_answers = Counter(
+            "hotswitch_stand_in_answers_total", "Probes answered in pilot-agent's place", ["pod", "result"],
+            registry=self.registry,
+        )  # fmt: skip
         self.pods = Gauge("hotswitch_pods", "Pods under watch", registry=self.registry)
         self._last_fault: dict[PodRef, Fault] = {}
 
@@ -60,11 +68,18 @@ class Metrics:
         if seconds is not None:
             self.identity_s.labels(str(pod)).set(seconds)
 
+    def stands_in(self, pod: PodRef, answers: bool) -> None:
+        self.stand_in.labels(str(pod)).set(answers)
+
+    def probe_answered(self, pod: PodRef, result: str) -> None:
+        """`result`: passed, failed, or refused (no declared probe was asked)."""
+        self.stand_in_answers.labels(str(pod), result).inc()
+
     def forget(self, pod: PodRef) -> None:
         """A pod that is gone leaves no series behind, of the faults that it once had neither."""
         self._last_fault.pop(pod, None)
-        for gauge in (self.fault, self.level, self.identity_s):
-            gauge.remove_by_labels({"pod": str(pod)})
+        for series in (self.fault, self.level, self.identity_s, self.stand_in, self.stand_in_answers):
+            series.remove_by_labels({"pod": str(pod)})
 
     def serve(self, address: str, port: int) -> None:
         """Serve /metrics from a thread of its own. Raises OSError when the address is taken."""

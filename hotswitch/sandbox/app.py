@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 APP_UID = 1000
 HTTP_PORT, TCP_PORT, GRPC_PORT = 8080, 8081, 8082
 GRPC_METHOD = "/hotswitch.Echo/Say"
+HEALTH_METHOD = "/grpc.health.v1.Health/Check"
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"  # HealthCheckResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,10 @@ class App:
         self._config = config
         self._sickness = ""
         self._servers: list[asyncio.Server] = []
+
+    @property
+    def sick(self) -> bool:
+        return bool(self._sickness)
 
     async def serve(self) -> None:
         self._servers.append(await listen_unix(self.control, self._config.control))
@@ -117,22 +123,27 @@ class App:
         return Response(b"ok\n")
 
 
-def grpc_server(pod: str) -> grpc.Server:
-    """A gRPC server on :8082 whose one method answers "<pod> <peer> <what was sent>"."""
+def grpc_server(pod: str, app: App) -> grpc.Server:
+    """A gRPC server on :8082 that answers "<pod> <peer> <what was sent>", and says whether the app is well."""
     import grpc
 
     def say(request: bytes, context: grpc.ServicerContext) -> bytes:
         return f"{pod} {context.peer()} ".encode() + request
 
-    service, method = GRPC_METHOD.strip("/").split("/")
-    methods = {method: grpc.unary_unary_rpc_method_handler(say)}
-    server = grpc.server(ThreadPoolExecutor(4), handlers=[grpc.method_handlers_generic_handler(service, methods)])
+    def check(request: bytes, context: grpc.ServicerContext) -> bytes:
+        return NOT_SERVING if app.sick else SERVING
+
+    handlers = []
+    for name, handler in ((GRPC_METHOD, say), (HEALTH_METHOD, check)):
+        service, method = name.strip("/").split("/")
+        methods = {method: grpc.unary_unary_rpc_method_handler(handler)}
+        handlers.append(grpc.method_handlers_generic_handler(service, methods))
+    server = grpc.server(ThreadPoolExecutor(4), handlers=handlers)
     server.add_insecure_port(f"[::]:{GRPC_PORT}")
     return server
 
 
-async def _run(config: AppConfig) -> None:
-    app = App(config)
+async def _run(app: App) -> None:
     await app.serve()
     gc.freeze()  # what is loaded stays; the collector need not look at it again
     await asyncio.Event().wait()
@@ -143,10 +154,11 @@ def main() -> None:
     if config.grpc:
         import grpc._utilities  # noqa: F401  (as root: afterwards the virtual environment may be out of reach)
     become(config.uid, config.gid, parent)
-    server = grpc_server(config.pod) if config.grpc else None  # a server that nobody holds stops itself
+    app = App(config)
+    server = grpc_server(config.pod, app) if config.grpc else None  # a server that nobody holds stops itself
     if server is not None:
         server.start()
-    asyncio.run(_run(config))
+    asyncio.run(_run(app))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
+
 from hotswitch.model import ADMIN, AGENT_STATUS, Port
+from hotswitch.sandbox.app import HEALTH_METHOD, SERVING
 from hotswitch.sandbox.ask import Answer, ask
 from hotswitch.sandbox.envoy import command_line
 from hotswitch.sandbox.httpd import Request, Response, listen, listen_unix
@@ -39,7 +42,8 @@ LOOPBACK_SOURCES = ("127.", "::1:", "local")
 
 @dataclass(frozen=True, slots=True)
 class PilotConfig:
-    """`probers`: path -> {"httpGet": {"path", "port"}, "timeoutSeconds"}, as in ISTIO_KUBE_APP_PROBERS."""
+    """`probers`: path -> {"httpGet" or "tcpSocket" or "grpc": {"path", "port"}, "timeoutSeconds"}, as in
+    ISTIO_KUBE_APP_PROBERS."""
 
     envoy: str
     bootstrap: str
@@ -143,19 +147,32 @@ class PilotAgent:
 
     async def _probe(self, prober: dict[str, Any]) -> Response:
         """Ask the app itself, from Istio's magic source, which the rules let pass."""
-        wanted = prober["httpGet"]
-        source = "::6" if ":" in self._config.pod_ip else "127.0.0.6"
+        timeout_s = float(prober.get("timeoutSeconds", 1))
         try:
-            answer = await ask(
-                self._config.pod_ip,
-                int(wanted["port"]),
-                wanted.get("path", "/"),
-                source=source,
-                timeout_s=float(prober.get("timeoutSeconds", 1)),
-            )
-        except OSError:
+            async with asyncio.timeout(timeout_s):
+                if "grpc" in prober:
+                    return Response(b"", 200 if await self._serves(prober["grpc"]["port"], timeout_s) else 500)
+                return Response(b"", await self._app_says(prober))
+        except OSError:  # TimeoutError is one
             return Response(b"", 500)
-        return Response(b"", answer.status)
+
+    async def _app_says(self, prober: dict[str, Any]) -> int:
+        address, source = self._config.pod_ip, "::6" if ":" in self._config.pod_ip else "127.0.0.6"
+        if "tcpSocket" in prober:
+            _, writer = await asyncio.open_connection(address, prober["tcpSocket"]["port"], local_addr=(source, 0))
+            writer.close()
+            return 200
+        wanted = prober["httpGet"]
+        return (await ask(address, int(wanted["port"]), wanted.get("path", "/"), source=source)).status
+
+    async def _serves(self, port: int, timeout_s: float) -> bool:
+        """grpcio cannot be told a source address; uid 1337 to podIP goes through 15006, which lets h2c pass."""
+        host = f"[{self._config.pod_ip}]" if ":" in self._config.pod_ip else self._config.pod_ip
+        async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
+            try:
+                return bool(await channel.unary_unary(HEALTH_METHOD)(b"", timeout=timeout_s) == SERVING)
+            except grpc.aio.AioRpcError:
+                return False
 
     async def _admin(self, path: str, method: str = "GET") -> Answer:
         return await ask("127.0.0.1", ADMIN, path, method=method)

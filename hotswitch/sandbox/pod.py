@@ -80,6 +80,11 @@ class Pod:
         return (HTTP_PORT, *((TCP_PORT,) if self.spec.tcp else ()), *((GRPC_PORT,) if self.spec.grpc else ()))
 
     @property
+    def probers(self) -> dict[str, dict[str, Any]]:
+        """The app's probes that go to pilot-agent."""
+        return dict.fromkeys((READINESS_PATH, LIVENESS_PATH), self.spec.prober)
+
+    @property
     def sds_socket(self) -> Path:
         return self._proxy_dir / "socket"
 
@@ -149,7 +154,6 @@ class Pod:
             run(command, check=True)
 
     def _pilot_config(self) -> PilotConfig:
-        prober = {"httpGet": {"path": "/healthz", "port": HTTP_PORT}, "timeoutSeconds": 1}
         return PilotConfig(
             envoy=str(find_envoy()),
             bootstrap=str(self.sidecar.bootstrap),
@@ -159,7 +163,7 @@ class Pod:
             control=str(self._proxy_dir / "control"),
             termination_message=str(self._proxy_dir / "termination-message"),
             pod_ip=self.ip,
-            probers={READINESS_PATH: prober, LIVENESS_PATH: prober},
+            probers=self.probers,
             termination_drain_s=self.spec.termination_drain_s,
             uid=self.sidecar.uid,
             resolver=next(iter(self.spec.resolvers), ""),
@@ -181,8 +185,8 @@ class Pod:
         """Its probes are rewritten to 15020, as the injector does it; without a sidecar they go to the app."""
         port = AGENT_STATUS if self.spec.sidecar else HTTP_PORT
         ready, live = (READINESS_PATH, LIVENESS_PATH) if self.spec.sidecar else ("/healthz", "/healthz")
-        readiness = KubeletProbe(self._check(port, ready), self.spec.app_period_s, 1.0, failure_threshold=3)
-        liveness = KubeletProbe(self._check(port, live), self.spec.app_period_s, 1.0, failure_threshold=3)
+        readiness = KubeletProbe(self._check(port, ready), self.spec.app_period_s, 1.0, self.spec.app_failures)
+        liveness = KubeletProbe(self._check(port, live), self.spec.app_period_s, 1.0, self.spec.app_failures)
         startup = KubeletProbe(self._check(port, ready), period_s=0.25, timeout_s=1.0)
         return ContainerSpec(APP, self._start_app, startup, readiness, liveness if self.spec.liveness else None)
 
@@ -264,7 +268,11 @@ class Pod:
                 "dns_servers": list(self.spec.resolvers),
             },
             "identity": {"socket": str(self.sds_socket), "spiffe_id": self.spiffe_id, "trust_domains": [TRUST_DOMAIN]},
-            "app": {"ports": list(self.app_ports), "probe": {"port": HTTP_PORT, "path": "/healthz", "timeout_s": 1.0}},
+            "app": {
+                "ports": list(self.app_ports),
+                "probe": {"port": HTTP_PORT, "path": "/healthz", "timeout_s": 1.0},
+                "probers": self.probers,
+            },
             "policy": dict(policy),
         }
 

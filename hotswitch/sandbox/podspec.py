@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from hotswitch.capture.options import parse
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.model import Mtls
+from hotswitch.sandbox.app import GRPC_PORT, HTTP_PORT, TCP_PORT
 from hotswitch.sandbox.ca import DEFAULT_LIFETIME_S
 from hotswitch.sandbox.kubelet import Timings
 from hotswitch.sandbox.network import RESOLVERS
@@ -27,7 +28,7 @@ class PodSpec:
     """What a pod is to be. `backend`: "iptables-nft", "iptables-legacy" or "nftables". `interception`: "REDIRECT" or
     "TPROXY". `dns`: which name servers are captured: "" none, "servers" the network's own, "all". `readiness_*`: the
     sidecar's probe, Istio's by default. `liveness`: the kubelet restarts an app whose (rewritten) liveness probe fails
-    three times."""
+    `app_failures` times. `probe`: what the app's probes are, httpGet, tcpSocket or grpc (with `tcp` or `grpc`)."""
 
     workload: str = ""
     namespace: str = "default"
@@ -44,7 +45,9 @@ class PodSpec:
     readiness_timeout_s: float = 3.0
     readiness_failures: int = 4
     app_period_s: float = 10.0
+    app_failures: int = 3
     liveness: bool = False
+    probe: str = "httpGet"
     termination_drain_s: float = 5.0
     lifetime_s: float = DEFAULT_LIFETIME_S
     timings: Timings = field(default_factory=Timings)
@@ -70,6 +73,16 @@ class PodSpec:
     def resolvers(self) -> tuple[str, ...]:
         """What resolv.conf says: the network's name server, in the pod's families."""
         return tuple(RESOLVERS[family] for family in self.families) if self.dns else ()
+
+    @property
+    def prober(self) -> dict[str, Any]:
+        """The app's probe as it was before the rewrite: an entry of ISTIO_KUBE_APP_PROBERS."""
+        every: dict[str, dict[str, Any]] = {
+            "httpGet": {"path": "/healthz", "port": HTTP_PORT},
+            "tcpSocket": {"port": TCP_PORT},
+            "grpc": {"port": GRPC_PORT, "service": ""},
+        }
+        return {self.probe: every[self.probe], "timeoutSeconds": 1}
 
     def capture(self) -> CaptureSpec:
         return parse(self.init_args, self.init_env, ipv6="v6" in self.families, dns_servers=self.resolvers)
