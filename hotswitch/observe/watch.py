@@ -15,10 +15,10 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hotswitch.kernel.cgroup import Container, Reading
+from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, RTMGRP_LINK, NetlinkSocket
 from hotswitch.kernel.netns import PinnedNamespace
 from hotswitch.kernel.sockdiag import accept_queues
@@ -31,7 +31,6 @@ from hotswitch.model import (
     Facts,
     Listeners,
     Port,
-    Pressure,
     Probe,
     ProbeOutcome,
     Thresholds,
@@ -39,6 +38,7 @@ from hotswitch.model import (
 )
 from hotswitch.observe.health import READY_PATH, HttpProbe
 from hotswitch.observe.path import PathProbe, PathReport
+from hotswitch.observe.pressure import Gauge
 from hotswitch.observe.tripwire import HeldConnection
 
 ENVOY = "envoy"  # the name of its process, in Istio's image and as released
@@ -46,9 +46,7 @@ SLOT_S = 0.02
 SLOW_S = 0.03  # a healthy Envoy answers within 1 ms; asking again this early costs a probe and wins most of a second
 CALM_PROBES = 10
 KEPT_PROBES = 16
-PRESSURE_WINDOW_S = 1.0  # as long as the default hang takes to confirm
 DEAF_S = 1.0  # a held connection that gives no answer for so long is replaced
-WORK_WINDOW_S, WORK_S = 0.2, 0.0005  # so long a look, and so much CPU in it, tell a worker at work from one that stands
 TEARDOWN_S = 0.0003  # between looks while a killed proxy's sockets close; all are closed about 2 ms after the kill
 TEARDOWN_LOOKS = 20
 PROXY_PORTS = frozenset({ADMIN, ENVOY_OUTBOUND, ENVOY_INBOUND, HEALTH, STATS})
@@ -85,13 +83,13 @@ class PodWatch:
     ) -> None:
         self._namespace, self._news, self._path_probe = namespace, news, path_probe
         self._container, self._thresholds, self._pace = container, thresholds, pace
+        self._gauge = Gauge(container)
         self._loop = asyncio.get_running_loop()
         self._diag = NetlinkSocket(NETLINK_SOCK_DIAG, namespace.path)
         self._links = NetlinkSocket(NETLINK_ROUTE, namespace.path, RTMGRP_LINK)
         self._tripwire = HeldConnection(namespace.fd, self._tripped)
         self._probes: deque[Probe] = deque(maxlen=KEPT_PROBES)
         self._pending: set[HttpProbe] = set()
-        self._readings: deque[Reading] = deque()
         self._queues: dict[int, tuple[int, float]] = {}
         self._fresh_due_s = 0.0
         passes = None if path_probe is None else 0
@@ -149,7 +147,7 @@ class PodWatch:
             tripwire_since_s=self._tripwire.since_s,
             tripwire_cut_s=self._tripwire.cut_s,
             probes=tuple(self._probes),
-            pressure=self._pressure(),
+            pressure=self._gauge.pressure(),
             container_running=running,
         )
 
@@ -167,29 +165,12 @@ class PodWatch:
     def _silent(self) -> bool:
         return bool(self._probes) and self._probes[-1].outcome is ProbeOutcome.TIMEOUT
 
-    def _pressure(self) -> Pressure:
-        if not self._container.known or not self._readings:
-            return Pressure()
-        first, last = self._readings[0], self._readings[-1]
-        full = [reading for reading in self._readings if reading.threads]
-        waited_s = full[-1].waited_s - full[0].waited_s if full else 0.0
-        window_s = full[-1].at_s - full[0].at_s if full else 0.0
-        return Pressure(
-            throttled=last.throttled > first.throttled,
-            memory=last.memory > first.memory,
-            starved=window_s > 0 and waited_s > window_s / 2,
-            dumping=last.dumping,
-            stopped=last.stopped,
-            known=True,
-            idle_workers=_idle_workers(full),
-        )
-
     # ---- looking ----
 
     def _look(self) -> None:
         """The accept queues, and the container's threads: about 1 ms, so only at the start and on suspicion."""
         self._look_at_listeners()
-        self._note(self._container.read(self._loop.time()))
+        self._gauge.look(self._loop.time())
         self._look_at_processes()
 
     def _look_at_processes(self) -> None:
@@ -211,11 +192,6 @@ class PodWatch:
         timed = tuple(replace(queue, stuck_s=now_s - fresh[queue.inode][1]) for queue in queues)
         self._facts = replace(self._facts, listeners=Listeners(now_s, timed))
 
-    def _note(self, reading: Reading) -> None:
-        self._readings.append(reading)
-        while reading.at_s - self._readings[0].at_s > PRESSURE_WINDOW_S and len(self._readings) > 2:
-            self._readings.popleft()
-
     def _tick(self) -> None:
         if self._ask_cheaply():
             return
@@ -227,7 +203,7 @@ class PodWatch:
         if self.suspicious and (self._silent or not self._alert):
             self._look()
         else:
-            self._note(self._container.counters(self._loop.time()))
+            self._gauge.glance(self._loop.time())
             if self._alert:
                 self._look_at_listeners()
                 self._look_at_processes()
@@ -384,12 +360,3 @@ class PodWatch:
     def _vanish(self) -> None:
         self.gone = True
         self._news()
-
-
-def _idle_workers(full: Sequence[Reading]) -> int | None:
-    """How many of Envoy's workers used no CPU from the first reading to the last; None when too short to say."""
-    if not full or full[-1].at_s - full[0].at_s < WORK_WINDOW_S:
-        return None
-    known = full[0].workers.keys() & full[-1].workers.keys()
-    used = [full[-1].workers[thread] - full[0].workers[thread] for thread in known]
-    return sum(cpu_s < WORK_S for cpu_s in used) if used else None
