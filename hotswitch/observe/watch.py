@@ -46,6 +46,7 @@ SLOT_S = 0.02
 SLOW_S = 0.03  # a healthy Envoy answers within 1 ms; asking again this early costs a probe and wins most of a second
 CALM_PROBES = 10
 KEPT_PROBES = 16
+DOUBT_S = 5.0  # after so long, and so long again, a doubt is looked at half, and a third, as often
 DEAF_S = 1.0  # a held connection that gives no answer for so long is replaced
 TEARDOWN_S = 0.0003  # between looks while a killed proxy's sockets close; all are closed about 2 ms after the kill
 TEARDOWN_LOOKS = 20
@@ -92,6 +93,7 @@ class PodWatch:
         self._pending: set[HttpProbe] = set()
         self._queues: dict[int, tuple[int, float]] = {}
         self._fresh_due_s = 0.0
+        self._doubt_s: float | None = None  # since when there is one
         passes = None if path_probe is None else 0
         self._facts = Facts(at_s=self._loop.time(), app_ports=app_ports, path_passes=passes)
         self._timer: asyncio.TimerHandle | None = None
@@ -221,6 +223,7 @@ class PodWatch:
             return False
         if not self._tripwire.ask(self._spoke):
             return False
+        self._doubt_s = None
         self._loop.call_at(self._slot(now_s + SLOW_S), self._hurry)
         self._timer = self._loop.call_at(self._slot(now_s + self._pace.idle_s), self._tick)
         return True
@@ -230,10 +233,17 @@ class PodWatch:
         return at_s if self._pace.idle_s < 10 * SLOT_S else math.ceil(at_s / SLOT_S) * SLOT_S
 
     def _wait_s(self) -> float:
-        """A doubt is settled fast. Once it is, and while a gate is open, there is less hurry: many may be ill."""
+        """A doubt is settled fast. Once it is, and while a gate is open, there is less hurry: many may be ill. A doubt
+        that stays (a proxy that is throttled all day) is looked at less and less often, down to the pace of a fault."""
         if self._alert:
             return self._pace.alert_s
-        return self._pace.fast_s if self.suspicious else self._pace.idle_s
+        if not self.suspicious:
+            self._doubt_s = None
+            return self._pace.idle_s
+        now_s = self._loop.time()
+        self._doubt_s = now_s if self._doubt_s is None else self._doubt_s
+        slower = 1 + (now_s - self._doubt_s) / DOUBT_S
+        return max(self._pace.fast_s, min(self._pace.fast_s * slower, self._pace.alert_s))
 
     def _ask(self) -> None:
         probe = HttpProbe(
@@ -286,10 +296,10 @@ class PodWatch:
             self._news()
 
     def _hurry(self) -> None:
-        """Look now instead of at the next idle tick, when there is reason to. Not once the fault is known: a dead proxy
+        """Look now instead of at the next idle tick, when there is reason to. Not once that is known: a dead proxy
         refuses every probe at once."""
         late = self._timer is not None and self._timer.when() - self._loop.time() > self._pace.fast_s
-        if self._timer and late and self.suspicious and not self._alert:
+        if self._timer and late and self.suspicious and self._doubt_s is None and not self._alert:
             self._timer.cancel()
             self._wanted_fast.set()
             self._tick()

@@ -12,6 +12,7 @@ import pytest
 from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.netns import PinnedNamespace, inside
 from hotswitch.model import HEALTH, Facts, PathComparison, ProbeOutcome, Thresholds
+from hotswitch.observe import watch as watch_module
 from hotswitch.observe.path import PathProbe, PathReport
 from hotswitch.observe.watch import SLOW_S, Pace, PodWatch
 
@@ -160,6 +161,26 @@ async def _be_deaf(netns: str) -> None:
             Health.deaf = False
         while watch.suspicious:
             await asyncio.sleep(0.01)
+
+
+def test_doubt_that_stays_is_looked_at_less_often(netns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that says 503 all day costs little; one that is well again is idle again."""
+    monkeypatch.setattr(watch_module, "DOUBT_S", 0.1)
+    asyncio.run(_doubt_for_long(netns))
+
+
+async def _doubt_for_long(netns: str) -> None:
+    Health.status = b"503"
+    async with _watched(netns, None) as (watch, _), asyncio.timeout(20):
+        while not watch.suspicious:
+            await asyncio.sleep(0.01)
+        assert watch._wait_s() < 0.04
+        while watch._wait_s() < watch._pace.alert_s:
+            await asyncio.sleep(0.05)
+        Health.status = b"200"
+        while watch.suspicious:
+            await asyncio.sleep(0.05)
+        assert watch._wait_s() == watch._pace.idle_s
 
 
 @contextlib.asynccontextmanager
