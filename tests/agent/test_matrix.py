@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 
 import pytest
 
-from hotswitch.model import RESCUE_OUTBOUND
-from hotswitch.sandbox.ask import Answer
-from hotswitch.sandbox.clients import Client, LoadRun
-from hotswitch.sandbox.outcome import Kind, Row
-from hotswitch.sandbox.pod import Pod
+from hotswitch.sandbox.outcome import Kind
 from hotswitch.sandbox.protector import at_s
 from hotswitch.sandbox.sandbox import Sandbox
-from tests.agent.keeper import Keeper, gate_text, redirected, rules
+from tests.agent.keeper import Keeper, gate_text, rules
 from tests.agent.load import ending, find_rate, flows, lost
+from tests.agent.town import Town, kinds, nothing_of_ours_is_left
 
 pytestmark = pytest.mark.envoy
 
@@ -30,48 +26,6 @@ ALL_BACKENDS = pytest.mark.parametrize("backend", BACKENDS)
 ALL_FAMILIES = pytest.mark.parametrize("family", ["v4", "v6"])
 PHASE_S = 0.4
 KEPT, KEPT_RATE = 8, 10.0  # connections that are open before the switch, and requests/s on all of them
-LOAD_AT_MOST_S = 120.0
-TIMEOUT_S = 60.0  # a busy machine answers late; what a switch has lost is never answered
-
-
-@dataclass(frozen=True)
-class Town:
-    """`outside` has no sidecar. `rate`: what this machine carries."""
-
-    pods: dict[str, Pod]
-    outside: Pod
-    client: Client
-    keeper: Keeper
-    rate: float
-
-    def load(self, way: str, pod: Pod, family: str, rate: float, connections: int = 0) -> LoadRun:
-        """Outbound: the app's own calls, of its user and inside its namespace. `connections`: kept ones (0: fresh)."""
-        where, netns = (pod, None) if way == "inbound" else (self.outside, pod.netns)
-        aim = (_address(where, family), 8080)
-        more = {"seconds": LOAD_AT_MOST_S, "timeout_s": TIMEOUT_S, "connections": connections}
-        return self.client.load(aim, netns=netns, rate=rate, **more)
-
-    async def server(self, way: str, pod: Pod, family: str) -> str:
-        """Who stands in the way of one request: "proxy", "rescue" or "direct"."""
-        rescued = redirected(pod, RESCUE_OUTBOUND, family)
-        ask, where = (self.client.ask, pod) if way == "inbound" else (pod.ask, self.outside)
-        answer = await ask(_address(where, family), 8080, timeout_s=TIMEOUT_S)
-        assert answer.status == 200
-        if answer.via:
-            assert answer.via == {"inbound": "sidecar", "outbound": "sidecar-outbound"}[way]
-            return "proxy"
-        if way == "inbound":
-            return {"127.0.0.6": "rescue", "::6": "rescue", _address(self.client, family): "direct"}[_peer(answer)]
-        return "rescue" if redirected(pod, RESCUE_OUTBOUND, family) > rescued else "direct"
-
-
-def _address(where: Pod | Client, family: str) -> str:
-    return where.place.addresses((family,))[0]
-
-
-def _peer(answer: Answer) -> str:
-    peer: str = answer.json()["peer"]
-    return peer.rpartition(":")[0].strip("[]")
 
 
 @pytest.fixture(scope="module")
@@ -124,15 +78,15 @@ def test_switched_by_order(town: Town, runner: asyncio.Runner, backend: str, fam
 
         rows = (await run.results()).rows
         assert lost(rows) == [], "a switch costs no request (I5)"
-        assert _kinds(rows, 0.0, before_s) == {Kind.VIA_PROXY}
-        assert _kinds(rows, open_s, restore_s) == {Kind.DIRECT}
-        assert _kinds(rows, restored_s, float("inf")) == {Kind.VIA_PROXY}
+        assert kinds(rows, 0.0, before_s) == {Kind.VIA_PROXY}
+        assert kinds(rows, open_s, restore_s) == {Kind.DIRECT}
+        assert kinds(rows, restored_s, float("inf")) == {Kind.VIA_PROXY}
         assert {row.kind for row in (await kept.results()).rows} - {Kind.BUSY} == {Kind.VIA_PROXY}, (
             "they stay as they were"
         )
         proof = await keeper.until_entry(pod, "verified", verified)
         assert proof.evidence == {"istio_rules_unchanged": "True", "refusal": ""}
-        _nothing_of_ours_is_left(pod, closed, original)
+        nothing_of_ours_is_left(pod, closed, original)
 
     runner.run(story())
 
@@ -169,23 +123,11 @@ def test_switched_because_the_proxy_was_killed(town: Town, runner: asyncio.Runne
             rows = (await run.results()).rows
             bad = [row for row in lost(rows) if not fault.at_s <= row.end_s and row.start_s < at_s(opened)]
             assert bad == [], "only what the proxy took with it is lost"
-            assert _kinds(rows, 0.0, fault.at_s) == {Kind.VIA_PROXY}
-            assert _kinds(rows, at_s(opened), at_s(restored)) == {Kind.DIRECT}
-            assert _kinds(rows, at_s(restored), float("inf")) == {Kind.VIA_PROXY}
+            assert kinds(rows, 0.0, fault.at_s) == {Kind.VIA_PROXY}
+            assert kinds(rows, at_s(opened), at_s(restored)) == {Kind.DIRECT}
+            assert kinds(rows, at_s(restored), float("inf")) == {Kind.VIA_PROXY}
         proof = await keeper.until_entry(pod, "verified", seen["verified"])
         assert proof.evidence == {"istio_rules_unchanged": "True", "refusal": ""}
-        _nothing_of_ours_is_left(pod, closed, original)
+        nothing_of_ours_is_left(pod, closed, original)
 
     runner.run(story())
-
-
-def _kinds(rows: tuple[Row, ...], first_s: float, last_s: float) -> set[Kind]:
-    """What became of the requests that began and ended between the two instants."""
-    return {row.kind for row in rows if first_s <= row.start_s and row.end_s <= last_s}
-
-
-def _nothing_of_ours_is_left(pod: Pod, closed: str, original: str) -> None:  # I4
-    now = rules(pod)
-    assert gate_text(pod) == closed
-    assert now.openings == ()
-    assert now.fingerprint == original
