@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hotswitch.capture.options import parse
-from hotswitch.capture.spec import CaptureSpec
+from hotswitch.capture.spec import CaptureSpec, Interception
 from hotswitch.model import Mtls
 from hotswitch.sandbox.app import GRPC_PORT, HTTP_PORT, TCP_PORT
 from hotswitch.sandbox.ca import DEFAULT_LIFETIME_S
@@ -25,10 +25,11 @@ _BACKENDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSpec:
-    """What a pod is to be. `backend`: "iptables-nft", "iptables-legacy" or "nftables". `interception`: "REDIRECT" or
-    "TPROXY". `dns`: which name servers are captured: "" none, "servers" the network's own, "all". `readiness_*`: the
-    sidecar's probe, Istio's by default. `liveness`: the kubelet restarts an app whose (rewritten) liveness probe fails
-    `app_failures` times. `probe`: what the app's probes are, httpGet, tcpSocket or grpc (with `tcp` or `grpc`)."""
+    """What a pod is to be. `backend`: "iptables-nft", "iptables-legacy" or "nftables". `interception`: "REDIRECT",
+    "TPROXY" or "NONE". `dns`: the name servers that are captured: "" none, "servers" the network's own, "all".
+    `readiness_*`: the sidecar's probe, Istio's by default. `liveness`: the kubelet restarts an app whose (rewritten)
+    liveness probe fails `app_failures` times. `probe`: what the app's probes are, httpGet, tcpSocket or grpc (with `tcp`
+    or `grpc`)."""
 
     workload: str = ""
     namespace: str = "default"
@@ -85,4 +86,6 @@ class PodSpec:
         return {self.probe: every[self.probe], "timeoutSeconds": 1}
 
     def capture(self) -> CaptureSpec:
+        if self.interception == "NONE":  # then there is no istio-init
+            return CaptureSpec(mode=Interception.NONE, ipv6="v6" in self.families)
         return parse(self.init_args, self.init_env, ipv6="v6" in self.families, dns_servers=self.resolvers)

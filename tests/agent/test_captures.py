@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
+import yaml
 
 from hotswitch.kernel.command import Command, run
 from hotswitch.kernel.netns import as_user, inside
@@ -39,6 +40,11 @@ PODS = {
 }
 NAMED = [name for name, spec in PODS.items() if spec["dns"]]
 FAMILIES, WAYS, LEVELS = ("v4", "v6"), ("inbound", "outbound"), ("rescue", "direct")
+NOT_CAPTURED = {
+    "metadata": {"name": "none", "annotations": {"sidecar.istio.io/interceptionMode": "NONE"}},
+    "spec": {"containers": [{"name": "istio-proxy", "args": ["proxy", "sidecar"]}, {"name": "app"}]},
+}
+"""As the injector leaves such a pod: with a proxy, and without istio-init."""
 RATE, CONNECTIONS = 20.0, 4
 every_pod = pytest.mark.parametrize("name", PODS)
 
@@ -214,6 +220,8 @@ def test_where_nothing_is_captured_nothing_is_opened(box: Sandbox, runner: async
         pod = await box.pod("none", interception="NONE")
         await pod.ready(60)
         keeper = Keeper(box, [pod], "none-agent")
+        (keeper.home / "pod.yaml").write_text(yaml.safe_dump(NOT_CAPTURED))
+        keeper.pod_config(pod)["capture"] = {"manifest": str(keeper.home / "pod.yaml")}
         await keeper.begin()
         status = await keeper.until_status(pod, lambda status: status["fault"] == "well", "well")
         assert "NONE captures nothing" in status["gate"]
