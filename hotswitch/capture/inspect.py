@@ -23,11 +23,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hotswitch.capture import iptables_save, nft_list, routing
+from hotswitch.capture import iptables_save, nft_list, older, routing
+from hotswitch.capture.gaps import gaps
 from hotswitch.capture.iptables_save import NAT_TARGETS
 from hotswitch.capture.nft_list import Listing
+from hotswitch.capture.older import Shape
 from hotswitch.capture.routing import Routing
-from hotswitch.capture.ruleset import NATIVE_TABLE_PREFIX, ChainId, Rule, Ruleset, differences, gaps, of_istio
+from hotswitch.capture.ruleset import NATIVE_TABLE_PREFIX, ChainId, Rule, Ruleset, differences, of_istio
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception
 from hotswitch.kernel.command import Command, run
 from hotswitch.kernel.netns import inside
@@ -94,7 +96,8 @@ class Inspection:
         is there, or the spec's where none or more than one is."""
         chosen = backend or (self.backends[0] if len(self.backends) == 1 else spec.backend)
         there = self.rulesets.get(chosen, {})
-        found = differences(_expected(spec, chosen), there)
+        families = FAMILIES[:1] if chosen is Backend.NFTABLES else FAMILIES  # its tables hold both
+        found = [text for family in families for text in _differences(family, spec, chosen, there)]
         found += [f"{table} is dormant: its rules do nothing" for table in self.dormant]
         found += [
             text for family in FAMILIES for text in undelivered(self.rulesets.get(chosen, {}), self.routing, family)
@@ -196,7 +199,7 @@ def _view(
     problems = [text for ruleset in here.values() for text in gaps(ruleset)]
     if spec is not None:
         for backend, ruleset in here.items():
-            problems = problems or differences(_of_family(family, _expected(spec, backend)), ruleset)
+            problems = problems or _differences(family, spec, backend, ruleset)
     problems += [text for ruleset in here.values() for text in undelivered(ruleset, seen, family)]
     if len(here) > 1:
         problems.append(f"Istio's rules are there more than once: {', '.join(here)}")
@@ -215,9 +218,22 @@ def _of_family(family: str, ruleset: Ruleset) -> dict[ChainId, tuple[Rule, ...]]
     return {chain: rules for chain, rules in ruleset.items() if chain.family in (family, "inet")}
 
 
-def _expected(spec: CaptureSpec, backend: Backend) -> Ruleset:
+def _differences(family: str, spec: CaptureSpec, backend: Backend, ruleset: Ruleset) -> list[str]:
+    """From the spec as that release wrote it whose rules these resemble most."""
+    there = _of_family(family, ruleset)
+    best: list[str] | None = None
+    for shape in older.shapes_of(there):
+        found = differences(_of_family(family, _expected(spec, backend, shape)), there)
+        if best is None or len(found) < len(best):
+            best = found
+        if not best:
+            break
+    return best or []
+
+
+def _expected(spec: CaptureSpec, backend: Backend, shape: Shape) -> Ruleset:
     if spec.mode is Interception.NONE:
         return {}
     if backend is Backend.NFTABLES:
         return nft_list.expected(spec)
-    return {**iptables_save.expected(spec, "ip"), **iptables_save.expected(spec, "ip6")}
+    return {**iptables_save.expected(spec, "ip", shape), **iptables_save.expected(spec, "ip6", shape)}

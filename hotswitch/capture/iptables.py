@@ -2,7 +2,8 @@
 
 One block per table, tables in alphabetical order, IPv4 and IPv6 each on their own. The order inside a table is the
 order in which Istio adds: the functions below follow it from top to bottom. Chains are made in the order of their
-first rule. Rule shapes are those of Istio 1.25 and later, where built-in chains hold jumps and little else.
+first rule. Rule shapes are those of Istio 1.25 and later, where built-in chains hold jumps and little else; `older` has
+those before.
 Source: Istio's tools/istio-iptables/pkg/capture/run.go and the golden files under tests/data/istio-golden (S4.3).
 """
 
@@ -122,7 +123,7 @@ def _outbound_head(spec: CaptureSpec, family: int) -> Iterator[Rule]:
 
 def _owners(spec: CaptureSpec, loopback: str) -> Iterator[Rule]:
     """The proxy's own traffic: to itself by service address comes back in; all else goes straight out."""
-    for option, number in _owner_options(spec):
+    for option, number in owner_options(spec):
         ports = f"! --dport {spec.tunnel_port}"
         if spec.dns_captured and option == "--uid-owner":
             ports = f"-m multiport ! --dports 53,{spec.tunnel_port}"
@@ -134,7 +135,8 @@ def _owners(spec: CaptureSpec, loopback: str) -> Iterator[Rule]:
         yield Rule(NAT, "ISTIO_OUTPUT", f"-m owner {option} {number} -j RETURN")
 
 
-def _owner_options(spec: CaptureSpec) -> Iterator[tuple[str, int]]:
+def owner_options(spec: CaptureSpec) -> Iterator[tuple[str, int]]:
+    """The proxy's ids as iptables asks for them: users, then groups."""
     yield from (("--uid-owner", uid) for uid in spec.proxy_uids)
     yield from (("--gid-owner", gid) for gid in spec.proxy_gids)
 
@@ -152,7 +154,7 @@ def _dns(spec: CaptureSpec, family: int) -> Iterator[Rule]:
     """Names go to pilot-agent; its own questions and the app's are kept apart in conntrack zones 1 and 2."""
     if not spec.dns_captured:
         return
-    servers = _dns_servers(spec, family)
+    servers = dns_servers(spec, family)
     yield Rule(RAW, "OUTPUT", "-j ISTIO_OUTPUT_DNS")
     if servers:
         yield Rule(NAT, "ISTIO_OUTPUT", "-j ISTIO_OUTPUT_DNS")
@@ -160,7 +162,7 @@ def _dns(spec: CaptureSpec, family: int) -> Iterator[Rule]:
         for server in servers:
             match = f"-p {protocol} --dport 53 {'-d ' + server if server else ''}".strip()
             yield Rule(NAT, "ISTIO_OUTPUT_DNS", f"{match} -j REDIRECT {to_port} {DNS_PORT}")
-    for option, number in _owner_options(spec):
+    for option, number in owner_options(spec):
         yield Rule(RAW, "ISTIO_OUTPUT_DNS", f"-p udp --dport 53 -m owner {option} {number} -j CT --zone 1")
         yield Rule(RAW, "ISTIO_OUTPUT_DNS", f"-p udp --sport {DNS_PORT} -m owner {option} {number} -j CT --zone 2")
     if servers:
@@ -171,7 +173,7 @@ def _dns(spec: CaptureSpec, family: int) -> Iterator[Rule]:
         yield Rule(RAW, "ISTIO_INBOUND", f"-p udp --sport 53 {back}-j CT --zone 1")
 
 
-def _dns_servers(spec: CaptureSpec, family: int) -> tuple[str, ...]:
+def dns_servers(spec: CaptureSpec, family: int) -> tuple[str, ...]:
     """The servers as CIDRs; one empty text stands for every server."""
     if spec.capture_all_dns:
         return ("",)
@@ -203,7 +205,7 @@ def _tproxy_marks(spec: CaptureSpec, family: int, loopback: str) -> Iterator[Rul
     mark = spec.tproxy_mark
     yield Rule(MANGLE, "PREROUTING", f"-p tcp -m mark --mark {mark} -j CONNMARK --save-mark")
     yield Rule(MANGLE, "OUTPUT", f"-p tcp -o lo -m mark --mark {mark} -j RETURN")
-    for option, number in _owner_options(spec):
+    for option, number in owner_options(spec):
         match = f"! -d {loopback} -p tcp -o lo -m owner {option} {number}"
         yield Rule(MANGLE, "OUTPUT", f"{match} -j MARK --set-mark {OUTBOUND_MARK}")
     yield Rule(MANGLE, "OUTPUT", f"-p tcp -m connmark --mark {mark} -j CONNMARK --restore-mark")

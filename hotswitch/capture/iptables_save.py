@@ -13,7 +13,8 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from hotswitch.capture import iptables
+from hotswitch.capture import older
+from hotswitch.capture.older import Shape
 from hotswitch.capture.ruleset import ChainId, Rule, Ruleset
 from hotswitch.capture.spec import CaptureSpec, Interception
 
@@ -61,12 +62,12 @@ def parse(text: str, family: str) -> Saved:
     return saved
 
 
-def expected(spec: CaptureSpec, family: str) -> Ruleset:
-    """What the kernel has after Istio's rules were loaded into empty tables."""
+def expected(spec: CaptureSpec, family: str, shape: Shape = Shape.FROM_1_25) -> Ruleset:
+    """What the kernel has after Istio's rules of that shape were loaded into empty tables."""
     chains: dict[ChainId, list[Rule]] = {}
     if spec.mode is Interception.NONE or (family == "ip6" and not spec.ipv6):
         return {}
-    for rule in iptables.rules(spec, 6 if family == "ip6" else 4):
+    for rule in older.rules(spec, 6 if family == "ip6" else 4, shape):
         chain = chains.setdefault(ChainId(family, rule.table, rule.chain), [])
         chain.insert(len(chain) if rule.at is None else rule.at - 1, canonical(rule.words))
     return {chain: tuple(rules) for chain, rules in chains.items()}

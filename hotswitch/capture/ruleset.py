@@ -7,11 +7,12 @@ handles and comments never take part.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
-_HOOKS = ("PREROUTING", "OUTPUT")  # the built-in chains that Istio writes to
+HOOKS = ("PREROUTING", "OUTPUT")  # the built-in chains that Istio writes to
 NATIVE_TABLE_PREFIX = "istio-proxy-"
 
 
@@ -47,14 +48,44 @@ def target_name(name: str) -> str:
     return name.upper().replace("-", "_")
 
 
+# Rules of Istio's in built-in chains that lead to none of its chains: DNS until 1.22 and 1.24, TPROXY's marks
+_UNMARKED = {
+    ("nat", "OUTPUT"): re.compile(r"--dport 53 (-d \S+ )?-p udp -j REDIRECT --to-ports 15053"),
+    ("raw", "OUTPUT"): re.compile(r"--(dport 53|sport 15053) (--[ug]id-owner \S+ |-d \S+ )?-p udp -j CT --zone [12]"),
+    ("raw", "PREROUTING"): re.compile(r"--sport 53 (-[sd] \S+ )?-p udp -j CT --zone 1"),
+    ("mangle", "PREROUTING"): re.compile(r"-p tcp mark:--mark \S+ -j CONNMARK --save-mark"),
+    ("mangle", "OUTPUT"): re.compile(
+        r"-p tcp connmark:--mark \S+ -j CONNMARK --restore-mark|-o lo -p tcp mark:--mark \S+ -j RETURN"
+        r"|! -d \S+ --[ug]id-owner \S+ -o lo -p tcp -j MARK --set-xmark 0x53a/0xffffffff"
+    ),
+}
+
+
+def is_unmarked(chain: ChainId, rule: Rule) -> bool:
+    """Whether a rule in a built-in chain has a shape that Istio gives to such rules, and hardly anybody else."""
+    shape = _UNMARKED.get((chain.table, chain.chain))
+    return shape is not None and shape.fullmatch(rule.text) is not None
+
+
 def of_istio(ruleset: Ruleset) -> dict[ChainId, tuple[Rule, ...]]:
     """Istio's chains, and the built-in chains of their tables that Istio writes to; empty if nothing is Istio's."""
-    tables = {chain[:2] for chain, rules in ruleset.items() if chain.is_istio or any(rule.to_istio for rule in rules)}
+    tables = {
+        chain[:2]
+        for chain, rules in ruleset.items()
+        if chain.is_istio or any(rule.to_istio or is_unmarked(chain, rule) for rule in rules)
+    }
+    tables |= {(family, "mangle") for family, _ in tables if _drops_invalid(ruleset, family)}
     return {
         chain: rules
         for chain, rules in ruleset.items()
-        if chain.is_istio or (chain[:2] in tables and chain.chain in _HOOKS)
+        if chain.is_istio or (chain[:2] in tables and chain.chain in HOOKS)
     }
+
+
+def _drops_invalid(ruleset: Ruleset, family: str) -> bool:
+    """As Istio did in the built-in chain until 1.23; others may do so, too, so it counts only beside Istio's rules."""
+    rules = ruleset.get(ChainId(family, "mangle", "PREROUTING"), ())
+    return any(rule.text == "--ctstate INVALID -j DROP" for rule in rules)
 
 
 def differences(expected: Ruleset, actual: Ruleset) -> list[str]:
@@ -96,44 +127,3 @@ def _contained(chain: ChainId, expected: tuple[Rule, ...], actual: tuple[Rule, .
     if not found and ours != [rule.text for rule in expected]:
         found.append(f"{chain}: the rules are in another order")
     return found
-
-
-def gaps(ruleset: Ruleset) -> list[str]:
-    """Why these rules of Istio's, taken alone, cannot capture as any setting of Istio would have them. It knows no
-    spec, so a missing exclusion or owner rule is not seen here."""
-    by_name = {(_table(chain), target_name(chain.chain)): rules for chain, rules in ruleset.items()}
-    found = [f"{chain} is missing" for chain in _ALWAYS if ("nat", chain) not in by_name]
-    for chain, verdict in (("ISTIO_REDIRECT", "REDIRECT"), ("ISTIO_IN_REDIRECT", "REDIRECT")):
-        if ("nat", chain) in by_name and not _leads(by_name, "nat", chain, verdict):
-            found.append(f"nat {chain} redirects nowhere")
-    if ("nat", "ISTIO_OUTPUT") in by_name and not by_name["nat", "ISTIO_OUTPUT"]:
-        found.append("nat ISTIO_OUTPUT is empty")
-    if not _leads(by_name, "nat", "OUTPUT", "ISTIO_OUTPUT"):
-        found.append("nat OUTPUT does not lead to ISTIO_OUTPUT")
-    for table in ("nat", "mangle"):
-        captures = _leads(by_name, table, "ISTIO_INBOUND", "ISTIO_IN_REDIRECT", "ISTIO_TPROXY")
-        if captures != _leads(by_name, table, "PREROUTING", "ISTIO_INBOUND"):
-            without = "PREROUTING does not lead to ISTIO_INBOUND" if captures else "ISTIO_INBOUND captures nothing"
-            found.append(f"{table} {without}")
-        found += [f"{table} {text}" for hook in _HOOKS for text in _taken(by_name, table, hook)]
-    return found
-
-
-_ALWAYS = ("ISTIO_INBOUND", "ISTIO_REDIRECT", "ISTIO_IN_REDIRECT", "ISTIO_OUTPUT")
-_ByName: TypeAlias = Mapping[tuple[str, str], tuple[Rule, ...]]
-
-
-def _table(chain: ChainId) -> str:
-    return chain.table.removeprefix(NATIVE_TABLE_PREFIX)
-
-
-def _leads(by_name: _ByName, table: str, chain: str, *targets: str) -> bool:
-    return any(rule.goes in targets for rule in by_name.get((table, chain), ()))
-
-
-def _taken(by_name: _ByName, table: str, hook: str) -> list[str]:
-    """A rule without conditions ahead of Istio's jump ends the chain for every packet."""
-    rules = by_name.get((table, hook), ())
-    jump = next((place for place, rule in enumerate(rules) if rule.to_istio), 0)
-    ends = {"ACCEPT", "RETURN", "DROP"}
-    return [f"{hook}: ahead of Istio's rules: {rule.text}" for rule in rules[:jump] if rule.bare and rule.goes in ends]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hotswitch.capture import iptables_save, nft_list
-from hotswitch.capture.ruleset import ChainId, Rule, differences, gaps
+from hotswitch.capture.gaps import gaps
+from hotswitch.capture.ruleset import ChainId, Rule, differences
 from hotswitch.capture.spec import CaptureSpec
 
 pytestmark = pytest.mark.unit
