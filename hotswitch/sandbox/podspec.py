@@ -28,8 +28,8 @@ class PodSpec:
     """What a pod is to be. `backend`: "iptables-nft", "iptables-legacy" or "nftables". `interception`: "REDIRECT",
     "TPROXY" or "NONE". `dns`: the name servers that are captured: "" none, "servers" the network's own, "all".
     `readiness_*`: the sidecar's probe, Istio's by default. `liveness`: the kubelet restarts an app whose (rewritten)
-    liveness probe fails `app_failures` times. `probe`: what the app's probes are, httpGet, tcpSocket or grpc (with `tcp`
-    or `grpc`)."""
+    liveness probe fails `app_failures` times. `probe`: what the app's probes are, httpGet, tcpSocket or grpc (with
+    `tcp` or `grpc`)."""
 
     workload: str = ""
     namespace: str = "default"

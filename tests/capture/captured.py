@@ -103,6 +103,14 @@ class Captured:
         """From the app to the client's side. Raises OSError."""
         return self._call(self.pair.pod, (FAMILIES[family][1], port), uid, gid)
 
+    def call_within(self, address: str, port: int, source: str = "") -> Talk:
+        """From the app to an IPv4 address that may be the pod's own. Raises OSError."""
+        return self._call(self.pair.pod, (address, port), APP_UID, None, source=source)
+
+    def call_from(self, netns: str, address: str, port: int) -> Talk:
+        """From another namespace, e.g. a guest's. Raises OSError."""
+        return self._call(netns, (address, port), None, None)
+
     def _call(
         self,
         netns: str,
@@ -111,6 +119,7 @@ class Captured:
         gid: int | None,
         source_port: int = 0,
         timeout_s: float = 3.0,
+        source: str = "",
     ) -> Talk:
         with inside(netns):
             v6 = ":" in aim[0]
@@ -121,8 +130,8 @@ class Captured:
         self.stack.callback(sock.close)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.settimeout(timeout_s)
-        if source_port:
-            sock.bind(("::" if v6 else "0.0.0.0", source_port))
+        if source_port or source:
+            sock.bind((source or ("::" if v6 else "0.0.0.0"), source_port))
         sock.connect(aim)
         return Talk(sock)
 
