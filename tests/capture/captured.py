@@ -7,12 +7,14 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hotswitch.capture import iptables, older
 from hotswitch.capture.gate import Gate
 from hotswitch.capture.gate_table import scope_of
 from hotswitch.capture.inspect import inspect
+from hotswitch.capture.older import Shape
 from hotswitch.capture.render import commands
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception
 from hotswitch.kernel.command import Command, run
@@ -196,11 +198,21 @@ def _talk(caller: socket.socket, name: str, peer: str) -> None:
         caller.close()
 
 
-@contextmanager
-def captured(pair: Pair, spec: CaptureSpec, backend: Backend, *, proxy: bool = True) -> Iterator[Captured]:
-    """A pod with these rules, a closed gate, an app, a rescue, somebody outside, and (`proxy`) a proxy."""
-    for command in commands(spec, backend, pair.pod):
+def _load(pod: str, spec: CaptureSpec, backend: Backend, shape: Shape) -> None:
+    """Istio's rules; iptables' in the shape of an older release."""
+    for command in commands(spec, backend, pod):
+        if shape is not Shape.FROM_1_25 and command.argv[0].endswith("-restore"):
+            family = 6 if command.argv[0].startswith("ip6") else 4
+            command = replace(command, stdin=iptables.restore_text(older.rules(spec, family, shape)))
         run(command, check=True)
+
+
+@contextmanager
+def captured(
+    pair: Pair, spec: CaptureSpec, backend: Backend, *, proxy: bool = True, shape: Shape = Shape.FROM_1_25
+) -> Iterator[Captured]:
+    """A pod with these rules, a closed gate, an app, a rescue, somebody outside, and (`proxy`) a proxy."""
+    _load(pair.pod, spec, backend, shape)
     gate = Gate(pair.pod, scope_of(spec))
     gate.install()
     gate.trust()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pytest
 
+from hotswitch.capture.inspect import State, inspect
+from hotswitch.capture.older import Shape
 from hotswitch.capture.spec import Backend
 from hotswitch.model import Direction, Level, Opening
 from tests.capture.captured import APP, CaptureSpec, captured, tproxy, usual
@@ -110,3 +112,19 @@ def test_only_listed_ports_are_opened(pair: Pair, mode: str) -> None:
         assert (pod.call_in("v4").who, pod.call_in("v4", APP + 1).who) == ("proxy", "other")
         pod.open({Direction.INBOUND: Opening(Level.RESCUE)})
         assert (pod.call_in("v4").who, pod.call_in("v4", APP + 1).who) == ("rescue", "other")
+
+
+@every_mode
+@pytest.mark.parametrize("shape", [shape for shape in Shape if shape is not Shape.FROM_1_25])
+def test_rules_of_older_releases(pair: Pair, mode: str, shape: Shape) -> None:
+    """A pod keeps the rules of the release that started it."""
+    with captured(pair, _spec(mode, "dual"), Backend.IPTABLES_NFT, shape=shape) as pod:
+        assert inspect(pair.pod, pod.spec).ip.state is State.CAPTURED
+        for family in ("v4", "v6"):
+            for level, reached in REACHED.items():
+                pod.open({way: Opening(level) for way in Direction})
+                outside = "outside" if level is Level.DIRECT else "rescue"
+                assert (pod.call_in(family).who, pod.call_out(family).who) == (reached, outside)
+            pod.open({})
+            assert (pod.call_in(family).who, pod.call_out(family).who) == ("proxy", "proxy")
+        assert pod.istio_rules() == pod.rules

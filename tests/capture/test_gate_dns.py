@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from hotswitch.capture.flows import forget_names_commands
+from hotswitch.capture.older import Shape
 from hotswitch.capture.spec import Backend, CaptureSpec
 from hotswitch.kernel.command import run
 from hotswitch.kernel.netns import as_user, inside
@@ -207,3 +208,23 @@ def test_pilot_agents_own_questions_are_its_own(pair: Pair) -> None:
             pod.open({})
             _forget(pod, opened=False)
             assert reply_to(own, "some.test", (CLIENT_V4, DNS)) == RESOLVER
+
+
+@pytest.mark.parametrize("shape", [shape for shape in Shape if shape is not Shape.FROM_1_25])
+@every_which
+def test_rules_of_older_releases(pair: Pair, which: str, shape: Shape) -> None:
+    """Until 1.22 questions by UDP are redirected in OUTPUT itself."""
+    with (
+        captured(pair, _dns(which), Backend.IPTABLES_NFT, shape=shape) as pod,
+        _answering(pair.client, CLIENT_V4, DNS, RESOLVER),
+    ):
+        app = Resolver(pod, "v4")
+        with _agent(pod, "v4"):
+            assert app.answers() == [AGENT] * 3
+        pod.open(OUT_DIRECT)
+        _forget(pod, opened=True)
+        assert app.answers() == [RESOLVER] * 3
+        with _agent(pod, "v4"):
+            pod.open({})
+            _forget(pod, opened=False)
+            assert app.answers() == [AGENT] * 3
