@@ -8,7 +8,7 @@ At -110 the inbound gate sees only what carries that: to the app or to the rescu
 between two writes is dropped there, and comes again: never does one reach the app because a map was a moment late (I2).
 
 Only packets whose flow conntrack has not confirmed yet are looked at, as nat itself does it: established flows, and
-those that wait at a hung Envoy, stay where they are. Istio's rules send the later packets of every flow, captured or
+those that wait at a hung Envoy, stay where they are. A mark that a packet has brought along is lost, as TPROXY loses it. Istio's rules send the later packets of every flow, captured or
 not, through its DIVERT, which only says that they are for this host.
 """
 
@@ -38,8 +38,8 @@ def chains(mark: int, inbound: Iterable[str]) -> Iterator[str]:
     yield "  ct state != new return"
     yield "  ct status & confirmed != 0 return"
     yield '  iifname "lo" return'  # the proxy's own calls, and what Istio leaves alone
-    yield "  meta mark != 0 return"  # somebody else's: it could not be put back
-    yield "  ct mark != 0 return"
+    yield f"  meta mark {mark} return"  # TPROXY lets it pass by itself
+    yield "  ct mark != 0 return"  # somebody else's: it could not be put back
     yield from (f"  {line}" for line in inbound)
     yield "}"
     yield "chain after_tproxy {"

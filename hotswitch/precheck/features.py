@@ -70,6 +70,12 @@ TRIES = (
         f"chain p {{ {_PRE}\nfib daddr type local return\n}}",
         "cannot look up addresses by nf_tables: CONFIG_NFT_FIB_INET is needed.",
     ),
+    _nft(
+        "nf_tables marks",
+        "chain p { type filter hook prerouting priority -160;\n"
+        "ct state new ct status & confirmed != 0 ct mark set 0 meta mark set 1\n}",
+        "cannot mark packets and flows by nf_tables: CONFIG_NFT_CT is needed (where Istio captures by TPROXY).",
+    ),
     *(
         attempt
         for family in ("iptables", "ip6tables")

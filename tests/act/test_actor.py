@@ -133,3 +133,11 @@ def test_plan_is_what_a_person_could_type(netns: str) -> None:
     plan = plan_of(decision(Act.OPEN, 1), netns, GateScope())
     assert plan.startswith(f"nsenter --net={netns} nft -f - <<'EOF'\nflush map inet hotswitch inbound\n")
     assert "add element inet hotswitch inbound_all { tcp timeout 60000ms" in plan
+
+
+def test_plan_says_which_names_fail_meanwhile(netns: str) -> None:
+    names = GateScope(dns_servers=None)
+    opened = Decision(Act.OPEN, POD, Generation(1), "HSD001", "because", {Direction.OUTBOUND: Opening(Level.DIRECT)})
+    assert plan_of(opened, netns, names).endswith("names that only pilot-agent can resolve fail")
+    assert "names" not in plan_of(opened, netns, GateScope())
+    assert "names" not in plan_of(decision(Act.OPEN, 1), netns, names), "inbound only"

@@ -74,6 +74,28 @@ def test_marks_are_lent_for_the_first_packet_only(pair: Pair, backend: Backend, 
             assert _marks(pod) == {"mark=0"}
 
 
+MARKED_BEFORE = """
+table inet cni {
+  chain prerouting {
+    type filter hook prerouting priority -250; policy accept;
+    iifname "eth0" meta mark set 0xb0f00
+  }
+}
+"""
+
+
+@every_backend
+@every_family
+def test_packets_that_bring_a_mark_along(pair: Pair, backend: Backend, family: str) -> None:
+    """A CNI's, for instance. Istio's TPROXY writes over it, and so do we."""
+    with captured(pair, tproxy(), backend) as pod:
+        run(Command(("nft", "-f", "-"), pair.pod, MARKED_BEFORE), check=True)
+        pod.gate.trust()
+        for openings, who in (({}, "proxy"), (IN_RESCUE, "rescue"), (IN_DIRECT, "app"), ({}, "proxy")):
+            pod.open(openings)
+            assert pod.call_in(family).who == who
+
+
 @every_family
 def test_the_gate_closes_by_itself(pair: Pair, family: str) -> None:  # I1
     with captured(pair, tproxy(), Backend.IPTABLES_NFT) as pod:
