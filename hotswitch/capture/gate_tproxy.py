@@ -8,8 +8,9 @@ At -110 the inbound gate sees only what carries that: to the app or to the rescu
 between two writes is dropped there, and comes again: never does one reach the app because a map was a moment late (I2).
 
 Only packets whose flow conntrack has not confirmed yet are looked at, as nat itself does it: established flows, and
-those that wait at a hung Envoy, stay where they are. A mark that a packet has brought along is lost, as TPROXY loses it. Istio's rules send the later packets of every flow, captured or
-not, through its DIVERT, which only says that they are for this host.
+those that wait at a hung Envoy, stay where they are. Istio's rules send the later packets of every flow, captured or
+not, through its DIVERT, which only says that they are for this host. A mark that a packet has brought along is lost, as
+TPROXY loses it.
 """
 
 from __future__ import annotations
