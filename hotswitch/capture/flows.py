@@ -10,6 +10,7 @@ Questions to a name server come from sockets that are used again and again, so t
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeAlias
 
@@ -34,6 +35,17 @@ def cut_stuck(sock: NetlinkSocket, scope: GateScope, doors: tuple[Port, ...] = P
     )
 
 
+ENDED_FLOWS = 1 << 0 | 1 << 2
+"""Groups of NETLINK_SOCK_DIAG that announce every TCP socket's end (SKNLGRP_INET_TCP_DESTROY, ..._INET6_...)."""
+
+
+def through_proxy(sock: NetlinkSocket, doors: Collection[Port]) -> int:
+    """How many sockets of the namespace belong to flows through the proxy, on either of its sides."""
+    flows = sockdiag.established(sock)
+    magic = (not ISTIO_SOURCES.isdisjoint((flow.local, flow.peer)) for flow in flows)
+    return sum(flow.local_port in doors or flow.transparent or near for flow, near in zip(flows, magic, strict=True))
+
+
 def cut_direct(sock: NetlinkSocket, app_ports: frozenset[Port]) -> int:
     """End inbound flows that reached the app without proxy or rescue, after capture is back; how many."""
     flows = sockdiag.established(sock)
@@ -52,7 +64,7 @@ def _from_outside(flow: sockdiag.Flow, ends: set[_Ends]) -> bool:
 
 
 def forget_commands(
-    netns: str, scope: GateScope, doors: tuple[Port, ...] = PROXY_DOORS, *, ended: bool = False
+    netns: str | None, scope: GateScope, doors: tuple[Port, ...] = PROXY_DOORS, *, ended: bool = False
 ) -> list[Command]:
     """Delete the conntrack entries of flows that went to the proxy; `ended`: only of those that were reset.
 
@@ -71,7 +83,7 @@ def forget_commands(
     return [_delete(netns, family, "tcp", *each) for each in which for family in _FAMILIES]
 
 
-def forget_names_commands(netns: str, scope: GateScope, *, opened: bool) -> list[Command]:
+def forget_names_commands(netns: str | None, scope: GateScope, *, opened: bool) -> list[Command]:
     """Delete the conntrack entries of captured questions to name servers (`opened`), or of direct ones: a resolver that
     asks from the same socket again would go on being led as before (reproduced). pilot-agent's own questions lose
     nothing: they are not translated."""
@@ -84,5 +96,5 @@ def forget_names_commands(netns: str, scope: GateScope, *, opened: bool) -> list
 _FAMILIES = ("ipv4", "ipv6")
 
 
-def _delete(netns: str, family: str, protocol: str, *which: str) -> Command:
+def _delete(netns: str | None, family: str, protocol: str, *which: str) -> Command:
     return Command(("conntrack", "-D", "-f", family, "-p", protocol, *which), netns=netns)

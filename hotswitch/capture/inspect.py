@@ -96,14 +96,17 @@ class Inspection:
         is there, or the spec's where none or more than one is."""
         chosen = backend or (self.backends[0] if len(self.backends) == 1 else spec.backend)
         there = self.rulesets.get(chosen, {})
-        families = FAMILIES[:1] if chosen is Backend.NFTABLES else FAMILIES  # its tables hold both
-        found = [text for family in families for text in _differences(family, spec, chosen, there)]
+        lost = [text for family in FAMILIES for text in undelivered(there, self.routing, family)]
+        return [*self.rules_differ(spec, chosen), *lost]
+
+    def rules_differ(self, spec: CaptureSpec, backend: Backend) -> list[str]:
+        """How the rules alone differ from what Istio writes for `spec` by `backend`."""
+        families = FAMILIES[:1] if backend is Backend.NFTABLES else FAMILIES  # its tables hold both
+        there = self.rulesets.get(backend, {})
+        found = [text for family in families for text in _differences(family, spec, backend, there)]
         found += [f"{table} is dormant: its rules do nothing" for table in self.dormant]
-        found += [
-            text for family in FAMILIES for text in undelivered(self.rulesets.get(chosen, {}), self.routing, family)
-        ]
-        others = (other for other in self.backends if other is not chosen)
-        return [*found, *(f"Istio's rules are there by {other}, not by {chosen}" for other in others)]
+        others = (other for other in self.backends if other is not backend)
+        return [*found, *(f"Istio's rules are there by {other}, not by {backend}" for other in others)]
 
 
 def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspection:
@@ -112,9 +115,9 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
 
     Raises CommandFailed when nft or iptables-save fails, FileNotFoundError when either or the namespace is missing.
     """
-    legacy = _legacy_tables(netns)
+    legacy = legacy_tables(netns)
     listing = nft_list.parse(run(Command(("nft", "-j", "list", "ruleset"), netns), check=True).stdout)
-    saved = {Backend.IPTABLES_NFT: _saved(_nft_families(listing), "nft", netns)}
+    saved = {Backend.IPTABLES_NFT: _saved(nft_families(listing), "nft", netns)}
     saved[Backend.IPTABLES_LEGACY] = _saved(tuple(legacy), "legacy", netns)
     native = listing.in_tables("inet", NATIVE_TABLE_PREFIX)
     rulesets = {backend: of_istio(found.ruleset) for backend, found in saved.items()} | {Backend.NFTABLES: native}
@@ -136,8 +139,8 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
     )
 
 
-def _legacy_tables(netns: str | None) -> dict[str, tuple[str, ...]]:
-    """Read from /proc of this thread while it is in the namespace; nothing is loaded by that."""
+def legacy_tables(netns: str | None) -> dict[str, tuple[str, ...]]:
+    """Tables by family, from /proc of this thread while it is in the namespace; nothing is loaded by that."""
     found = {}
     with nullcontext() if netns is None else inside(netns):
         for family in FAMILIES:
@@ -148,7 +151,8 @@ def _legacy_tables(netns: str | None) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _nft_families(listing: Listing) -> tuple[str, ...]:
+def nft_families(listing: Listing) -> tuple[str, ...]:
+    """The families in which nft has tables that iptables-nft knows."""
     return tuple(family for family in FAMILIES if any((family, table) in listing.tables for table in _TABLES))
 
 

@@ -23,7 +23,7 @@ from hotswitch.kernel.routing import ALL_BITS, LocalRoute, MarkRule
 
 MARK, TABLE = 1337, 133  # Istio's defaults
 MAGIC_V6 = (ip_address("::6"), 128)
-_EVERYWHERE = {"ip": "0.0.0.0/0", "ip6": "::/0"}
+EVERYWHERE = {"ip": "0.0.0.0/0", "ip6": "::/0"}
 _MARK_SET = re.compile(r"--tproxy-mark (0x[0-9a-f]+)/|meta mark set (\d+)")
 
 
@@ -56,25 +56,59 @@ def _ip(family: str) -> str:
     return "ip" if family == "ip" else "ip -6"
 
 
-def look(netns: str | None, rulesets: Iterable[Ruleset], spec: CaptureSpec | None) -> Routing:
-    """Istio's by its default mark and table, by those of `spec`, or by the mark that its own rules set. Raises OSError
-    when the namespace cannot be entered."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a namespace has of such things, whoever made them."""
+
+    rules: tuple[MarkRule, ...] = ()
+    lookups: frozenset[tuple[str, int]] = frozenset()  # (family, table) that rules without a mark look at
+    routes: tuple[LocalRoute, ...] = ()  # those that make every address local
+    magic_v6: bool = False
+
+    @property
+    def sure(self) -> bool:
+        """Something of it is Istio's beyond doubt; an address alone is not."""
+        return any(rule.alone and (rule.mark, rule.table) == (MARK, TABLE) for rule in self.rules)
+
+    def of_istio(self, used: Collection[int], spec: CaptureSpec | None) -> Routing:
+        """Istio's by its default mark and table, by those of `spec`, or by a mark of its own rules (`used`)."""
+        named = {(MARK, TABLE)} | ({(spec.tproxy_mark, spec.tproxy_route_table)} if spec else set())
+        mine = [rule for rule in self.rules if _is_istios(rule, named, used, self.routes)]
+        tables = {rule.table for rule in mine} | {table for _, table in named}
+        return Routing(tuple(mine), tuple(route for route in self.routes if route.table in tables), self.magic_v6)
+
+    def needed_by_others(self, route: LocalRoute, mine: Routing) -> bool:
+        """Whether a policy rule that is not in `mine` leads to this route."""
+        others = {(rule.family, rule.table) for rule in self.rules if rule not in mine.rules}
+        return (route.family, route.table) in others | self.lookups
+
+
+def read(netns: str | None) -> Surroundings:
+    """Raises OSError when the namespace cannot be entered."""
     sock = NetlinkSocket(NETLINK_ROUTE, netns)
     try:
         rules, routes = kernel.mark_rules(sock), kernel.local_routes(sock)
-        magic_v6 = MAGIC_V6 in kernel.loopback_addresses(sock)
+        lookups, magic_v6 = kernel.lookups_without_mark(sock), MAGIC_V6 in kernel.loopback_addresses(sock)
     finally:
         sock.close()
-    everywhere = [route for route in routes if route.to == _EVERYWHERE[route.family]]
-    named = {(MARK, TABLE)} | ({(spec.tproxy_mark, spec.tproxy_route_table)} if spec else set())
-    used = {mark for ruleset in rulesets for family in _EVERYWHERE for mark in marks(ruleset, family)}
-    mine = [rule for rule in rules if _is_istios(rule, named, used, everywhere)]
-    tables = {rule.table for rule in mine} | {table for _, table in named}
-    return Routing(tuple(mine), tuple(route for route in everywhere if route.table in tables), magic_v6)
+    return Surroundings(
+        tuple(rules),
+        frozenset(lookups),
+        tuple(route for route in routes if route.to == EVERYWHERE[route.family]),
+        magic_v6,
+    )
 
 
-def _is_istios(rule: MarkRule, named: Collection[tuple[int, int]], used: set[int], routes: list[LocalRoute]) -> bool:
-    if rule.mask != ALL_BITS:
+def look(netns: str | None, rulesets: Iterable[Ruleset], spec: CaptureSpec | None) -> Routing:
+    """Istio's share. Raises OSError when the namespace cannot be entered."""
+    used = {mark for ruleset in rulesets for family in EVERYWHERE for mark in marks(ruleset, family)}
+    return read(netns).of_istio(used, spec)
+
+
+def _is_istios(
+    rule: MarkRule, named: Collection[tuple[int, int]], used: Collection[int], routes: Iterable[LocalRoute]
+) -> bool:
+    if rule.mask != ALL_BITS or not rule.alone:
         return False
     local = any((route.family, route.table) == (rule.family, rule.table) for route in routes)
     return (rule.mark, rule.table) in named or (rule.mark in used and local)

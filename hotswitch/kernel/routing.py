@@ -20,7 +20,9 @@ TABLE_LOCAL, TABLE_MAIN, TABLE_DEFAULT = 255, 254, 253
 ALL_BITS = 0xFFFFFFFF
 LOOPBACK_INDEX = 1  # `lo` is the first link of every namespace
 _RTN_LOCAL = 2
-_FRA_PRIORITY, _FRA_MARK, _FRA_TABLE, _FRA_MASK = 6, 10, 15, 16
+_FRA_PRIORITY, _FRA_MARK, _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE, _FRA_MASK, _FRA_PROTOCOL = 6, 10, 14, 15, 16, 21
+_OF_ANY_RULE = {_FRA_PRIORITY, _FRA_MARK, _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE, _FRA_MASK, _FRA_PROTOCOL}
+_FR_ACT_TO_TBL, _FIB_RULE_PERMANENT = 1, 1
 _RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol (rule: res1), scope, type, flags
@@ -37,6 +39,7 @@ class MarkRule:
     mask: int
     table: int
     priority: int
+    alone: bool = True  # it asks for nothing but the mark
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -56,8 +59,25 @@ def mark_rules(sock: NetlinkSocket) -> list[MarkRule]:
             mask = _number(attributes, _FRA_MASK, ALL_BITS)
             table = _number(attributes, _FRA_TABLE, header[4])
             mark, priority = _number(attributes, _FRA_MARK, 0), _number(attributes, _FRA_PRIORITY, 0)
-            found.append(MarkRule(family, mark, mask, table, priority))
+            found.append(MarkRule(family, mark, mask, table, priority, _alone(header, attributes)))
     return found
+
+
+def _alone(header: tuple[int, ...], attributes: dict[int, bytes]) -> bool:
+    _, dst_bits, src_bits, tos, _, _, _, action, flags = header
+    no_prefix_limit = _number(attributes, _FRA_SUPPRESS_PREFIXLEN, ALL_BITS) == ALL_BITS
+    return (dst_bits, src_bits, tos, action, flags & ~_FIB_RULE_PERMANENT) == (0, 0, 0, _FR_ACT_TO_TBL, 0) and (
+        no_prefix_limit and set(attributes) <= _OF_ANY_RULE
+    )
+
+
+def lookups_without_mark(sock: NetlinkSocket) -> set[tuple[str, int]]:
+    """(family, table) of every policy rule that does not look at the mark."""
+    return {
+        (family, _number(attributes, _FRA_TABLE, header[4]))
+        for family, header, attributes in _dump(sock, RTM_GETRULE)
+        if _FRA_MARK not in attributes
+    }
 
 
 def local_routes(sock: NetlinkSocket) -> list[LocalRoute]:
