@@ -51,8 +51,11 @@ def target_name(name: str) -> str:
 # Rules of Istio's in built-in chains that lead to none of its chains: DNS until 1.22 and 1.24, TPROXY's marks
 _UNMARKED = {
     ("nat", "OUTPUT"): re.compile(r"--dport 53 (-d \S+ )?-p udp -j REDIRECT --to-ports 15053"),
-    ("raw", "OUTPUT"): re.compile(r"--(dport 53|sport 15053) (--[ug]id-owner \S+ |-d \S+ )?-p udp -j CT --zone [12]"),
-    ("raw", "PREROUTING"): re.compile(r"--sport 53 (-[sd] \S+ )?-p udp -j CT --zone 1"),
+    ("raw", "OUTPUT"): re.compile(
+        r"(--dport 53 (--[ug]id-owner \S+ |-d \S+ )?|--gid-owner \S+ --sport 15053 |--sport 15053 --uid-owner \S+ )"
+        r"-p udp -j CT --zone [12]"
+    ),
+    ("raw", "PREROUTING"): re.compile(r"--sport 53 (-d \S+ )?-p udp (-s \S+ )?-j CT --zone 1"),
     ("mangle", "PREROUTING"): re.compile(r"-p tcp mark:--mark \S+ -j CONNMARK --save-mark"),
     ("mangle", "OUTPUT"): re.compile(
         r"-p tcp connmark:--mark \S+ -j CONNMARK --restore-mark|-o lo -p tcp mark:--mark \S+ -j RETURN"

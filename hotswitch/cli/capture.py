@@ -1,6 +1,7 @@
 """`hotswitch capture`: what Istio captures in a pod: read from a manifest, written as rules, looked up in the kernel.
 
-Nothing here changes anything. What cannot be understood is one sentence with field and value, and exit code 1 (S4.3a).
+Nothing here changes anything; what does, `clean` and `apply`, is in capture_clean. What cannot be understood is one
+sentence with field and value, and exit code 1 (S4.3a).
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from hotswitch.capture.inspect import inspect as look
 from hotswitch.capture.podspec import spec_from_pod
 from hotswitch.capture.render import render as rules_of
 from hotswitch.capture.spec import Backend, CaptureSpec
+from hotswitch.cli import capture_clean
 from hotswitch.cli.show import fail
 from hotswitch.kernel.command import CommandFailed
 
-app = typer.Typer(help="Istio's capture rules: read, written, and found in a namespace.", no_args_is_help=True)
+app = typer.Typer(help="Istio's capture rules: read, written, found, taken out and put back.", no_args_is_help=True)
 
 
 class Form(StrEnum):
@@ -116,3 +118,6 @@ def _wanted(file: Path | None) -> CaptureSpec | None:
 def _path(netns: str | None) -> str | None:
     """`ip netns` keeps names there."""
     return netns if netns is None or "/" in netns else f"/run/netns/{netns}"
+
+
+capture_clean.add_to(app)

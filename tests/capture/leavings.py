@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from hotswitch.capture.inspect import legacy_tables
-from hotswitch.capture.iptables import Rule, restore_text, rules
+from hotswitch.capture.iptables import Rule, restore_text
 from hotswitch.capture.render import commands
 from hotswitch.capture.spec import Backend, CaptureSpec
 from hotswitch.kernel.command import Command, run
@@ -102,51 +102,6 @@ def _tables(tool: str, text: str) -> dict[str, list[str]]:
         elif (line.startswith(":") and " ACCEPT " not in line) or line.startswith("-A"):
             found.setdefault(f"{tool} {table}", []).append(re.sub(r" \[\d+:\d+\]$", "", line))
     return found
-
-
-def as_of(version: str, spec: CaptureSpec, family: int) -> list[Rule]:
-    """The rules as an older Istio wrote them: "1.22" or "1.24" (facts: the golden files of those releases)."""
-    found = []
-    for rule in rules(spec, family):
-        found += _older(rule) if version == "1.22" else _between(rule)
-    return found
-
-
-def _older(rule: Rule) -> Iterator[Rule]:
-    if rule.words.endswith("-j ISTIO_OUTPUT_DNS") or (rule.table, rule.words) == ("raw", "-j ISTIO_INBOUND"):
-        return
-    if rule.words == "-j ISTIO_OUTPUT":
-        yield rule._replace(words="-p tcp -j ISTIO_OUTPUT")
-    elif rule.chain == "ISTIO_OUTPUT_DNS" and rule.table == "nat" and rule.words.startswith("-p tcp"):
-        yield rule._replace(chain="ISTIO_OUTPUT")
-    elif rule.chain == "ISTIO_OUTPUT_DNS" and rule.table == "nat":
-        yield rule._replace(chain="OUTPUT")
-    elif rule.chain == "ISTIO_OUTPUT_DNS":
-        yield rule._replace(chain="OUTPUT")
-        if "owner" in rule.words and rule.words.startswith("-p udp --dport 53"):
-            yield Rule("nat", "OUTPUT", rule.words.replace("CT --zone 1", "RETURN"))
-    elif rule.table == "raw":
-        yield rule._replace(chain="PREROUTING")
-    elif rule.words.endswith("-j ISTIO_DROP"):
-        yield rule._replace(words=rule.words.replace("ISTIO_DROP", "DROP"))
-    elif rule.chain != "ISTIO_DROP":
-        yield rule
-
-
-def _between(rule: Rule) -> Iterator[Rule]:
-    if rule.table == "raw" and rule.chain == "OUTPUT":
-        yield rule._replace(words="-p udp -j ISTIO_OUTPUT")
-    elif rule.chain == "ISTIO_OUTPUT_DNS":
-        yield rule._replace(chain="ISTIO_OUTPUT")
-    elif rule.words == "-j ISTIO_OUTPUT":
-        yield rule._replace(words="-p tcp -j ISTIO_OUTPUT")
-        yield rule._replace(words="-p udp -j ISTIO_OUTPUT")
-    elif rule.words == "-j ISTIO_OUTPUT_DNS" or (rule.table, rule.words) == ("raw", "-j ISTIO_INBOUND"):
-        return
-    elif (rule.table, rule.chain) == ("raw", "ISTIO_INBOUND"):
-        yield rule._replace(chain="PREROUTING")
-    else:
-        yield rule
 
 
 def odd_spec(**changes: object) -> CaptureSpec:

@@ -7,13 +7,15 @@ from itertools import product
 
 import pytest
 
+from hotswitch.capture import older
 from hotswitch.capture.clean import CleanError, clean, plan, read
 from hotswitch.capture.inspect import inspect
 from hotswitch.capture.iptables import BUILT_IN, rules
+from hotswitch.capture.older import Shape
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception
 from hotswitch.kernel.command import Command, run
 from tests.capture.golden import Case, cases
-from tests.capture.leavings import KINDS, TOOLS, as_of, do, foreign, load, load_rules, odd_spec, picture
+from tests.capture.leavings import KINDS, TOOLS, do, foreign, load, load_rules, odd_spec, picture
 from tests.namespaces import namespace
 
 pytestmark = pytest.mark.netns
@@ -60,13 +62,13 @@ def test_every_golden_configuration_is_cleaned_without_being_told(netns: str, ca
 
 @BY_IPTABLES
 @MODES
-@pytest.mark.parametrize("version", ["1.22", "1.24"])
-def test_shapes_of_older_istios(netns: str, backend: Backend, mode: Interception, version: str) -> None:
-    spec = odd_spec(mode=mode)
+@pytest.mark.parametrize("shape", list(Shape), ids=str)
+def test_shapes_of_older_istios(netns: str, backend: Backend, mode: Interception, shape: Shape) -> None:
+    spec = odd_spec(mode=mode, owner_groups_exclude=("5",))
     foreign(netns, backend, "first")
     before = picture(netns)
     for family, number in (("ip", 4), ("ip6", 6)):
-        load_rules(netns, backend, family, as_of(version, spec, number))
+        load_rules(netns, backend, family, older.rules(spec, number, shape))
     clean(netns)
     assert picture(netns) == before
 
