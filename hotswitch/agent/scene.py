@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hotswitch.capture.inspect import Inspection, State, inspect
-from hotswitch.capture.spec import CaptureSpec
+from hotswitch.capture.spec import Backend, CaptureSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ def _refusal(seen: Inspection, spec: CaptureSpec) -> str:
         return unsupported[0]
     if seen.foreign_nat:
         return f"the namespace has address translation that is not Istio's: {seen.foreign_nat[0]}"
+    if not spec.ipv6 and Backend.NFTABLES not in seen.ip6.backends and seen.ip6.backends:
+        return "Istio's rules are there for IPv6 too, and the settings say that the pod has none (capture.ipv6)"
     views = (seen.ip, seen.ip6) if spec.ipv6 else (seen.ip,)
     for view in views:
         if view.state not in (State.CAPTURED, State.OPEN):

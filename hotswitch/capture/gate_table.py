@@ -57,6 +57,8 @@ class GateScope:
     owner_groups_exclude: tuple[int, ...] = ()
     loopback_network: str = ""  # what stays free on `lo` where Istio captures there too; empty: it does not
     dns_servers: tuple[str, ...] | None = ()
+    inbound_ipv6: bool = True
+    outbound_ipv6: bool = True
     tproxy_mark: int | None = None  # None: inbound capture is a redirect
 
     @property
@@ -83,6 +85,8 @@ def scope_of(spec: CaptureSpec) -> GateScope:
         owner_groups_exclude=spec.group_numbers(spec.owner_groups_exclude),
         loopback_network=spec.loopback_cidr if spec.loopback_included else "",
         dns_servers=dns_servers if spec.dns_captured else (),
+        inbound_ipv6=spec.ipv6 or (spec.native_nftables and not spec.tproxy),
+        outbound_ipv6=spec.ipv6 or spec.native_nftables,  # its rules without addresses hold for both families
         tproxy_mark=spec.tproxy_mark if spec.tproxy and spec.inbound_ports else None,
     )
 
@@ -173,8 +177,15 @@ def _guests(scope: GateScope) -> Iterator[str]:
         yield f"iifname {_set(scope.kube_virt_interfaces)} goto {_GUESTS}"
 
 
+def _family(ipv6: bool) -> Iterator[str]:
+    """A pod may have IPv6 that Istio's iptables rules do not know: its first address was IPv4, and no dual stack."""
+    if not ipv6:
+        yield "meta nfproto != ipv4 return"
+
+
 def _to_networks(scope: GateScope) -> Iterator[str]:
     yield "meta l4proto != tcp return"
+    yield from _family(scope.outbound_ipv6)
     yield from _networks(MESH_ONLY_NETWORKS, "return")
     if scope.outbound_networks is None:
         yield f"goto open_{Direction.OUTBOUND}"
@@ -186,6 +197,7 @@ def _inbound(scope: GateScope, then: str) -> Iterator[str]:
     if scope.inbound_ports == ():
         return
     yield "meta l4proto != tcp return"
+    yield from _family(scope.inbound_ipv6)
     if scope.exclude_interfaces:
         yield f"iifname {_set(scope.exclude_interfaces)} return"
     yield "fib daddr type != local return"  # forwarded traffic (a VM behind the pod) is not the app's
@@ -201,6 +213,7 @@ def _outbound(scope: GateScope) -> Iterator[str]:
     if scope.outbound_networks == () and not scope.outbound_ports and scope.dns_servers == ():
         return
     yield f"meta l4proto != {'tcp' if scope.dns_servers == () else '{ tcp, udp }'} return"
+    yield from _family(scope.outbound_ipv6)
     if scope.exclude_interfaces:
         yield f"oifname {_set(scope.exclude_interfaces)} return"
     if scope.outbound_exclude_ports:

@@ -137,6 +137,22 @@ def test_a_guests_traffic_is_outbound_traffic(pair: Pair, backend: Backend, netw
             assert pod.call_from(guest, CLIENT_V4, ELSEWHERE + 1).who == "outside"
 
 
+@every_mode
+@every_backend
+def test_ipv6_that_istio_does_not_know_of(pair: Pair, made: Any, backend: Backend) -> None:
+    """The pod's first address was IPv4, and dual stack is off: iptables has no rules for IPv6. nft's hold for both,
+    where they name no address; those of TPROXY do."""
+    native = backend is Backend.NFTABLES
+    spec = made(ipv6=False, native_nftables=native)
+    inbound = native and not spec.tproxy
+    with captured(pair, spec, backend) as pod:
+        for openings, who in (({}, "proxy"), (OPEN, "rescue"), ({}, "proxy")):
+            pod.open(openings)
+            assert (pod.call_in("v4").who, pod.call_out("v4").who) == (who, who)
+            assert pod.call_in("v6").who == (who if inbound else "app")
+            assert pod.call_out("v6").who == (who if native else "outside")
+
+
 def test_mesh_only_addresses_stay_with_the_proxy(pair: Pair) -> None:
     """Opened, a quick refusal would become a long wait."""
     with captured(pair, usual(), Backend.IPTABLES_NFT) as pod:
