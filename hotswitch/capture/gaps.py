@@ -11,7 +11,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from hotswitch.capture.ruleset import HOOKS, NATIVE_TABLE_PREFIX, ChainId, Rule, Ruleset, is_unmarked, target_name
+from hotswitch.capture.ruleset import (
+    HOOKS,
+    NATIVE_TABLE_PREFIX,
+    ChainId,
+    Known,
+    Rule,
+    Ruleset,
+    is_unmarked,
+    target_name,
+)
 
 _ALWAYS = ("ISTIO_INBOUND", "ISTIO_REDIRECT", "ISTIO_IN_REDIRECT", "ISTIO_OUTPUT")
 _MAY_STAND_ALONE = {("nat", chain) for chain in _ALWAYS[:3]} | {("mangle", "ISTIO_INBOUND")}  # nothing inbound captured
@@ -23,12 +32,12 @@ _DIRECT = re.compile(r"-p udp -j (CT --zone|REDIRECT --to-ports 15053)")
 _ByName: TypeAlias = Mapping[tuple[str, str], tuple[Rule, ...]]
 
 
-def gaps(ruleset: Ruleset) -> list[str]:
-    """Sentences; empty for rules that are whole. `ruleset`: one family's, under one backend."""
+def gaps(ruleset: Ruleset, known: Known = frozenset()) -> list[str]:
+    """Sentences; empty for rules that are whole. `ruleset`: one family's, under one backend; `known`: see of_istio."""
     by_name = {(_table(chain), target_name(chain.chain)): rules for chain, rules in ruleset.items()}
     missing = [*_missing(by_name), *_astray(by_name)]
     found = [*missing, *_ahead(by_name), *_twice(by_name), *_two_releases(by_name)]
-    return [*found, *_left(ruleset)] if missing else found
+    return [*found, *_left(ruleset, known)] if missing else found
 
 
 def _table(chain: ChainId) -> str:
@@ -110,11 +119,11 @@ def _two_releases(by_name: _ByName) -> Iterator[str]:
         yield "rules of two releases: DNS is captured in the built-in chains, as until 1.22, and in Istio's"
 
 
-def _left(ruleset: Ruleset) -> Iterator[str]:
+def _left(ruleset: Ruleset, known: Known) -> Iterator[str]:
     """All that is there of Istio's, for whoever has to finish the cleaning."""
     for chain, rules in sorted(ruleset.items()):
         if chain.is_istio and chain.chain not in ("prerouting", "output"):
             yield f"still there: {chain}, {len(rules)} rules" if rules else f"still there: {chain}, empty"
         for rule in rules:
-            if (rule.to_istio and not chain.chain.startswith("ISTIO_")) or is_unmarked(chain, rule):
+            if (rule.to_istio and not chain.chain.startswith("ISTIO_")) or is_unmarked(chain, rule, known):
                 yield f"still there: {chain}: {rule.text}"

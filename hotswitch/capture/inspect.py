@@ -120,7 +120,9 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
     saved = {Backend.IPTABLES_NFT: _saved(nft_families(listing), "nft", netns)}
     saved[Backend.IPTABLES_LEGACY] = _saved(tuple(legacy), "legacy", netns)
     native = listing.in_tables("inet", NATIVE_TABLE_PREFIX)
-    rulesets = {backend: of_istio(found.ruleset) for backend, found in saved.items()} | {Backend.NFTABLES: native}
+    known = iptables_save.in_built_in_chains(spec) if spec else frozenset()
+    rulesets: dict[Backend, Ruleset] = {by: of_istio(found.ruleset, known) for by, found in saved.items()}
+    rulesets[Backend.NFTABLES] = native
     rulesets = {backend: ruleset for backend, ruleset in rulesets.items() if ruleset}
     dormant = sorted(table for family, table in listing.dormant if table.startswith(NATIVE_TABLE_PREFIX))
     foreign = _foreign(listing, saved)
@@ -200,7 +202,8 @@ def _view(
     if not here:
         others = any(of in (family, "inet") for of, _ in foreign)
         return FamilyView(State.FOREIGN if others else State.ABSENT)
-    problems = [text for ruleset in here.values() for text in gaps(ruleset)]
+    known = iptables_save.in_built_in_chains(spec) if spec else frozenset()
+    problems = [text for ruleset in here.values() for text in gaps(ruleset, known)]
     if spec is not None:
         for backend, ruleset in here.items():
             problems = problems or _differences(family, spec, backend, ruleset)

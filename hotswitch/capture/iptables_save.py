@@ -12,10 +12,11 @@ import pwd
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from hotswitch.capture import older
+from hotswitch.capture import iptables, older
 from hotswitch.capture.older import Shape
-from hotswitch.capture.ruleset import ChainId, Rule, Ruleset
+from hotswitch.capture.ruleset import ChainId, Known, Rule, Ruleset
 from hotswitch.capture.spec import CaptureSpec, Interception
 
 NAT_TARGETS = frozenset({"DNAT", "SNAT", "REDIRECT", "MASQUERADE", "NETMAP", "TPROXY", "SAME", "MIRROR"})
@@ -71,6 +72,15 @@ def expected(spec: CaptureSpec, family: str, shape: Shape = Shape.FROM_1_25) -> 
         chain = chains.setdefault(ChainId(family, rule.table, rule.chain), [])
         chain.insert(len(chain) if rule.at is None else rule.at - 1, canonical(rule.words))
     return {chain: tuple(rules) for chain, rules in chains.items()}
+
+
+@lru_cache(maxsize=64)
+def in_built_in_chains(spec: CaptureSpec) -> Known:
+    """What Istio's releases write there for `spec`, beside jumps to its own chains."""
+    shapes = (Shape.FROM_1_25, Shape.UNTIL_1_22)  # the others are mixtures of these there
+    rules = (rule for shape in shapes for family in (4, 6) for rule in older.rules(spec, family, shape))
+    mine = (rule for rule in rules if rule.chain in iptables.BUILT_IN and "-j ISTIO_" not in rule.words)
+    return frozenset((rule.table, rule.chain, canonical(rule.words).text) for rule in mine)
 
 
 def canonical(words: str) -> Rule:

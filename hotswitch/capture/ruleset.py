@@ -40,6 +40,7 @@ class Rule(NamedTuple):
         return self.goes.startswith("ISTIO_")
 
 
+Known: TypeAlias = frozenset[tuple[str, str, str]]  # table, chain, canonical text
 Ruleset: TypeAlias = Mapping[ChainId, tuple[Rule, ...]]
 
 
@@ -64,18 +65,21 @@ _UNMARKED = {
 }
 
 
-def is_unmarked(chain: ChainId, rule: Rule) -> bool:
+def is_unmarked(chain: ChainId, rule: Rule, known: Known = frozenset()) -> bool:
     """Whether a rule in a built-in chain has a shape that Istio gives to such rules, and hardly anybody else."""
+    if (chain.table, chain.chain, rule.text) in known:
+        return True
     shape = _UNMARKED.get((chain.table, chain.chain))
     return shape is not None and shape.fullmatch(rule.text) is not None
 
 
-def of_istio(ruleset: Ruleset) -> dict[ChainId, tuple[Rule, ...]]:
-    """Istio's chains, and the built-in chains of their tables that Istio writes to; empty if nothing is Istio's."""
+def of_istio(ruleset: Ruleset, known: Known = frozenset()) -> dict[ChainId, tuple[Rule, ...]]:
+    """Istio's chains, and the built-in chains of their tables that Istio writes to; empty if nothing is Istio's.
+    `known`: rules in built-in chains that a spec says are Istio's, though anybody could have written them."""
     tables = {
         chain[:2]
         for chain, rules in ruleset.items()
-        if chain.is_istio or any(rule.to_istio or is_unmarked(chain, rule) for rule in rules)
+        if chain.is_istio or any(rule.to_istio or is_unmarked(chain, rule, known) for rule in rules)
     }
     tables |= {(family, "mangle") for family, _ in tables if _drops_invalid(ruleset, family)}
     return {

@@ -18,9 +18,12 @@ import typer
 from hotswitch.capture import effective, report
 from hotswitch.capture.fields import SpecError
 from hotswitch.capture.inspect import inspect as look
+from hotswitch.capture.istio_commands import IstioCommand
+from hotswitch.capture.istio_commands import commands as commands_of
 from hotswitch.capture.podspec import spec_from_pod
 from hotswitch.capture.render import render as rules_of
 from hotswitch.capture.spec import Backend, CaptureSpec
+from hotswitch.capture.version import IstioVersion
 from hotswitch.cli import capture_clean
 from hotswitch.cli.show import fail
 from hotswitch.kernel.command import CommandFailed
@@ -37,6 +40,7 @@ class Form(StrEnum):
 
 _BACKENDS = {Form.IPTABLES: Backend.IPTABLES_NFT, Form.NFTABLES: Backend.NFTABLES}
 Manifest = Annotated[Path, typer.Argument(metavar="FILE", help="YAML of a Pod or any workload; - is standard input.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Config = Annotated[Path, typer.Option("--config", help="Settings as `capture spec` prints them; - is standard input.")]
 
 
@@ -86,6 +90,33 @@ def render(
     typer.echo("".join(rules_of(spec, _BACKENDS[backend] if backend else None)), nl=False)
 
 
+@app.command("commands")
+def commands_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Manifest or settings; - is standard input.")],
+    version: Annotated[str, typer.Option("--istio-version", help="The pod's release, like 1.26.3.")],
+    backend: Annotated[
+        Backend | None, typer.Option("--backend", help="Under what the rules are known to be, if they are.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the release's own commands for the pod, and what its clean-up will leave. Runs nothing.
+
+    They are for a container of Istio's image in the pod's network namespace, with NET_ADMIN and NET_RAW.
+    """
+    with _plainly():
+        from hotswitch.cli.documents import either
+
+        found = commands_of(either(file), IstioVersion.of(version), backend)
+    every = [command for command in (found.setup, *found.cleanups) if command]
+    lines = [line for command in every for line in _command_lines(command)] or ["Istio runs nothing in this pod"]
+    typer.echo(json.dumps([command.as_json() for command in every], indent=2) if as_json else "\n".join(lines))
+
+
+def _command_lines(command: IstioCommand) -> list[str]:
+    title = "leaves" if command.does == "clean up" else "beware"
+    return [f"{command.does}:", f"    {command}", f"  {title}:", *(f"    {text}" for text in command.leaves)]
+
+
 @app.command("inspect")
 def inspect_(
     netns: Annotated[
@@ -94,7 +125,7 @@ def inspect_(
     spec: Annotated[
         Path | None, typer.Option("--spec", metavar="FILE", help="Manifest or settings that the rules have to match.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what the kernel has of Istio's rules, and change nothing by asking.
 

@@ -17,14 +17,12 @@ from typer.testing import CliRunner
 
 from hotswitch.capture import effective
 from hotswitch.capture.option_table import OPTIONS
-from hotswitch.capture.render import commands
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception, SpecError
 from hotswitch.cli.main import app
-from hotswitch.kernel.command import Command, run
 from tests.capture.golden import FOLDERS, KINDS, Case, cases, pods
 from tests.capture.test_fuzz import JSON, PODS, SPECS, places, replaced
 
-pytestmark = pytest.mark.unit  # of the last test: netns
+pytestmark = pytest.mark.unit
 FORMS = {backend: kind for kind, backend in KINDS.items()}
 LONG = {"p": "envoy-port", "z": "inbound-capture-port", "u": "proxy-uid", "m": "istio-inbound-interception-mode"} | {
     "i": "istio-service-cidr", "x": "istio-service-exclude-cidr", "b": "istio-inbound-ports",
@@ -252,27 +250,3 @@ def test_backend_of_the_settings_counts_unless_another_is_asked_for() -> None:
     assert hotswitch("render", "--config", "-", stdin=config).stdout.startswith("add table inet istio-proxy-nat\n")
     assert hotswitch("render", "--config", "-", "--backend", "iptables", stdin=config).stdout.startswith("* nat\n")
     assert effective.read(json.loads(config)).backend is Backend.NFTABLES
-
-
-@pytest.mark.netns
-def test_state_in_the_kernel_as_text_json_and_exit_code(netns: str, tmp_path: Path) -> None:
-    spec = CaptureSpec(inbound_ports="*", outbound_cidrs="*", ipv6=True)
-    wanted = tmp_path / "settings.json"
-    wanted.write_text(json.dumps(effective.write(spec)))
-    name = netns.rpartition("/")[2]
-    assert hotswitch("inspect", "--netns", name).exit_code == 3
-    for command in commands(spec, netns=netns):
-        run(command, check=True)
-    captured = hotswitch("inspect", "--netns", name, "--spec", str(wanted), "--json")
-    assert captured.exit_code == 0
-    said = json.loads(captured.stdout)
-    assert (said["state"], said["ip"]["state"], said["ip6"]["backends"]) == ("captured", "captured", ["iptables-nft"])
-    assert said["routing"] == {"rules": [], "routes": [], "magic_v6": True}
-    run(Command(tuple(["iptables-nft", "-t", "nat", "-D", "OUTPUT", "-j", "ISTIO_OUTPUT"]), netns), check=True)
-    partial = hotswitch("inspect", "--netns", netns)
-    assert partial.exit_code == 4
-    assert partial.stdout.splitlines()[:3] == [
-        "state  partial",
-        "ip     partial by iptables-nft",
-        "       nat OUTPUT does not lead to ISTIO_OUTPUT",
-    ]
