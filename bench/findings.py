@@ -12,13 +12,14 @@ ACT_WITHIN_S = 60.0
 
 @dataclass(slots=True)
 class Finding:
-    """What became of one pod. `throttled`: verdicts "slow because its quota is used up, its memory short, or it waits
-    for a CPU". `late`, `silent`: probes of a naive observer not answered within 0.25 s, and within 1 s; `naive_quick`,
+    """What became of one pod. `deaths`: how often its proxy really ended, which calls for a switch. `throttled`:
+    verdicts "slow because its quota is used up, its memory short, or it waits for a CPU". `late`, `silent`: probes of a naive observer not answered within 0.25 s, and within 1 s; `naive_quick`,
     `naive`: how often it would have switched after three of them in a row. `why`: what hotswitch said of each needless
     switch. `acted_ms`: from the real fault to the open gate; None: never."""
 
     subject: str
     profile: str
+    deaths: int = 0
     switches: int = 0
     throttled: int = 0
     held: int = 0
@@ -61,7 +62,8 @@ class Report:
 
     def table(self) -> Table:
         header = (
-            "well pod", "needless switches", "verdicts: throttled", "probes late (0.25 s) / silent (1 s)",
+            "well pod", "killed by the kernel", "needless switches", "verdicts: throttled",
+            "probes late (0.25 s) / silent (1 s)",
             "three late / silent in a row", "requests failed", "then a real fault", "acted on after",
         )  # fmt: skip
         return Table(header, tuple(_line(each) for each in self.findings))
@@ -71,6 +73,7 @@ def _line(found: Finding) -> tuple[str, ...]:
     acted = "**never**" if found.acted_ms is None else f"{number(found.acted_ms)} ms"
     probes = f"{found.late:,} / {found.silent:,} of {found.probes:,}"
     return (
-        found.subject, f"**{found.switches}**", str(found.throttled), probes, f"{found.naive_quick} / {found.naive}",
+        found.subject, str(found.deaths), f"**{found.switches}**", str(found.throttled), probes,
+        f"{found.naive_quick} / {found.naive}",
         f"{found.failed:,} of {found.requests:,}", found.real, acted,
     )  # fmt: skip
