@@ -13,9 +13,10 @@ ACT_WITHIN_S = 60.0
 @dataclass(slots=True)
 class Finding:
     """What became of one pod. `deaths`: how often its proxy really ended, which calls for a switch. `throttled`:
-    verdicts "slow because its quota is used up, its memory short, or it waits for a CPU". `late`, `silent`: probes of a naive observer not answered within 0.25 s, and within 1 s; `naive_quick`,
-    `naive`: how often it would have switched after three of them in a row. `why`: what hotswitch said of each needless
-    switch. `acted_ms`: from the real fault to the open gate; None: never."""
+    verdicts "slow because its quota is used up, its memory short, or it waits for a CPU". `late`, `silent`: probes of a
+    naive observer not answered within 0.25 s, and within 1 s; `naive_quick`, `naive`: how often it would have switched
+    after three of them in a row. `why`: what hotswitch said of each needless switch. `acted_ms`: from the real fault to
+    the open gate; None: never."""
 
     subject: str
     profile: str
