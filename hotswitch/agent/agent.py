@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from hotswitch.agent.evidence import Keeper
 from hotswitch.agent.guard import Guard, Means
 from hotswitch.agent.rehearsal import rehearse
 from hotswitch.agent.spare import Spare
@@ -51,6 +52,7 @@ class Agent:
         self.specs = self.check(settings)
         self.journal = Journal(settings.journal)
         self.metrics = Metrics()
+        self.evidence = Keeper(settings.evidence, self.journal)
         self.guards: dict[str, Guard] = {}
         self.rescue: Rescue | None = None
         self._stop = asyncio.Event()
@@ -130,6 +132,7 @@ class Agent:
             in_use = any(Level.RESCUE in guard.standing.levels.values() for guard in self.guards.values())
             await (self.rescue.leave() if in_use else self.rescue.stop())
         self.guards.clear()
+        await self.evidence.close()
         self.journal.close()
 
     # ---- pods ----
@@ -150,7 +153,7 @@ class Agent:
 
     def _means(self) -> Means:
         pace = Pace(**self.settings.pace.model_dump())
-        return Means(self.journal, self.metrics, pace, self._surroundings, self._gone)
+        return Means(self.journal, self.metrics, pace, self.evidence, self._surroundings, self._gone)
 
     def _gone(self, guard: Guard) -> None:
         if self.guards.pop(guard.settings.uid, None) is None:

@@ -33,7 +33,7 @@ FOR_AT_MOST_S = 7 * 86400.0
 class Request(msgspec.Struct, forbid_unknown_fields=True):
     """`pod`: "namespace/name", name or uid; empty: all (status, history)."""
 
-    verb: Literal["status", "plan", "bypass", "restore", "history"]
+    verb: Literal["status", "plan", "bypass", "restore", "history", "evidence"]
     pod: str = ""
     level: Literal["rescue", "direct", "hold"] = "rescue"
     directions: tuple[Direction, ...] = tuple(Direction)
@@ -41,6 +41,8 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = ""
     dry_run: bool = False
     last: int = 50
+    name: str = ""  # evidence: of which fault
+    file: str = ""  # evidence: which file of it
 
 
 class Refused(ValueError):
@@ -91,12 +93,26 @@ class Control:
             case "history":
                 entries = self._agent.journal.read(self._named(request.pod), request.last)
                 return {"entries": [msgspec.to_builtins(each) for each in entries]}
+            case "evidence":
+                return self._evidence(request)
             case "plan":
                 return _plan(self._agent.guard_named(request.pod))
             case "bypass":
                 return _order(self._agent.guard_named(request.pod), _bypass(request, who), request.dry_run, who)
             case "restore":
                 return _order(self._agent.guard_named(request.pod), _restore(request, who), request.dry_run, who)
+
+    def _evidence(self, request: Request) -> dict[str, Any]:
+        store = self._agent.evidence.store
+        if store is None:
+            raise Refused("evidence: switched off in the agent's file")
+        if request.file:
+            return {"name": request.name, "file": request.file, "content": store.read(request.name, request.file)}
+        kept = store.kept(self._named(request.pod))
+        return {
+            "directory": str(store.root),
+            "kept": [msgspec.to_builtins(each) for each in kept if request.name in ("", each.name)],
+        }
 
     def _chosen(self, name: str) -> list[Guard]:
         return [self._agent.guard_named(name)] if name else list(self._agent.guards.values())

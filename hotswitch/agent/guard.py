@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hotswitch.act.actor import Actor
+from hotswitch.agent.evidence import Keeper
 from hotswitch.agent.scene import Scene, look
 from hotswitch.agent.spare import Spare
 from hotswitch.agent.standin import StandIn
@@ -20,6 +21,7 @@ from hotswitch.capture.gate_table import scope_of
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod
 from hotswitch.decide.engine import step
+from hotswitch.decide.levels import justified
 from hotswitch.decide.track import assess
 from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.command import CommandFailed
@@ -59,6 +61,7 @@ class Means:
     journal: Journal
     metrics: Metrics
     pace: Pace
+    evidence: Keeper
     surroundings: Callable[[Guard], Surroundings]
     gone: Callable[[Guard], None]
 
@@ -84,6 +87,7 @@ class Guard:
             pace=means.pace,
         )
         self.stand_in = StandIn(settings, self.gate, self.namespace.fd, means.journal, means.metrics, self.look_again)
+        self._evidence_of_s: float | None = None  # the fault whose evidence is being kept
         self.standing = Standing()
         self.diagnosis = Diagnosis(Fault.UNKNOWN, Grade.NONE, "not seen yet")
         self._scene = Scene("not inspected yet", "", "", 0)
@@ -205,9 +209,17 @@ class Guard:
         after = replace(view, standing=self.standing)
         self.diagnosis = assess(after)
         self.watch.be_alert(self.standing.is_open or self.standing.fault is not Fault.WELL)
+        self._keep_evidence(view.facts)
         self.stand_in.heed(after, self.diagnosis)
         self._show()
         return decisions
+
+    def _keep_evidence(self, facts: Facts) -> None:
+        """Once for each fault, as soon as it is proven (S4.7)."""
+        since_s = self.standing.fault_since_s
+        if since_s not in (None, self._evidence_of_s) and justified(self.diagnosis):
+            self._evidence_of_s = since_s
+            self._means.evidence.keep(self.settings, self.namespace.fd, facts, self.diagnosis, self.standing.generation)
 
     @property
     def sick(self) -> bool:

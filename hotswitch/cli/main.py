@@ -180,6 +180,21 @@ def history(
 
 
 @app.command()
+def evidence(
+    pod: AnyPod = "",
+    name: Annotated[str, typer.Option("--name", help="Of this fault only, as the list names it.")] = "",
+    file: Annotated[str, typer.Option("--file", help="With --name: print this file of it.")] = "",
+    socket: SocketOption = DEFAULT_SOCKET,
+    as_json: JsonOption = False,
+) -> None:
+    """What was kept of faults: a directory for each, with the proxy's last words; nothing secret is in them."""
+    if file and not name:
+        raise typer.BadParameter("--file needs --name")
+    answer = asked(socket, verb="evidence", pod=pod, name=name, file=file)
+    told(answer, as_json, [answer["content"]] if file else show.evidence_lines(answer))
+
+
+@app.command()
 def check() -> None:
     """Is everything there that hotswitch needs on this machine? One sentence for each thing that is missing."""
     from hotswitch.precheck.__main__ import main

@@ -40,6 +40,14 @@ def plan_lines(acts: Iterable[dict[str, str]], nothing: str = "nothing") -> list
     return lines or [nothing]
 
 
+def evidence_lines(answer: dict[str, Any]) -> list[str]:
+    lines = [f"below {answer['directory']}:"]
+    for kept in answer["kept"]:
+        lines.append(f"{kept['name']}  {kept['pod']}  {kept['fault']}")
+        lines += [f"    {size:>9}  {name}" for name, size in kept["files"].items()]
+    return lines if answer["kept"] else ["nothing was kept"]
+
+
 def history_lines(entries: Iterable[dict[str, Any]]) -> list[str]:
     return [_history_line(entry) for entry in entries]
 

@@ -135,6 +135,8 @@ class Pod(Strict):
     authorization: tuple[dict[str, Any], ...] = ()  # AuthorizationPolicy specs (L4 parts) that select this pod
     mesh_networks: tuple[IPvAnyNetwork, ...] = ()  # outbound rescue speaks mTLS to these
     terminating: bool = False
+    logs: tuple[str, ...] = ()  # glob patterns of the proxy container's log files, kept with the evidence of a fault
+    termination_message: Path | None = None
 
     @property
     def ref(self) -> PodRef:
@@ -146,6 +148,16 @@ class RescueSettings(Strict):
     directory: Path = Path("/run/hotswitch/rescue")
     envoy: Path | None = None  # None: found beside the interpreter or on PATH
     drain_s: Annotated[int, Field(ge=1, le=3600)] = 30  # after a restore: what a connection through the rescue has left
+
+
+class EvidenceSettings(Strict):
+    """What is kept of a fault, and how much of it (S4.7)."""
+
+    enabled: bool = True
+    directory: Path = Path("/var/lib/hotswitch/evidence")
+    faults: Annotated[int, Field(ge=1, le=10_000)] = 32
+    mebibytes: Annotated[int, Field(ge=1, le=65536)] = 128
+    log_kib: Annotated[int, Field(ge=0, le=4096)] = 64
 
 
 class Budget(Strict):
@@ -177,6 +189,7 @@ class AgentFile(Strict):
     socket: Path = Path("/run/hotswitch/agent.sock")
     metrics: Endpoint | None = None
     rescue: RescueSettings = RescueSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
     budget: Budget = Budget()
     pace: PaceSettings = PaceSettings()
     pods: tuple[Pod, ...] = ()

@@ -273,6 +273,8 @@ class Pod:
                 "probe": {"port": HTTP_PORT, "path": "/healthz", "timeout_s": 1.0},
                 "probers": self.probers,
             },
+            "logs": [str(self._proxy_dir / "envoy.log"), str(self.directory / "pilot.log")],
+            "termination_message": str(self._proxy_dir / "termination-message"),
             "policy": dict(policy),
         }
 

@@ -159,6 +159,7 @@ class Sandbox:
             "node": self.estate.ident,
             "journal": str(self.estate.directory / "agent" / "journal.jsonl"),
             "socket": str(self.estate.directory / "agent" / "agent.sock"),
+            "evidence": {"directory": str(self.estate.directory / "agent" / "evidence")},
             "rescue": {"directory": str(self.estate.directory / "agent" / "rescue")},
             "pods": [pod.agent_config(policy) for pod in pods],
         }

@@ -63,6 +63,7 @@ class Keeper(Protector):
         home.mkdir()
         self.config = box.agent_config(pods, **{**POLICY, **policy}) | {"pace": PACE}
         self.config |= {"journal": str(home / "journal.jsonl"), "socket": str(home / "agent.sock")}
+        self.config["evidence"] = {"directory": str(home / "evidence")}
         self.config["rescue"] = {"directory": str(home / "rescue")}
         self.config["budget"] = {"node": 10, "workload": 10}
         self.file = home / "agent.yaml"
