@@ -24,6 +24,7 @@ from hotswitch.report.journal import Journal, entry
 AT_ONCE = 4
 WAITING_AT_MOST = 32
 LAST_WORDS_S = 2.0  # the kubelet, or pilot-agent, writes how the container ended after it has
+LOOKS = 40
 
 
 class Keeper:
@@ -68,7 +69,8 @@ class Keeper:
         self._journal.write(
             entry("evidence", pod, generation=generation, why=why, evidence=found, durations_ms=took_ms)
         )
-        await collection.last_words()
+        with contextlib.suppress(OSError):
+            await collection.last_words()
 
     async def close(self) -> None:
         for task in list(self._tasks):
@@ -109,7 +111,7 @@ class _Collection:
         proof["facts"] = _plain(self._facts)
         self._write("proof.json", msgspec.json.format(msgspec.json.encode(redact.tree(proof)), indent=1))
         self._write("cgroup.txt", local.readings(self.pod.cgroups))
-        self._write("log.txt", local.log_tails(self.pod.logs, self._log_bytes))
+        self._write_logs()
         self._write("termination-message.txt", local.message(self.pod.termination_message))
 
     def _admin(self, answer: admin.Answer) -> None:
@@ -122,14 +124,17 @@ class _Collection:
             self.files.append(name)
 
     async def last_words(self) -> None:
-        """How it ended and what it logged at the end, once more: written only after the process is gone."""
-        await asyncio.sleep(LAST_WORDS_S)
+        """How it ended and what it logged at the end: written only after the process is gone, and how it ended stands
+        there only until the next container is started."""
+        for _ in range(LOOKS):
+            await asyncio.sleep(LAST_WORDS_S / LOOKS)
+            if "termination-message.txt" not in self.files:
+                self._write("termination-message.txt", local.message(self.pod.termination_message))
         with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._last_words)
+            await asyncio.to_thread(self._write_logs)
 
-    def _last_words(self) -> None:
+    def _write_logs(self) -> None:
         self._write("log.txt", local.log_tails(self.pod.logs, self._log_bytes))
-        self._write("termination-message.txt", local.message(self.pod.termination_message))
 
 
 def _plain(value: object) -> object:
