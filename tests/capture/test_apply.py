@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import pytest
 
@@ -16,7 +16,7 @@ from hotswitch.capture.inspect import State, inspect
 from hotswitch.capture.reading import read
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception
 from hotswitch.kernel.command import run
-from hotswitch.kernel.netns import inside
+from hotswitch.kernel.netns import as_user, inside
 from tests.capture.leavings import do, foreign, load, odd_spec, picture
 from tests.namespaces import CLIENT_V4, CLIENT_V6, POD_V4, POD_V6, Pair, _speak
 
@@ -34,14 +34,15 @@ FAMILIES = {
 
 
 @contextmanager
-def says(netns: str, port: int, words: bytes, kind: int = socket.SOCK_STREAM) -> Iterator[None]:
+def says(netns: str, port: int, words: bytes, kind: int = socket.SOCK_STREAM, address: str = "::") -> Iterator[None]:
     """A server on `port` that says `words` to everybody; TPROXY may lead flows for other addresses to it."""
-    with inside(netns):
-        sock = socket.socket(socket.AF_INET6, kind)
+    with inside(netns), as_user(1337, 1337) if port == 15053 else nullcontext():  # zones go by its owner
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(SOL_IPV6, IPV6_TRANSPARENT, 1)
-    sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
-    sock.bind(("::", port))
+    if address == "::":
+        sock.setsockopt(SOL_IPV6, IPV6_TRANSPARENT, 1)
+        sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+    sock.bind((address, port))
     if kind == socket.SOCK_STREAM:
         sock.listen(64)
     thread = threading.Thread(target=_speak if kind == socket.SOCK_STREAM else _answer, args=(sock, words))
@@ -49,7 +50,7 @@ def says(netns: str, port: int, words: bytes, kind: int = socket.SOCK_STREAM) ->
     try:
         yield
     finally:
-        sock.shutdown(socket.SHUT_RDWR) if kind == socket.SOCK_STREAM else _stop(netns, port)
+        sock.shutdown(socket.SHUT_RDWR) if kind == socket.SOCK_STREAM else _stop(netns, port, address)
         thread.join()
         sock.close()
 
@@ -62,11 +63,11 @@ def _answer(sock: socket.socket, words: bytes) -> None:
         sock.sendto(words, caller)
 
 
-def _stop(netns: str, port: int) -> None:
+def _stop(netns: str, port: int, address: str) -> None:
     with inside(netns):
-        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
     with sock:
-        sock.sendto(b"stop", ("::1", port))
+        sock.sendto(b"stop", ("::1" if address == "::" else address, port))
 
 
 def heard(netns: str, address: str, port: int, kind: int = socket.SOCK_STREAM) -> bytes:
@@ -89,8 +90,11 @@ def everybody_there(pair: Pair) -> Iterator[None]:
             (pair.client, WORLD, b"direct"), (pair.client, 53, b"direct"), (pair.pod, 15053, b"proxy"),
         ):  # fmt: skip
             stack.enter_context(says(where, port, words))
-        for where, port, words in ((pair.pod, 15053, b"proxy"), (pair.client, 53, b"direct")):
-            stack.enter_context(says(where, port, words, socket.SOCK_DGRAM))
+        for where, port, words, address in (
+            (pair.pod, 15053, b"proxy", "127.0.0.1"), (pair.pod, 15053, b"proxy", "::1"),
+            (pair.client, 53, b"direct", CLIENT_V4), (pair.client, 53, b"direct", CLIENT_V6),
+        ):  # fmt: skip
+            stack.enter_context(says(where, port, words, socket.SOCK_DGRAM, address))
         yield
 
 
