@@ -23,8 +23,9 @@ from bench.settings import PREFIX, READY_S, Settings
 from bench.trials import Say
 from hotswitch.capture import deletions, leftovers, older, routing
 from hotswitch.capture.apply import apply
-from hotswitch.capture.clean import clean, read, signs
+from hotswitch.capture.clean import clean, signs
 from hotswitch.capture.iptables import restore_text
+from hotswitch.capture.reading import read
 from hotswitch.capture.render import commands
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception
 from hotswitch.capture.version import IstioVersion

@@ -223,6 +223,8 @@ def _drain(netns: str | None, reading: Reading, drain_s: float) -> int:
 def _forget(netns: str | None, before: Reading) -> list[Command]:
     """Flows that a dead proxy reset keep their redirect for 10 s, and so do questions for names as long as they are
     asked from one socket: used again, they would be refused."""
+    if not flows.tracked(netns):
+        return []
     scope = GateScope(dns_servers=None if before.dns else (), tproxy_mark=routing.MARK if before.tproxy else None)
     commands = flows.forget_commands(netns, scope, before.proxy_ports, ended=True)
     commands += flows.forget_names_commands(netns, scope, opened=True)

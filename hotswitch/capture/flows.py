@@ -11,7 +11,9 @@ Questions to a name server come from sockets that are used again and again, so t
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import TypeAlias
 
 from hotswitch.capture.gate_table import GateScope
@@ -19,6 +21,7 @@ from hotswitch.capture.iptables import DNS_PORT as AGENT_DNS
 from hotswitch.kernel import sockdiag
 from hotswitch.kernel.command import Command
 from hotswitch.kernel.netlink import NetlinkSocket
+from hotswitch.kernel.netns import inside
 from hotswitch.model import ENVOY_INBOUND, ENVOY_OUTBOUND, Port
 
 PROXY_DOORS: tuple[Port, ...] = (ENVOY_INBOUND, ENVOY_OUTBOUND)
@@ -61,6 +64,13 @@ def _from_outside(flow: sockdiag.Flow, ends: set[_Ends]) -> bool:
     """With TPROXY the proxy calls the app from the client's address: then the other end is in this namespace too."""
     near = flow.peer in ISTIO_SOURCES or flow.peer == flow.local or flow.peer.is_loopback or flow.transparent
     return not near and (flow.peer, flow.peer_port, flow.local, flow.local_port) not in ends
+
+
+def tracked(netns: str | None) -> int:
+    """How many entries the namespace's conntrack has; 0 too where the kernel has none."""
+    with nullcontext() if netns is None else inside(netns):
+        count = Path("/proc/sys/net/netfilter/nf_conntrack_count")
+        return int(count.read_text()) if count.exists() else 0
 
 
 def forget_commands(

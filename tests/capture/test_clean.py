@@ -8,10 +8,11 @@ from itertools import product
 import pytest
 
 from hotswitch.capture import older
-from hotswitch.capture.clean import CleanError, clean, plan, read
+from hotswitch.capture.clean import CleanError, clean, plan
 from hotswitch.capture.inspect import inspect
 from hotswitch.capture.iptables import BUILT_IN, rules
 from hotswitch.capture.older import Shape
+from hotswitch.capture.reading import read
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception
 from hotswitch.kernel.command import Command, run
 from tests.capture.golden import Case, cases
