@@ -17,6 +17,7 @@ import typer
 from hotswitch.capture import apply as applying
 from hotswitch.capture import clean as cleaning
 from hotswitch.capture.fields import SpecError
+from hotswitch.capture.inspect import inspect
 from hotswitch.capture.reading import read
 from hotswitch.capture.spec import Backend, CaptureSpec
 from hotswitch.cli.duration import seconds
@@ -63,9 +64,11 @@ def clean(
             todo = cleaning.plan(read(where), wanted, where, staged=drain_s > 0)
             _say(as_json, "would run", todo.commands, todo.stays)
             return
+        before = inspect(where).fingerprint
         done = cleaning.clean(where, wanted, drain_s=drain_s)
+        after = inspect(where).fingerprint
     notes = [] if not done.drained else [f"{done.drained} connections through the proxy did not end in {drain}"]
-    _say(as_json, "ran", done.done, (*notes, *done.stays))
+    _say(as_json, "ran", done.done, (*notes, *done.stays), before=before, after=after)
 
 
 def apply(
@@ -86,7 +89,9 @@ def apply(
         assert wanted is not None
         _need_rights()
         if not dry_run:
-            _say(as_json, "ran", applying.apply(where, wanted, backend), ())
+            before = inspect(where).fingerprint
+            done = applying.apply(where, wanted, backend)
+            _say(as_json, "ran", done, (), before=before, after=inspect(where).fingerprint)
             return
         todo = applying.plan(where, wanted, backend)
         if todo.in_the_way:
@@ -152,10 +157,12 @@ def _need_rights() -> None:
         raise fail("this needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)")
 
 
-def _say(as_json: bool, how: str, commands: Iterable[Command], notes: Iterable[str]) -> None:
+def _say(as_json: bool, how: str, commands: Iterable[Command], notes: Iterable[str], **rules: str) -> None:
+    """`rules`: Istio's, as text, before and after (I8); only in JSON, they are long."""
     ran, stays = [str(command) for command in commands], list(notes)
     if as_json:
-        typer.echo(json.dumps({"changed": bool(ran) and how == "ran", "commands": ran, "notes": stays}, indent=2))
+        answer = {"changed": bool(ran) and how == "ran", "commands": ran, "notes": stays, **rules}
+        typer.echo(json.dumps(answer, indent=2))
         return
     for text in ran or ["nothing to do"]:
         typer.echo(f"{how}: {text}" if ran else text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import pytest
@@ -196,6 +197,30 @@ def test_staged_cleaning_ends_the_same(netns: str, backend: Backend, mode: Inter
     done = clean(netns, drain_s=5)
     assert done.drained == 0 or done.drained is None
     assert picture(netns) == before
+
+
+@EVERY
+def test_two_cleanings_at_once(netns: str, backend: Backend) -> None:
+    """The later one finds its rules gone, reads again, and is done."""
+    before = picture(netns)
+    load(netns, odd_spec(mode=Interception.TPROXY), backend)
+    with ThreadPoolExecutor() as both:
+        done = list(both.map(lambda drain_s: clean(netns, drain_s=drain_s), (0.0, 5.0)))
+    assert any(one.changed for one in done)
+    assert picture(netns) == before
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["at once", "staged"])
+def test_killed_after_any_command_it_is_cleaned_by_the_next(netns: str, staged: bool) -> None:
+    spec = odd_spec(mode=Interception.TPROXY)
+    before = picture(netns)
+    for killed_after in range(8):
+        for backend in (Backend.IPTABLES_LEGACY, Backend.NFTABLES):
+            load(netns, spec, backend)
+        for command in plan(read(netns), None, netns, staged=staged).commands[:killed_after]:
+            run(command, check=True)
+        clean(netns, spec)
+        assert picture(netns) == before
 
 
 def test_legacy_tables_are_not_made_by_looking(netns: str) -> None:

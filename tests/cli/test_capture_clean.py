@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hotswitch.capture import effective
 from hotswitch.capture.inspect import inspect
 from hotswitch.capture.spec import Backend, CaptureSpec
 from hotswitch.cli.main import app
+from hotswitch.kernel.command import Command, run
 from hotswitch.kernel.netns import inside
 from tests.capture.leavings import do, load, picture
 
@@ -54,6 +56,7 @@ def test_dry_run_says_all_and_changes_nothing(netns: str, settings: str) -> None
     done = json.loads(hotswitch("clean", "--netns", netns, "--json", "--drain", "0s").stdout)
     assert done["commands"][: len(planned["commands"])] == planned["commands"]
     assert done["changed"] is True and any("stays, empty" in note for note in done["notes"])
+    assert "ip nat ISTIO_OUTPUT" in done["before"] and done["after"] == ""
 
 
 def test_rules_in_the_way_have_an_exit_code_of_their_own(netns: str, settings: str) -> None:
@@ -77,6 +80,12 @@ def test_own_namespace_is_touched_only_when_told(netns: str, settings: str) -> N
 def test_namespace_that_is_not_there_is_one_sentence() -> None:
     gone = hotswitch("clean", "--netns", "no-such-namespace")
     assert gone.exit_code == 1 and len(gone.stderr.splitlines()) == 1
+
+
+def test_without_rights_it_says_so(netns: str) -> None:
+    words = (sys.executable, "-m", "hotswitch.cli.main", "capture", "clean", "--netns", netns)
+    refused = run(Command(("setpriv", "--bounding-set=-net_admin", *words)))
+    assert (refused.returncode, refused.stderr) == (1, "hotswitch: this needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)\n")
 
 
 def test_doubts_are_notes(netns: str) -> None:
