@@ -105,6 +105,10 @@ class Captured:
         """From the app to the client's side. Raises OSError."""
         return self._call(self.pair.pod, (FAMILIES[family][1], port), uid, gid)
 
+    def call_to(self, address: str, port: int, uid: int, gid: int) -> Talk:
+        """From a process of that user in the pod. Raises OSError."""
+        return self._call(self.pair.pod, (address, port), uid, gid)
+
     def call_within(self, address: str, port: int, source: str = "") -> Talk:
         """From the app to an IPv4 address that may be the pod's own. Raises OSError."""
         return self._call(self.pair.pod, (address, port), APP_UID, None, source=source)
