@@ -69,14 +69,14 @@ class GateScope:
 
 def scope_of(spec: CaptureSpec) -> GateScope:
     """The scope of a pod whose capture is `spec`. What the gate cannot handle is said by `spec.unsupported()`."""
-    dns_servers = None if spec.capture_all_dns else (*spec.dns_servers_v4, *spec.dns_servers_v6)
+    servers = (*spec.dns_servers_v4, *spec.dns_servers_v6)
     return GateScope(
         proxy_uids=spec.proxy_uids,
         proxy_gids=spec.proxy_gids,
         inbound_ports=None if spec.inbound_ports == "*" else tuple(spec.inbound_ports),
         inbound_exclude_ports=spec.inbound_exclude_ports,
-        outbound_networks=None if "*" in spec.outbound_cidrs else tuple(spec.outbound_cidrs),
-        outbound_exclude_networks=spec.outbound_exclude_cidrs,
+        outbound_networks=None if "*" in spec.outbound_cidrs else _known(spec, spec.outbound_cidrs),
+        outbound_exclude_networks=_known(spec, spec.outbound_exclude_cidrs),
         outbound_ports=spec.outbound_ports,
         outbound_exclude_ports=spec.outbound_exclude_ports,
         exclude_interfaces=spec.exclude_interfaces,
@@ -84,11 +84,16 @@ def scope_of(spec: CaptureSpec) -> GateScope:
         owner_groups=None if spec.owner_groups == "*" else spec.group_numbers(spec.owner_groups),
         owner_groups_exclude=spec.group_numbers(spec.owner_groups_exclude),
         loopback_network=spec.loopback_cidr if spec.loopback_included else "",
-        dns_servers=dns_servers if spec.dns_captured else (),
+        dns_servers=() if not spec.dns_captured else None if spec.capture_all_dns else _known(spec, servers),
         inbound_ipv6=spec.ipv6 or (spec.native_nftables and not spec.tproxy),
         outbound_ipv6=spec.ipv6 or spec.native_nftables,  # its rules without addresses hold for both families
         tproxy_mark=spec.tproxy_mark if spec.tproxy and spec.inbound_ports else None,
     )
+
+
+def _known(spec: CaptureSpec, addresses: Iterable[str]) -> tuple[str, ...]:
+    """Istio leaves out IPv6 addresses where it has found no IPv6, also from rules that hold for both families."""
+    return tuple(address for address in addresses if spec.ipv6 or ":" not in address)
 
 
 def map_of(direction: Direction) -> str:

@@ -153,6 +153,14 @@ def test_ipv6_that_istio_does_not_know_of(pair: Pair, made: Any, backend: Backen
             assert pod.call_out("v6").who == (who if native else "outside")
 
 
+def test_ipv6_networks_that_istio_leaves_out(pair: Pair) -> None:
+    """Found by drawn settings: nft's rules hold for IPv6, but its networks are not among them."""
+    spec = usual(ipv6=False, native_nftables=True, outbound_cidrs=("10.97.0.0/24", "fd97::/64"))
+    with captured(pair, spec, Backend.NFTABLES) as pod:
+        pod.open(OPEN)
+        assert (pod.call_out("v4").who, pod.call_out("v6").who) == ("rescue", "outside")
+
+
 def test_mesh_only_addresses_stay_with_the_proxy(pair: Pair) -> None:
     """Opened, a quick refusal would become a long wait."""
     with captured(pair, usual(), Backend.IPTABLES_NFT) as pod:
