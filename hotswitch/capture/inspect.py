@@ -17,19 +17,19 @@ it does nothing. But TPROXY rules without it deliver nothing, and that is partia
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hotswitch.capture import iptables_save, nft_list, older, routing
+from hotswitch.capture import iptables_save, leftovers, nft_list, older, routing
 from hotswitch.capture.gaps import gaps
 from hotswitch.capture.iptables_save import NAT_TARGETS
 from hotswitch.capture.nft_list import Listing
 from hotswitch.capture.older import Shape
 from hotswitch.capture.routing import Routing
-from hotswitch.capture.ruleset import NATIVE_TABLE_PREFIX, ChainId, Rule, Ruleset, differences, of_istio
+from hotswitch.capture.ruleset import NATIVE_TABLE_PREFIX, ChainId, Known, Rule, Ruleset, differences, of_istio
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception
 from hotswitch.kernel.command import Command, run
 from hotswitch.kernel.netns import inside
@@ -69,6 +69,7 @@ class Inspection:
     legacy_tables: tuple[str, ...]  # e.g. "ip nat": they exist, empty or not
     rulesets: Mapping[Backend, Ruleset]
     dormant: tuple[str, ...]  # Istio's native tables that are switched off
+    doubtful: tuple[str, ...]  # rules that may be Istio's, or somebody else's: without a spec nobody can say
     routing: Routing  # Istio's policy rules, routes and address, as long as anything of them is there
 
     @property
@@ -117,10 +118,11 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
     """
     legacy = legacy_tables(netns)
     listing = nft_list.parse(run(Command(("nft", "-j", "list", "ruleset"), netns), check=True).stdout)
-    saved = {Backend.IPTABLES_NFT: _saved(nft_families(listing), "nft", netns)}
-    saved[Backend.IPTABLES_LEGACY] = _saved(tuple(legacy), "legacy", netns)
+    texts = {Backend.IPTABLES_NFT: _texts(nft_families(listing), "nft", netns)}
+    texts[Backend.IPTABLES_LEGACY] = _texts(tuple(legacy), "legacy", netns)
+    saved = {backend: _parsed(of) for backend, of in texts.items()}
     native = listing.in_tables("inet", NATIVE_TABLE_PREFIX)
-    known = iptables_save.in_built_in_chains(spec) if spec else frozenset()
+    known, doubtful = _unmarked(texts.values(), spec, bool(native))
     rulesets: dict[Backend, Ruleset] = {by: of_istio(found.ruleset, known) for by, found in saved.items()}
     rulesets[Backend.NFTABLES] = native
     rulesets = {backend: ruleset for backend, ruleset in rulesets.items() if ruleset}
@@ -128,7 +130,7 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
     foreign = _foreign(listing, saved)
     openings = tuple(listing.timed.get(OWN_TABLE, ()))
     seen = routing.look(netns, rulesets.values(), spec)
-    ip, ip6 = (_view(family, rulesets, dormant, seen, foreign, openings, spec) for family in FAMILIES)
+    ip, ip6 = (_view(family, rulesets, known, dormant, seen, foreign, openings, spec) for family in FAMILIES)
     return Inspection(
         ip=ip,
         ip6=ip6,
@@ -138,6 +140,7 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
         rulesets=rulesets,
         dormant=tuple(dormant),
         routing=seen,
+        doubtful=doubtful,
     )
 
 
@@ -158,14 +161,30 @@ def nft_families(listing: Listing) -> tuple[str, ...]:
     return tuple(family for family in FAMILIES if any((family, table) in listing.tables for table in _TABLES))
 
 
-def _saved(families: tuple[str, ...], kind: str, netns: str | None) -> iptables_save.Saved:
+def _texts(families: tuple[str, ...], kind: str, netns: str | None) -> dict[str, str]:
+    tools = {family: Command((f"{_TOOLS[family]}-{kind}-save",), netns) for family in families}
+    return {family: run(tool, check=True).stdout for family, tool in tools.items()}
+
+
+def _parsed(texts: Mapping[str, str]) -> iptables_save.Saved:
     merged = iptables_save.Saved()
-    for family in families:
-        text = run(Command((f"{_TOOLS[family]}-{kind}-save",), netns), check=True).stdout
+    for family, text in texts.items():
         saved = iptables_save.parse(text, family)
         merged.chains |= saved.chains
         merged.incompatible += saved.incompatible
     return merged
+
+
+def _unmarked(
+    texts: Iterable[Mapping[str, str]], spec: CaptureSpec | None, native: bool
+) -> tuple[Known, tuple[str, ...]]:
+    """Istio's rules in built-in chains that lead to none of its own; and sentences on those that only may be such."""
+    saved = [leftovers.parse(text, family) for of in texts for family, text in of.items()]
+    signs = leftovers.signs(saved, spec, seen=native)
+    judged = [leftovers.judge(one, signs) for one in saved]
+    mine = (line for one in judged for line in one.lines if not line.rule.to_istio)
+    doubtful = tuple(f"{line.at}: {line.rule.text}" for one in judged for line in one.doubtful)
+    return frozenset((line.at.table, line.at.chain, line.rule.text) for line in mine), doubtful
 
 
 def _foreign(listing: Listing, saved: Mapping[Backend, iptables_save.Saved]) -> list[tuple[str, str]]:
@@ -191,6 +210,7 @@ def _is_foreign(chain: ChainId, rule: Rule) -> bool:
 def _view(
     family: str,
     rulesets: Mapping[Backend, Ruleset],
+    known: Known,
     dormant: list[str],
     seen: Routing,
     foreign: list[tuple[str, str]],
@@ -202,7 +222,6 @@ def _view(
     if not here:
         others = any(of in (family, "inet") for of, _ in foreign)
         return FamilyView(State.FOREIGN if others else State.ABSENT)
-    known = iptables_save.in_built_in_chains(spec) if spec else frozenset()
     problems = [text for ruleset in here.values() for text in gaps(ruleset, known)]
     if spec is not None:
         for backend, ruleset in here.items():

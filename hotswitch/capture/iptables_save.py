@@ -83,6 +83,7 @@ def in_built_in_chains(spec: CaptureSpec) -> Known:
     return frozenset((rule.table, rule.chain, canonical(rule.words).text) for rule in mine)
 
 
+@lru_cache(maxsize=4096)
 def canonical(words: str) -> Rule:
     """The words after `-A CHAIN`."""
     conditions: list[str] = []

@@ -13,13 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 from typing import NamedTuple
 
 from hotswitch.capture import iptables_save
 from hotswitch.capture.iptables import BUILT_IN, OUTBOUND_MARK
 from hotswitch.capture.iptables_save import ALL_BITS, canonical
-from hotswitch.capture.older import Shape
 from hotswitch.capture.ruleset import ChainId, Rule
 from hotswitch.capture.spec import PROXY_ID, CaptureSpec, Interception
 
@@ -147,9 +145,7 @@ def _add_spec(found: Signs, spec: CaptureSpec) -> None:
     found.marks.add(spec.tproxy_mark)
     found.owners |= {str(number) for number in (*spec.proxy_uids, *spec.proxy_gids)}
     found.virtual |= {*spec.kube_virt_interfaces}
-    for family, shape in product(("ip", "ip6"), Shape):
-        for chain, rules in iptables_save.expected(replace(spec, ipv6=True), family, shape).items():
-            found.texts |= {(chain.table, chain.chain, rule.text) for rule in rules if chain.chain in BUILT_IN}
+    found.texts |= iptables_save.in_built_in_chains(spec)
 
 
 def _add_line(found: Signs, line: Line) -> None:

@@ -45,6 +45,7 @@ class Report:
             "backends": [str(backend) for backend in found.backends],
             "differences": list(self.differences),
             "foreign_nat": list(found.foreign_nat),
+            "doubtful": list(found.doubtful),
             "openings": list(found.openings),
             "legacy_tables": list(found.legacy_tables),
             "dormant": list(found.dormant),
@@ -69,6 +70,7 @@ class Report:
         parts = {
             "differs from the spec": [text for text in self.differences if text not in known],
             "outside netfilter": self.found.routing.sentences,
+            "Istio's, or somebody else's": self.found.doubtful,
             "address translation by others": self.found.foreign_nat,
             "openings of the gate": self.found.openings,
             "legacy tables": self.found.legacy_tables,

@@ -7,7 +7,6 @@ handles and comments never take part.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeAlias
@@ -49,50 +48,23 @@ def target_name(name: str) -> str:
     return name.upper().replace("-", "_")
 
 
-# Rules of Istio's in built-in chains that lead to none of its chains: DNS until 1.22 and 1.24, TPROXY's marks
-_UNMARKED = {
-    ("nat", "OUTPUT"): re.compile(r"--dport 53 (-d \S+ )?-p udp -j REDIRECT --to-ports 15053"),
-    ("raw", "OUTPUT"): re.compile(
-        r"(--dport 53 (--[ug]id-owner \S+ |-d \S+ )?|--gid-owner \S+ --sport 15053 |--sport 15053 --uid-owner \S+ )"
-        r"-p udp -j CT --zone [12]"
-    ),
-    ("raw", "PREROUTING"): re.compile(r"--sport 53 (-d \S+ )?-p udp (-s \S+ )?-j CT --zone 1"),
-    ("mangle", "PREROUTING"): re.compile(r"-p tcp mark:--mark \S+ -j CONNMARK --save-mark"),
-    ("mangle", "OUTPUT"): re.compile(
-        r"-p tcp connmark:--mark \S+ -j CONNMARK --restore-mark|-o lo -p tcp mark:--mark \S+ -j RETURN"
-        r"|! -d \S+ --[ug]id-owner \S+ -o lo -p tcp -j MARK --set-xmark 0x53a/0xffffffff"
-    ),
-}
-
-
-def is_unmarked(chain: ChainId, rule: Rule, known: Known = frozenset()) -> bool:
-    """Whether a rule in a built-in chain has a shape that Istio gives to such rules, and hardly anybody else."""
-    if (chain.table, chain.chain, rule.text) in known:
-        return True
-    shape = _UNMARKED.get((chain.table, chain.chain))
-    return shape is not None and shape.fullmatch(rule.text) is not None
+def is_unmarked(chain: ChainId, rule: Rule, known: Known) -> bool:
+    return (chain.table, chain.chain, rule.text) in known
 
 
 def of_istio(ruleset: Ruleset, known: Known = frozenset()) -> dict[ChainId, tuple[Rule, ...]]:
     """Istio's chains, and the built-in chains of their tables that Istio writes to; empty if nothing is Istio's.
-    `known`: rules in built-in chains that a spec says are Istio's, though anybody could have written them."""
+    `known`: Istio's rules in built-in chains that lead to none of its own (leftovers)."""
     tables = {
         chain[:2]
         for chain, rules in ruleset.items()
         if chain.is_istio or any(rule.to_istio or is_unmarked(chain, rule, known) for rule in rules)
     }
-    tables |= {(family, "mangle") for family, _ in tables if _drops_invalid(ruleset, family)}
     return {
         chain: rules
         for chain, rules in ruleset.items()
         if chain.is_istio or (chain[:2] in tables and chain.chain in HOOKS)
     }
-
-
-def _drops_invalid(ruleset: Ruleset, family: str) -> bool:
-    """As Istio did in the built-in chain until 1.23; others may do so, too, so it counts only beside Istio's rules."""
-    rules = ruleset.get(ChainId(family, "mangle", "PREROUTING"), ())
-    return any(rule.text == "--ctstate INVALID -j DROP" for rule in rules)
 
 
 def differences(expected: Ruleset, actual: Ruleset) -> list[str]:
