@@ -186,6 +186,18 @@ class PathComparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Supply:
+    """What the proxy is given by others, as its admin interface tells it (S4.2c)."""
+
+    at_s: float
+    cut_off: tuple[str, ...] = ()  # sources of configuration that it is not connected to
+    cut_off_s: float = 0.0  # for how long, as far as it was looked at
+    rejected: tuple[str, ...] = ()  # kinds whose newest update it rejected
+    missing: tuple[str, ...] = ()  # secrets that never came
+    certificate_ends_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything known about one pod's proxy and app at `at_s`. None: not known, which is never a fault."""
 
@@ -202,6 +214,7 @@ class Facts:
     app_ports: frozenset[Port] = frozenset()  # ports the app declares
     identity_expires_in_s: float | None = None  # the pod identity we hold for the rescue; None: none held
     proxy_certificate_expires_in_s: float | None = None  # what the proxy itself presents, where seen
+    supply: Supply | None = None
     proxy_exiting: bool = False  # the kernel says that a process of the container is on its way out (PF_EXITING)
     envoy_exiting: bool = False  # and that it is Envoy itself
     container_running: bool | None = None  # second, independent source (container state or pid)
@@ -263,6 +276,27 @@ class Thresholds:
     recover_after_s: float = 1.0  # and well for at least this long
 
 
+class Dependency(StrEnum):
+    """What a proxy depends on can be wrong in these ways (S4.2c)."""
+
+    CERTIFICATE_EXPIRED = "certificate-expired"
+    NO_CONFIGURATION = "no-configuration"
+    CONFIGURATION_REJECTED = "configuration-rejected"
+    CONTROL_PLANE_LOST = "control-plane-lost"
+    CERTIFICATE_MISSING = "certificate-missing"
+    CERTIFICATE_ENDS = "certificate-ends"
+
+
+class Reaction(StrEnum):
+    ACT = "act"  # as the levels allow
+    PAGE = "page"
+    SAY = "say"
+
+
+ACTED_ON: frozenset[Dependency] = frozenset({Dependency.CERTIFICATE_EXPIRED, Dependency.NO_CONFIGURATION})
+"""Those that stop traffic; the others are never a reason to open anything."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What hotswitch may do for one pod: the result of intersecting all safety fields (I2)."""
@@ -278,6 +312,12 @@ class Policy:
     hold_down_s: float = 30.0  # after a restore; doubles on every further fault, up to hold_down_max_s
     hold_down_max_s: float = 3600.0
     thresholds: Thresholds = Thresholds()
+    dependencies: Mapping[Dependency, Reaction] = field(default_factory=dict)
+    stale_after_s: float = 300.0  # without its control plane for so long
+    certificate_ends_s: float = 3600.0  # Istio renews at half of a life of 24 h
+
+    def reaction(self, dependency: Dependency) -> Reaction:
+        return self.dependencies.get(dependency, Reaction.ACT if dependency in ACTED_ON else Reaction.SAY)
 
     def mtls_on(self, port: Port) -> Mtls:
         return self.mtls_by_port.get(port, self.mtls)

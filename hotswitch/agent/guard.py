@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -43,6 +44,7 @@ from hotswitch.model import (
     View,
 )
 from hotswitch.observe.path import AppProbe, PathProbe
+from hotswitch.observe.supply import SupplyWatch
 from hotswitch.observe.watch import Pace, PodWatch
 from hotswitch.report.journal import Journal, entry
 from hotswitch.report.metrics import Metrics
@@ -87,6 +89,8 @@ class Guard:
             pace=means.pace,
         )
         self.stand_in = StandIn(settings, self.gate, self.namespace.fd, means.journal, means.metrics, self.look_again)
+        poll_s = settings.dependencies_s
+        self.supply = SupplyWatch(self.namespace.fd, poll_s, self._news) if poll_s else None
         self._evidence_of_s: float | None = None  # the fault whose evidence is being kept
         self.standing = Standing()
         self.diagnosis = Diagnosis(Fault.UNKNOWN, Grade.NONE, "not seen yet")
@@ -117,6 +121,8 @@ class Guard:
         await asyncio.to_thread(self._prepare)
         self._take_over()
         self.watch.start()
+        if self.supply is not None:
+            self.supply.start()
         self._set_timer()
         self._show()
         self._note("attached", evidence={"istio_rules": self._scene.fingerprint, "refusal": self._scene.refusal})
@@ -158,6 +164,8 @@ class Guard:
         if self._looking:
             self._looking.cancel()
         self.watch.close()
+        if self.supply is not None:
+            self.supply.close()
         self.stand_in.close()
         self.actor.close()
         self.gate.close()
@@ -168,11 +176,16 @@ class Guard:
 
     def facts(self) -> Facts:
         now_s = self._loop.time()
+        supply = self.supply.supply(now_s, time.time()) if self.supply is not None else None
+        presented_s = self.spare.lasts_s(self.watch.certificate_ends_unix_s)
+        if presented_s is None and supply is not None:
+            presented_s = supply.certificate_ends_in_s
         return replace(
             self.watch.facts(now_s),
             terminating=self.settings.terminating,
             identity_expires_in_s=self.spare.identity_expires_in_s,
-            proxy_certificate_expires_in_s=self.spare.lasts_s(self.watch.certificate_ends_unix_s),
+            proxy_certificate_expires_in_s=presented_s,
+            supply=supply,
         )
 
     def view(self, facts: Facts | None = None) -> View:

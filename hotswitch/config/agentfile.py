@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, IPvAnyNetwork, ValidationError, model_validator
 
-from hotswitch.model import Level, Mode, Mtls, PodRef, PodUid, Policy, Thresholds
+from hotswitch.model import ACTED_ON, Dependency, Level, Mode, Mtls, PodRef, PodUid, Policy, Reaction, Thresholds
 
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
@@ -86,6 +86,9 @@ class PolicySettings(Strict):
     hold_down_s: Seconds = 30.0
     hold_down_max_s: Seconds = 3600.0
     profile: Literal["default", "fast"] = "default"
+    dependencies: dict[Dependency, Reaction] = {}
+    stale_after_s: Seconds = 300.0
+    certificate_ends_s: Seconds = 3600.0
     recover_probes: Annotated[int, Field(ge=1, le=100)] = 3
     recover_after_s: Seconds = 1.0
 
@@ -99,6 +102,9 @@ class PolicySettings(Strict):
             raise ValueError(f"expiry_s {self.expiry_s} is longer than open_at_most_s {self.open_at_most_s}")
         if self.hold_down_s > self.hold_down_max_s:
             raise ValueError(f"hold_down_s {self.hold_down_s} is longer than hold_down_max_s {self.hold_down_max_s}")
+        for dependency, reaction in self.dependencies.items():
+            if reaction is Reaction.ACT and dependency not in ACTED_ON:
+                raise ValueError(f"dependencies: {dependency} is never acted on; say or page")
         return self
 
     def policy(self) -> Policy:
@@ -117,6 +123,9 @@ class PolicySettings(Strict):
             hold_down_s=self.hold_down_s,
             hold_down_max_s=self.hold_down_max_s,
             thresholds=Thresholds(**values),
+            dependencies=dict(self.dependencies),
+            stale_after_s=self.stale_after_s,
+            certificate_ends_s=self.certificate_ends_s,
         )
 
 
@@ -135,6 +144,7 @@ class Pod(Strict):
     authorization: tuple[dict[str, Any], ...] = ()  # AuthorizationPolicy specs (L4 parts) that select this pod
     mesh_networks: tuple[IPvAnyNetwork, ...] = ()  # outbound rescue speaks mTLS to these
     terminating: bool = False
+    dependencies_s: Seconds | None = None  # how often Envoy is asked what it lacks; None: never
     logs: tuple[str, ...] = ()  # glob patterns of the proxy container's log files, kept with the evidence of a fault
     termination_message: Path | None = None
 

@@ -3,6 +3,7 @@ reused, so that people may search for them and docs and alert rules may name the
 
     HSD00x  the gate was opened or changed      HSD02x  nothing was done, and why
     HSD01x  capture came back                   HSD03x  a person is needed
+    HSD06x  what the proxy depends on is not well
     HSD04x  why one level could not be used (in the evidence of other decisions)
 """
 
@@ -58,6 +59,13 @@ class Code(StrEnum):
     FROZEN = "HSD052"
     NOT_NOW = "HSD053"
 
+    CONTROL_PLANE_LOST = "HSD060"
+    CONFIGURATION_REJECTED = "HSD061"
+    CERTIFICATE_MISSING = "HSD062"
+    CERTIFICATE_ENDS = "HSD063"
+    CERTIFICATE_EXPIRED = "HSD064"
+    NO_CONFIGURATION = "HSD065"
+
 
 MEANING: Mapping[Code, str] = {
     Code.OPENED: "A confirmed fault of the proxy: the gate was opened for new flows.",
@@ -100,4 +108,10 @@ MEANING: Mapping[Code, str] = {
     Code.WORKLOAD_BUDGET: "As many pods of this workload are open as the budget allows.",
     Code.FROZEN: "Most pods of the node look sick at once: nothing new is opened.",
     Code.NOT_NOW: "Nothing new may be opened on what is known now.",
+    Code.CONTROL_PLANE_LOST: "The proxy has been cut off from its control plane for long: its configuration grows old.",
+    Code.CONFIGURATION_REJECTED: "The proxy rejected the newest configuration that it was sent, and keeps the old one.",
+    Code.CERTIFICATE_MISSING: "The proxy was never given a certificate or key that it waits for.",
+    Code.CERTIFICATE_ENDS: "The proxy's certificate ends soon, and was not renewed in time.",
+    Code.CERTIFICATE_EXPIRED: "The proxy's certificate has expired, and the policy leaves that to people.",
+    Code.NO_CONFIGURATION: "The proxy runs without configuration, and the policy leaves that to people.",
 }

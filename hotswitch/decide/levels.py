@@ -15,6 +15,7 @@ from enum import Enum, auto
 from hotswitch.decide.codes import Code
 from hotswitch.decide.damping import in_episode, mass_failure
 from hotswitch.decide.ports import CLOSED, direct_inbound, effective, within
+from hotswitch.decide.supply import left_to_people
 from hotswitch.decide.verdict import SURE
 from hotswitch.model import OPEN_LEVELS, Diagnosis, Direction, Fault, Grade, Level, Opening, View
 
@@ -189,8 +190,9 @@ def _not_now(question: Question) -> bool:
 
 
 def _not_for_this_fault(question: Question, level: Level) -> bool:
-    levels = ANSWERS.get(question.diagnosis.fault, {}).get(question.direction, _NONE)
-    return question.ordered is None and level not in levels
+    fault = question.diagnosis.fault
+    levels = ANSWERS.get(fault, {}).get(question.direction, _NONE)
+    return question.ordered is None and (level not in levels or left_to_people(fault, question.view.policy))
 
 
 def _frozen(question: Question) -> bool:

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.damping import in_episode, mass_failure, overstayed
 from hotswitch.decide.levels import RESCUE_DEATHS_AT_MOST, Choice, justified
+from hotswitch.decide.supply import concerns
 from hotswitch.decide.track import ordered_level
 from hotswitch.decide.turn import Turn
 from hotswitch.decide.words import codes_of, refusals_of, ways
-from hotswitch.model import OPEN_LEVELS, Act, Direction, Fault, Level, View
+from hotswitch.model import OPEN_LEVELS, Act, Direction, Fault, Level, Reaction, View
 
 _LEFT_ALONE: Mapping[Fault, Code] = {
     Fault.THROTTLED: Code.THROTTLED,
@@ -30,6 +31,8 @@ def remarks(turn: Turn, choices: Mapping[Direction, Choice]) -> None:
     if justified(turn.diagnosis) and not turn.standing.is_open:
         turn.say(Act.HOLD, Code.HELD, f"held: {turn.diagnosis.sentence}", codes_of(turn.refusals))
     _left_alone(turn)
+    for reaction, code, sentence in concerns(turn.view, turn.diagnosis):
+        turn.say(Act.PAGE if reaction is Reaction.PAGE else Act.HOLD, code, sentence)
 
 
 def remarks_of_observer(turn: Turn, choices: Mapping[Direction, Choice]) -> None:
@@ -40,6 +43,8 @@ def remarks_of_observer(turn: Turn, choices: Mapping[Direction, Choice]) -> None
         sentence = f"would be {what}: {turn.diagnosis.sentence}{pages}"
         turn.say(Act.HOLD, Code.WOULD_OPEN, sentence, what)
     _left_alone(turn)
+    for reaction, code, sentence in concerns(turn.view, turn.diagnosis):
+        turn.say(Act.HOLD, code, f"would page: {sentence}" if reaction is Reaction.PAGE else sentence)
 
 
 def _pages(turn: Turn) -> list[Code]:

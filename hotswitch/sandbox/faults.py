@@ -195,6 +195,17 @@ class Faults:
         await self._publish(cluster="BlackHoleCluster")
         return Fault("bad-listener", at_s, lambda: self._publish())
 
+    async def reject_configuration(self) -> Fault:
+        """The control plane sends a listener that Envoy cannot take: it says so, and serves on as before (S4.2c)."""
+        at_s, lds = time.monotonic(), self._pod.sidecar.lds
+        before = await self._count("listener_manager.lds.update_rejected")
+        self._lds_version += 1
+        publish(lds, [{"@type": "type.googleapis.com/envoy.config.listener.v3.Listener"}], self._lds_version)
+        async with asyncio.timeout(PATIENCE_S):
+            while await self._count("listener_manager.lds.update_rejected") == before:
+                await asyncio.sleep(POLL_S)
+        return Fault("rejected-configuration", at_s, lambda: self._publish())
+
     async def drain(self, *, inbound_only: bool = True, graceful: bool = False) -> Fault:
         """A drain over admin: inbound only, or every listener, 15021 too. `graceful`, as pilot-agent asks for when it
         terminates, leaves the listeners open for the drain time (45 s)."""
@@ -261,7 +272,10 @@ class Faults:
                 await asyncio.sleep(POLL_S)
 
     async def _lds_updates(self) -> int:
-        answer = await self._pod.admin("/stats?filter=^listener_manager.lds.update_success$")
+        return await self._count("listener_manager.lds.update_success")
+
+    async def _count(self, name: str) -> int:
+        answer = await self._pod.admin(f"/stats?filter=^{name}$")
         return int(answer.body.rpartition(b":")[2])
 
 

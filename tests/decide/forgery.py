@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from hotswitch.model import (
     AcceptQueue,
     Capabilities,
+    Dependency,
     Direction,
     Facts,
     Fault,
@@ -24,7 +26,9 @@ from hotswitch.model import (
     Pressure,
     Probe,
     ProbeOutcome,
+    Reaction,
     Standing,
+    Supply,
     Surroundings,
     Thresholds,
     Tripwire,
@@ -62,10 +66,18 @@ def forged_facts(dice: random.Random, now_s: float, *, odd: bool = False) -> Fac
         tripwire_cut_s=None if dice.random() < 0.5 else instant(),
         proxy_exiting=dice.random() < 0.2,
         envoy_exiting=dice.random() < 0.2,
+        supply=_supply(dice, instant, left),
         container_running=dice.choice((None, True, False)),
         ever_ready=dice.random() < 0.9,
         terminating=dice.random() < 0.1,
     )
+
+
+def _supply(dice: random.Random, instant: Callable[[], float], left: Callable[[], float | None]) -> Supply | None:
+    if dice.random() < 0.5:
+        return None
+    cut_off, rejected, missing = (tuple(name for name in names if dice.random() < 0.3) for names in ("a", "bc", "d"))
+    return Supply(instant(), cut_off, instant(), rejected, missing, left())
 
 
 def _outcome(dice: random.Random) -> ProbeOutcome:
@@ -119,6 +131,9 @@ def _policy(dice: random.Random) -> Policy:
         outbound_free=dice.random() < 0.5,
         mtls=dice.choice(mtls),
         mtls_by_port={port: dice.choice(mtls) for port in dice.sample(PORTS, 3)},
+        dependencies={dependency: dice.choice(list(Reaction)) for dependency in Dependency if dice.random() < 0.3},
+        stale_after_s=_number(dice),
+        certificate_ends_s=_number(dice),
         thresholds=Thresholds(hung_probes=dice.randrange(-1, 4), recover_probes=dice.randrange(-1, 4), **timed),
         **numbers,
     )

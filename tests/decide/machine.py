@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import hotswitch.decide.engine as engine
 from hotswitch.decide import diagnose
 from hotswitch.decide.levels import ANSWERS
-from hotswitch.model import Act, Decision, Direction, Fault, Level, Mode, Override, Policy
+from hotswitch.model import Act, Decision, Direction, Fault, Level, Mode, Override, Policy, Supply
 from tests.decide.forgery import forged_facts
 from tests.decide.invariants import (
     TOLD,
@@ -30,6 +30,9 @@ PODS = st.integers(0, 3)
 MOMENTS = st.sampled_from((0.0005, 0.1, 0.3, 0.6, 1.2, 2.5, 12.0))
 WAITS = st.sampled_from((31.0, 61.0, 160.0, 301.0, 4000.0))
 MOSTLY_NOT = st.sampled_from((False, False, False, True))
+SUPPLIES = st.sampled_from(
+    (None, Supply(100.0), Supply(100.0, ("x",), 1e4, ("listeners",), ("default",), 5.0), Supply(100.0, ("x",), 1.0))
+)
 LEVELS = st.sampled_from((*Level, None))
 BROKEN = st.sampled_from([proxy for proxy in Proxy if proxy is not Proxy.WELL])
 LIKELY = st.sampled_from([Proxy.DEAD, Proxy.DEAD, Proxy.HUNG, Proxy.DUMPING, Proxy.HALF_STUCK, Proxy.BARE])
@@ -123,6 +126,11 @@ class Mesh(RuleBasedStateMachine):
         pod, now_s = self.world.pods[place], self.world.now_s
         pod.identity_until_s = None if identity_s is None else now_s + identity_s
         pod.certificate_until_s = now_s + certificate_s
+
+    @rule(place=PODS, supply=SUPPLIES)
+    def supplies_change(self, place: int, supply: Supply | None) -> None:
+        self.world.pods[place].supply = supply
+        self._pass(0.01)
 
     @rule(place=PODS, alive=st.booleans(), deaths=st.integers(0, 2), foreign_nat=MOSTLY_NOT)
     def capabilities_change(self, place: int, alive: bool, deaths: int, foreign_nat: bool) -> None:

@@ -17,6 +17,7 @@ from hotswitch.model import (
     Act,
     Capabilities,
     Decision,
+    Dependency,
     Direction,
     Facts,
     Generation,
@@ -33,7 +34,9 @@ from hotswitch.model import (
     Pressure,
     Probe,
     ProbeOutcome,
+    Reaction,
     Standing,
+    Supply,
     Surroundings,
     Tripwire,
     View,
@@ -83,6 +86,7 @@ POLICIES: tuple[Policy, ...] = (
     replace(_BASE, inbound=(Level.RESCUE,), outbound=(Level.HOLD, Level.DIRECT), hold_down_max_s=100.0),
     replace(_BASE, open_at_most_s=400.0),
     replace(_BASE, outbound=(Level.DIRECT,), outbound_free=True),
+    replace(_BASE, dependencies=dict.fromkeys(Dependency, Reaction.PAGE)),
     replace(_BASE, mode=Mode.OBSERVE),
     replace(_BASE, mode=Mode.OFF),
 )
@@ -148,6 +152,7 @@ class Pod:
     rescue: bool = True
     rescue_deaths: int = 0
     foreign_nat: bool = False
+    supply: Supply | None = None
     exec_ends: bool = False  # a command that somebody ran in the proxy's container is on its way out
     blind: frozenset[str] = frozenset()
     policy: Policy = _BASE
@@ -191,6 +196,7 @@ class Pod:
             app_ports=frozenset({APP}),
             identity_expires_in_s=None if self.identity_until_s is None else self.identity_until_s - now_s,
             proxy_certificate_expires_in_s=self.certificate_until_s - now_s,
+            supply=self.supply,
             proxy_exiting=self.exec_ends or (self.proxy is Proxy.DEAD and age_s < 0.01),
             envoy_exiting=self.proxy is Proxy.DEAD and age_s < 0.01,
             container_running=not (self.proxy is Proxy.DEAD and age_s > 0.2),
