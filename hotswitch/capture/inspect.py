@@ -92,6 +92,13 @@ class Inspection:
         """The fingerprint in 16 hexadecimal digits, for journals."""
         return hashlib.sha256(self.fingerprint.encode()).hexdigest()[:16]
 
+    def releases(self, family: str) -> tuple[Shape, ...]:
+        """Which releases write iptables rules of the shape that `family` (ip, ip6) has; several may write the same."""
+        backends = self.ip.backends if family == "ip" else self.ip6.backends
+        chosen = (backend for backend in backends if backend is not Backend.NFTABLES)
+        found = (older.shapes_of(_of_family(family, self.rulesets[backend])) for backend in chosen)
+        return next(found, ())
+
     def matches(self, spec: CaptureSpec, backend: Backend | None = None) -> list[str]:
         """How the kernel differs from what Istio writes for `spec`; empty: as rendered. `backend` None: the one that
         is there, or the spec's where none or more than one is."""

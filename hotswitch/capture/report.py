@@ -40,8 +40,8 @@ class Report:
         found = self.found
         return {
             "state": str(self.state),
-            "ip": _family(found.ip),
-            "ip6": _family(found.ip6),
+            "ip": self._family("ip", found.ip),
+            "ip6": self._family("ip6", found.ip6),
             "backends": [str(backend) for backend in found.backends],
             "differences": list(self.differences),
             "foreign_nat": list(found.foreign_nat),
@@ -53,6 +53,14 @@ class Report:
             "digest": found.digest,
         }
 
+    def _family(self, name: str, view: FamilyView) -> dict[str, Any]:
+        return {
+            "state": str(view.state),
+            "backends": [str(backend) for backend in view.backends],
+            "releases": [str(release) for release in self.found.releases(name)],
+            "problems": list(view.problems),
+        }
+
     def lines(self) -> list[str]:
         return [
             f"state  {self.state}",
@@ -62,7 +70,10 @@ class Report:
         ]
 
     def _family_lines(self, name: str, view: FamilyView) -> Iterator[str]:
-        yield f"{name:5}  {view.state}" + (f" by {', '.join(view.backends)}" if view.backends else "")
+        by = f" by {', '.join(view.backends)}" if view.backends else ""
+        whole = view.state in (State.CAPTURED, State.OPEN)
+        releases = " or ".join(sorted(self.found.releases(name))) if whole else ""
+        yield f"{name:5}  {view.state}{by}" + (f", as Istio {releases}" if releases else "")
         yield from (f"       {problem}" for problem in view.problems)
 
     def _others(self) -> Iterator[str]:
@@ -79,7 +90,3 @@ class Report:
             if texts:
                 yield f"{title}:"
                 yield from (f"       {text}" for text in texts)
-
-
-def _family(view: FamilyView) -> dict[str, Any]:
-    return {"state": str(view.state), "backends": [str(by) for by in view.backends], "problems": list(view.problems)}

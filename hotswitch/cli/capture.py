@@ -51,7 +51,7 @@ def _plainly() -> Iterator[None]:
     try:
         yield
     except (SpecError, FileError, CommandFailed) as refused:
-        raise fail(str(refused)) from refused
+        raise fail(" ".join(str(refused).split())) from refused
     except OSError as failure:
         raise fail(f"{failure.filename or 'the namespace'}: {failure.strerror or failure}") from failure
 

@@ -261,6 +261,25 @@ def test_commands_of_a_pod_as_text_and_json() -> None:
 
 
 @pytest.mark.unit
+def test_pod_of_istio_cni_is_cleaned_with_what_istio_cni_set_up() -> None:
+    """It has no istio-init whose arguments could be repeated: they are rebuilt from the pod."""
+    pod = pods()["hello.yaml.cni.injected"]
+    (proxy,) = (
+        item
+        for key in ("containers", "initContainers")
+        for item in pod["spec"]["template"]["spec"][key]
+        if item["name"] == "istio-proxy"
+    )
+    proxy["env"].append({"name": "ISTIO_META_DNS_CAPTURE", "value": "true"})
+    words = ["capture", "commands", "-", "--istio-version", "1.26.3", "--json"]
+    _, cleanup = json.loads(CliRunner().invoke(app, words, input=yaml.safe_dump(pod)).stdout)
+    assert {"--redirect-dns=true", "--capture-all-dns=true", "--istio-local-outbound-ports-exclude=15020"} <= {
+        *cleanup["argv"]
+    }
+    assert "--istio-local-exclude-ports=15020,15021,15090" in cleanup["argv"]
+
+
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("settings", "release", "sentence"),
     [

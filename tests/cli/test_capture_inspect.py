@@ -28,6 +28,7 @@ def test_state_in_the_kernel_as_text_json_and_exit_code(netns: str, tmp_path: Pa
     assert captured.exit_code == 0
     said = json.loads(captured.stdout)
     assert (said["state"], said["ip"]["state"], said["ip6"]["backends"]) == ("captured", "captured", ["iptables-nft"])
+    assert said["ip"]["releases"] == said["ip6"]["releases"] == ["1.25 or later"]
     assert said["routing"] == {"rules": [], "routes": [], "magic_v6": True}
     run(Command(tuple(["iptables-nft", "-t", "nat", "-D", "OUTPUT", "-j", "ISTIO_OUTPUT"]), netns), check=True)
     partial = hotswitch("inspect", "--netns", netns)
