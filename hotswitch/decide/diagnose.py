@@ -1,8 +1,8 @@
 """What is wrong with one pod's proxy, and how sure we are (S4.2, S4.2a, S4.2b, S4.2c). Pure and total.
 
 Read in order, first what forbids every act (I2): terminating, never ready, the app gone. Then the first reading that is
-sure wins over those that only suspect. What is not known, or too old, is no evidence: it ends in UNKNOWN, never in a
-fault.
+sure wins over those that only suspect; but a proxy that refuses dies, is drained or comes back, and nothing else is
+said of it. What is not known, or too old, is no evidence: it ends in UNKNOWN, never in a fault.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def diagnose(facts: Facts, thresholds: Thresholds) -> Diagnosis:
     suspected: Diagnosis | None = None
     for reading in _READINGS:
         found = reading(case)
-        if found is not None and found.grade in SURE:
+        if found is not None and (found.grade in SURE or reading is refused):
             return found
         suspected = suspected or found
     return suspected or _nothing_wrong(case)

@@ -237,6 +237,12 @@ def test_one_worker_is_stuck_while_throttled() -> None:
     assert said(well(listeners=half, probes=probes(OK, TIMEOUT, OK), pressure=squeezed))[0] is Fault.THROTTLED
 
 
+def test_drained_and_its_certificate_has_ended() -> None:
+    """Until it is clear what the refusal means, nothing else is said of it: it may be drained, on purpose."""
+    coming = dead(for_s=0.001, listeners=dump(NOW, (15000, 15020, APP)), proxy_certificate_expires_in_s=-5.0)
+    assert said(coming) == (Fault.DEAD, SUSPECTED)
+
+
 def test_sidecar_has_much_to_do() -> None:
     """All of its workers work, and its queues never shrink: no hang, unless it goes on for long."""
     busy = Pressure(known=True, idle_workers=0)
