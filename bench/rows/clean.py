@@ -97,9 +97,7 @@ async def run(names: Collection[str], settings: Settings, say: Say) -> AsyncIter
         row.figures += await _under_load(box, settings, say)
     row.tables.append(_lost_table(row.figures))
     row.goals += _goals(row.figures)
-    row.remarks.append(
-        f"under load hotswitch waits {DRAIN_S:g} s for connections; 32 kept ones never end by themselves"
-    )
+    row.remarks.append(f"hotswitch waits {DRAIN_S:g} s for connections through the proxy, then it cuts the kept ones")
     yield row
 
 

@@ -6,10 +6,11 @@ stay as they are, byte for byte (I4). Each family of iptables' rules goes by one
 transaction; native tables go in one nft transaction (I5). Repeating it does nothing.
 
 New connections go straight at once. Those through the proxy live on translation: the kernel gives it up with the last
-rule that needs it, whoever made the base chains (tried with all three backends), and then they are reset. `drain_s`
-keeps them until they end, or that long: a table of ours holds translation meanwhile, and marks, policy routing (by
-which TPROXY's answers find the proxy) and ::6 (from where the proxy calls the app) go in a second step, with that
-table. DNS answers on their way may be lost.
+rule that needs it, whoever made the base chains (tried with all three backends), and their packets go astray. So while
+there are any, a table of ours holds translation; marks, policy routing (by which TPROXY's answers find the proxy) and
+::6 (from where the proxy calls the app) go in a second step, with that table: when the last connection has ended, or
+after `drain_s`, when the rest is cut. A client that is cut while it is idle just connects anew. DNS answers on their
+way may be lost.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What was run, in order, and what stays. `drained`: connections through the proxy when the second step came."""
+    """What was run, in order, and what stays. `cut`: connections through the proxy that did not end by themselves."""
 
     done: tuple[Command, ...]
     stays: tuple[str, ...]
-    drained: int | None = None
+    cut: int = 0
 
     @property
     def changed(self) -> bool:
@@ -83,12 +84,14 @@ def plan(
     spec: CaptureSpec | None = None,
     netns: str | None = None,
     *,
-    staged: bool = False,
+    staged: bool | None = None,
     known: Signs | None = None,
 ) -> Plan:
     """What has to be run in the namespace at `netns`, given what was read there. With `spec`, rules that carry no mark
-    of Istio's are also known by it. `known`: signs that were there before a part was taken away. Raises CleanError for
-    the ambient mode, whose own agent must do it, and for tables that iptables cannot change."""
+    of Istio's are also known by it. `staged`: in two steps; None: if there are connections through the proxy. `known`:
+    signs that were there before a part was taken away. Raises CleanError for the ambient mode, whose own agent must do
+    it, and for tables that iptables cannot change."""
+    staged = reading.live > 0 if staged is None else staged
     found = signs(reading, spec) | known if known else signs(reading, spec)
     if any(chain.chain == AMBIENT_CHAIN for saved in reading.saved.values() for chain in saved.chains):
         raise CleanError("this pod is in the ambient mode: label it istio.io/dataplane-mode=none and let istio-cni act")
@@ -169,29 +172,29 @@ def _emptied(reading: Reading, judged: Mapping[Place, Leftovers]) -> Iterator[st
 
 def clean(netns: str | None = None, spec: CaptureSpec | None = None, *, drain_s: float = 0.0) -> Cleaned:
     """Carry the plan out in the namespace at `netns` (None: this one) and look again. `drain_s`: how long to wait for
-    connections through the proxy to end before what they need goes, too; the wait ends when the last one does.
+    connections through the proxy to end before the rest is cut; the wait ends when the last one does.
 
     Raises CleanError if something of Istio's is still there after three rounds, and as `plan` does; FileNotFoundError
     when a tool or the namespace is missing.
     """
     before = read(netns)
     known = signs(before, spec)
-    first = plan(before, spec, netns, staged=drain_s > 0)
+    todo = first = plan(before, spec, netns)
     if not first.commands:
         return Cleaned((), first.stays)
     done: list[Command] = []
-    drained, failure, todo = None, "", first
+    cut, failure = 0, ""
     for _ in range(ROUNDS):
         try:
             _run_all(todo.first, done)
-            if drain_s > 0 and todo.then:
-                drained = _drain(netns, before, drain_s)
+            if before.live and todo.then:
+                cut += _drain(netns, before, drain_s)
             _run_all(todo.then, done)
         except CommandFailed as failed:
             failure = str(failed)
         todo = plan(read(netns), spec, netns, known=known)
         if not todo.commands:
-            return Cleaned((*done, *_forget(netns, before)), first.stays, drained)
+            return Cleaned((*done, *_forget(netns, before)), first.stays, cut)
     raise CleanError(f"not clean after {ROUNDS} rounds: {failure or todo.commands[0]}")
 
 
@@ -201,18 +204,18 @@ def _run_all(commands: Iterable[Command], done: list[Command]) -> None:
         done.append(command)
 
 
-def _drain(netns: str | None, reading: Reading, drain_s: float) -> int:
-    """Wait until no connection passes the proxy any more; how many still do."""
+def _drain(netns: str | None, before: Reading, drain_s: float) -> int:
+    """Wait until no connection passes the proxy any more, and cut those that still do; how many."""
     until = monotonic() + drain_s
     ends = NetlinkSocket(NETLINK_SOCK_DIAG, netns, groups=flows.ENDED_FLOWS)
     asks = NetlinkSocket(NETLINK_SOCK_DIAG, netns)
     waiter = poll()
     waiter.register(ends.fileno())
     try:
-        while live := flows.through_proxy(asks, reading.proxy_ports):
+        while flows.through_proxy(asks, before.proxy_ports):
             left = until - monotonic()
             if left <= 0 or not waiter.poll(left * 1000):
-                return live
+                return flows.cut_stuck(asks, _scope(before), before.proxy_ports)
             ends.events()
         return 0
     finally:
@@ -220,14 +223,17 @@ def _drain(netns: str | None, reading: Reading, drain_s: float) -> int:
         asks.close()
 
 
+def _scope(before: Reading) -> GateScope:
+    return GateScope(dns_servers=None if before.dns else (), tproxy_mark=routing.MARK if before.tproxy else None)
+
+
 def _forget(netns: str | None, before: Reading) -> list[Command]:
     """Flows that a dead proxy reset keep their redirect for 10 s, and so do questions for names as long as they are
     asked from one socket: used again, they would be refused."""
     if not flows.tracked(netns):
         return []
-    scope = GateScope(dns_servers=None if before.dns else (), tproxy_mark=routing.MARK if before.tproxy else None)
-    commands = flows.forget_commands(netns, scope, before.proxy_ports, ended=True)
-    commands += flows.forget_names_commands(netns, scope, opened=True)
+    commands = flows.forget_commands(netns, _scope(before), before.proxy_ports, ended=True)
+    commands += flows.forget_names_commands(netns, _scope(before), opened=True)
     try:
         for command in commands:
             run(command)

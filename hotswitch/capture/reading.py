@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from hotswitch.capture import leftovers, nft_list, routing
+from hotswitch.capture import flows, leftovers, nft_list, routing
 from hotswitch.capture.inspect import legacy_tables, nft_families
 from hotswitch.capture.leftovers import Saved
 from hotswitch.capture.nft_list import Listing
 from hotswitch.capture.ruleset import NATIVE_TABLE_PREFIX, target_name
 from hotswitch.capture.spec import Backend
 from hotswitch.kernel.command import Command, run
+from hotswitch.kernel.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
 from hotswitch.model import ENVOY_INBOUND, ENVOY_OUTBOUND, Port
 
 HOLD = ("inet", "hotswitch-drain")
@@ -44,9 +45,8 @@ class Reading:
     routing: routing.Surroundings
     proxy_ports: tuple[Port, ...] = (ENVOY_INBOUND, ENVOY_OUTBOUND)
     unreadable: tuple[str, ...] = ()
-    held: bool = (
-        False  # the table that holds translation while connections drain was left by a cleaning that was killed
-    )
+    live: int = 0  # sockets of flows through the proxy
+    held: bool = False  # a cleaning was killed while connections drained: its table is still there
 
     @property
     def dns(self) -> bool:
@@ -72,15 +72,25 @@ def read(netns: str | None = None) -> Reading:
     texts |= {Place(Backend.IPTABLES_LEGACY, family): "" for family in legacy}
     for place in texts:
         texts[place] = run(Command((place.tool("save"),), netns), check=True).stdout
+    ports = _proxy_ports([*texts.values(), *(rule.text for of in listing.chains.values() for rule in of)])
     native = sorted(table for table in listing.tables if table[1].startswith(NATIVE_TABLE_PREFIX))
     return Reading(
         saved={place: leftovers.parse(text, place.family) for place, text in texts.items()},
         native={table: tuple(at.chain for at in listing.chains if at[:2] == table) for table in native},
         routing=routing.read(netns),
-        proxy_ports=_proxy_ports([*texts.values(), *(rule.text for of in listing.chains.values() for rule in of)]),
+        proxy_ports=ports,
+        live=_live(netns, ports),
         unreadable=tuple(sorted(_unreadable(texts, listing))),
         held=HOLD in listing.tables,
     )
+
+
+def _live(netns: str | None, ports: tuple[Port, ...]) -> int:
+    asks = NetlinkSocket(NETLINK_SOCK_DIAG, netns)
+    try:
+        return flows.through_proxy(asks, ports)
+    finally:
+        asks.close()
 
 
 def _unreadable(texts: Mapping[Place, str], listing: Listing) -> Iterator[str]:

@@ -54,20 +54,20 @@ def clean(
 ) -> None:
     """Take everything of Istio's out of a namespace, by what is there; whatever is not Istio's stays.
 
-    --spec settles what could be Istio's or somebody else's. With --drain 0s connections through the proxy are reset.
+    --spec settles what could be Istio's or somebody else's. What still passes the proxy after --drain is cut.
     Exit codes: 0 nothing of Istio's is left; 1 something is, or it could not be done; 2 wrong usage.
     """
     with _plainly():
         where, wanted, drain_s = _place(netns, here), _wanted(spec), _drain(drain)
         _need_rights()
         if dry_run:
-            todo = cleaning.plan(read(where), wanted, where, staged=drain_s > 0)
+            todo = cleaning.plan(read(where), wanted, where)
             _say(as_json, "would run", todo.commands, todo.stays)
             return
         before = inspect(where).fingerprint
         done = cleaning.clean(where, wanted, drain_s=drain_s)
         after = inspect(where).fingerprint
-    notes = [] if not done.drained else [f"{done.drained} connections through the proxy did not end in {drain}"]
+    notes = [f"{done.cut} connections through the proxy did not end in {drain} and were cut"] if done.cut else []
     _say(as_json, "ran", done.done, (*notes, *done.stays), before=before, after=after)
 
 

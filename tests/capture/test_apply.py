@@ -218,7 +218,7 @@ def test_live_connections_end_before_the_rest_goes(pair: Pair, backend: Backend,
         assert cleaning.is_alive()
         stack.close()
         cleaning.join()
-    assert outcome[0].drained == 0
+    assert outcome[0].cut == 0
     assert picture(pair.pod) == before
 
 
@@ -261,15 +261,24 @@ def _answer_or_none(pair: Pair) -> bytes | None:
             return None
 
 
-def test_drain_that_takes_too_long_ends_with_what_is_left(pair: Pair) -> None:
+@EVERY
+@MODES
+@pytest.mark.parametrize("drain_s", [0.0, 0.5])
+def test_drain_that_takes_too_long_ends_with_a_cut(
+    pair: Pair, backend: Backend, mode: Interception, drain_s: float
+) -> None:
     before = picture(pair.pod)
-    load(pair.pod, odd_spec(), Backend.IPTABLES_NFT)
+    load(pair.pod, odd_spec(mode=mode), backend)
     with pair.listen(15006) as proxy:
+        for option in ((SOL_IPV6, IPV6_TRANSPARENT), (socket.SOL_IP, IP_TRANSPARENT)):
+            proxy.setsockopt(*option, 1)
         with inside(pair.client):
             caller = socket.create_connection((POD_V4, APP), timeout=5)
         server, _ = proxy.accept()
         with caller, server:
-            assert clean(pair.pod, drain_s=0.5).drained == 1
+            assert clean(pair.pod, drain_s=drain_s).cut == 1
+            with pytest.raises(ConnectionResetError):  # at once, not at its next packet
+                caller.recv(10)
     assert picture(pair.pod) == before
 
 

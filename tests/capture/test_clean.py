@@ -190,16 +190,6 @@ def test_magic_address_alone_is_named(netns: str) -> None:
 
 
 @EVERY
-@MODES
-def test_staged_cleaning_ends_the_same(netns: str, backend: Backend, mode: Interception) -> None:
-    before = picture(netns)
-    load(netns, odd_spec(mode=mode), backend)
-    done = clean(netns, drain_s=5)
-    assert done.drained == 0 or done.drained is None
-    assert picture(netns) == before
-
-
-@EVERY
 def test_two_cleanings_at_once(netns: str, backend: Backend) -> None:
     """The later one finds its rules gone, reads again, and is done."""
     before = picture(netns)
