@@ -67,7 +67,8 @@ def _parse(text: str) -> list[Any]:
 
 
 def _items(document: Any) -> Iterator[Any]:
-    if isinstance(document, dict) and document.get("kind") == "List" and isinstance(document.get("items"), list):
+    kind = document.get("kind") if isinstance(document, dict) else None
+    if isinstance(kind, str) and kind.endswith("List") and isinstance(document.get("items"), list):
         yield from document["items"]
     elif document is not None:
         yield document

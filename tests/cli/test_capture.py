@@ -125,7 +125,7 @@ def test_of_several_documents_the_first_with_a_sidecar_counts_and_is_named() -> 
     result = hotswitch("spec", "-", stdin=yaml.safe_dump_all([service, plain, workload]))
     assert json.loads(result.stdout)["flags"]["istio-inbound-interception-mode"] == "TPROXY"
     assert result.stderr == "hotswitch: Deployment/hello, not the 2 other documents\n"
-    listed = {"kind": "List", "items": [service, workload]}
+    listed = {"kind": "DeploymentList", "items": [service, workload]}
     assert json.loads(hotswitch("spec", "-", stdin=json.dumps(listed)).stdout)["flags"]["proxy-uid"] == "1337"
     assert refused("spec", "-", stdin=yaml.safe_dump_all([service, plain])).startswith("containers: 'istio-proxy'")
 
