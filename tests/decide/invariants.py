@@ -76,7 +76,8 @@ def dying(facts: Facts) -> bool:
 def only_slow(facts: Facts) -> bool:
     squeezed = facts.pressure.explains_slowness and not facts.pressure.dumping
     expired = facts.proxy_certificate_expires_in_s is not None and facts.proxy_certificate_expires_in_s <= 0
-    return squeezed and newest(facts) is ProbeOutcome.TIMEOUT and facts.tripwire is Tripwire.HELD and not expired
+    silent = newest(facts) is ProbeOutcome.TIMEOUT and facts.tripwire is Tripwire.HELD
+    return squeezed and silent and not (expired or dying(facts))
 
 
 def only_busy(facts: Facts) -> bool:
