@@ -137,7 +137,8 @@ def _misrouting(case: Case) -> Diagnosis | None:
         return None
     evidence = {"proxied": str(path.proxied), "direct": str(path.direct), "in a row": str(case.facts.path_streak)}
     pressure = case.facts.pressure
-    excused = path.proxied in _SLOW_ANSWERS and (pressure.explains_slowness or pressure.overworked)
+    late = path.proxied in _SLOW_ANSWERS or case.newest is ProbeOutcome.TIMEOUT
+    excused = late and (pressure.explains_slowness or pressure.overworked)
     excused = excused or path.proxied is ProbeOutcome.REFUSED
     if not excused and case.facts.path_streak >= case.patience.path_streak and _both_listen(case):
         return case.proves(Fault.MISROUTING, path.at_s, "requests fail in the proxy and work without it", evidence)
