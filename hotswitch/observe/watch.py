@@ -331,8 +331,9 @@ class PodWatch:
             self._compared(await probe.compare())
 
     async def _until_next_path(self) -> None:
-        """Idle: a long wait, which suspicion ends at once."""
-        if not (self.suspicious or self._alert):
+        """Idle: a long wait, which suspicion ends at once. A way that failed is tried again soon."""
+        blamed = self._facts.path is not None and self._facts.path.blames_proxy
+        if not (self.suspicious or self._alert or blamed):
             self._wanted_fast.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.path_idle_s):
@@ -351,6 +352,8 @@ class PodWatch:
             path_streak=self._facts.path_streak + 1 if same else 1,
             path_passes=(self._facts.path_passes or 0) + 1 if through else 0,
         )
+        if this.blames_proxy:
+            self._look_at_listeners()  # 15021 may say "ready" all the while, and the verdict needs to know who listens
         if self._certificate_matters(report) or not same or self.suspicious or self._alert or not through:
             self._news()
 
