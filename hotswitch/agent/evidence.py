@@ -1,7 +1,7 @@
 """Keeps the evidence of each fault of each pod: begun by the step that proves the fault, after its act (S4.7).
 
-Never in the way: a task of its own, questions bounded in time, files and parsing in threads, so many faults at once; of
-those beyond, only the refusal is journalled.
+Never in the way: a task of its own, questions bounded in time, redaction and writing in a process of its own, so many
+faults at once; of those beyond, only the refusal is journalled.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
 
 from hotswitch.config.agentfile import EvidenceSettings, Pod
-from hotswitch.evidence import admin, local, redact
+from hotswitch.evidence import admin, local
 from hotswitch.evidence.store import Store
+from hotswitch.evidence.writer import write_apart
 from hotswitch.kernel.netns import Where
 from hotswitch.model import Diagnosis, Facts
 from hotswitch.report.journal import Journal, entry
@@ -25,6 +25,7 @@ AT_ONCE = 4
 WAITING_AT_MOST = 32
 LAST_WORDS_S = 2.0  # the kubelet, or pilot-agent, writes how the container ended after it has
 LOOKS = 40
+LAST_MESSAGE = "termination-message.txt"
 
 
 class Keeper:
@@ -56,7 +57,7 @@ class Keeper:
         async with self._slots:
             try:
                 await collection.run()
-            except (OSError, RuntimeError) as failure:
+            except OSError as failure:
                 self._journal.write(entry("evidence", pod, generation=generation, failed=str(failure)))
                 return
         found = {
@@ -90,52 +91,54 @@ class _Collection:
         self.took_s = 0.0
 
     async def run(self) -> None:
-        """Raises OSError when nothing can be written. What is gone soonest is asked first."""
+        """Raises OSError when nothing can be written. What is gone soonest is gathered first."""
         started = time.monotonic()
+        self._message_came = asyncio.create_task(self._await_message())
         questions = asyncio.gather(*(admin.ask(self._netns, name) for name in admin.QUESTIONS))
         try:
-            await asyncio.to_thread(self._local)
+            gathered = await asyncio.to_thread(self._local)
         finally:
             answers = await questions
         for answer in answers:
             if answer.body is None:
                 self.missing[answer.question] = answer.missing
             else:
-                await asyncio.to_thread(self._admin, answer)
+                kind = "json" if answer.question in admin.JSON else "txt"
+                gathered[f"{answer.question}.{kind}"] = answer.body.decode("utf-8", "replace")
         self.took_s = time.monotonic() - started
+        await self._write(gathered)
 
-    def _local(self) -> None:
+    def _local(self) -> dict[str, str]:
         ref, at_unix_s = self.pod.ref, time.time()
         self.directory = self._store.begin(ref, str(self.diagnosis.fault), at_unix_s)
-        proof = {"pod": asdict(ref), "at_unix_s": at_unix_s, "diagnosis": _plain(self.diagnosis)}
-        proof["facts"] = _plain(self._facts)
-        self._write("proof.json", msgspec.json.format(msgspec.json.encode(redact.tree(proof)), indent=1))
-        self._write("cgroup.txt", local.readings(self.pod.cgroups))
-        self._write_logs()
-        self._write("termination-message.txt", local.message(self.pod.termination_message))
+        proof = {"pod": ref, "at_unix_s": at_unix_s, "diagnosis": self.diagnosis, "facts": self._facts}
+        return {
+            "proof.json": msgspec.json.encode(proof).decode(),
+            "cgroup.txt": local.readings(self.pod.cgroups),
+            **self._words(),
+        }
 
-    def _admin(self, answer: admin.Answer) -> None:
-        json = answer.question in ("config_dump", "server_info", "certs")
-        self._write(f"{answer.question}.{'json' if json else 'txt'}", admin.fit(answer))
+    def _words(self) -> dict[str, str]:
+        return {"log.txt": local.log_tails(self.pod.logs, self._log_bytes), LAST_MESSAGE: self._message()}
 
-    def _write(self, name: str, content: bytes | str) -> None:
-        if content:
-            self._store.write(self.directory, name, content)
-            self.files.append(name)
+    def _message(self) -> str:
+        return local.message(self.pod.termination_message)
+
+    async def _write(self, files: dict[str, str]) -> None:
+        there = {name: content for name, content in files.items() if content}
+        await asyncio.to_thread(write_apart, self.directory, there)
+        self.files += [name for name in there if name not in self.files]
 
     async def last_words(self) -> None:
-        """How it ended and what it logged at the end: written only after the process is gone, and how it ended stands
-        there only until the next container is started."""
+        """How it ended and what it logged at the end: written only after the process is gone."""
+        message = await self._message_came
+        words = await asyncio.to_thread(self._words)
+        await self._write({**words, LAST_MESSAGE: message})
+
+    async def _await_message(self) -> str:
+        """It stands there only until the next container is started."""
+        message = ""
         for _ in range(LOOKS):
+            message = message or self._message()
             await asyncio.sleep(LAST_WORDS_S / LOOKS)
-            if "termination-message.txt" not in self.files:
-                self._write("termination-message.txt", local.message(self.pod.termination_message))
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._write_logs)
-
-    def _write_logs(self) -> None:
-        self._write("log.txt", local.log_tails(self.pod.logs, self._log_bytes))
-
-
-def _plain(value: object) -> object:
-    return msgspec.json.decode(msgspec.json.encode(value))
+        return message

@@ -1,4 +1,7 @@
-"""What lies on this machine: the container's cgroup and processes, its last log lines, how it says it ended (S4.7)."""
+"""What lies on this machine: the container's cgroup and processes, its last log lines, how it says it ended (S4.7).
+
+As it lies there: whoever writes it down redacts it first.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-
-from hotswitch.evidence import redact
 
 _READINGS = (
     "memory.current", "memory.peak", "memory.max", "memory.high", "memory.events", "memory.pressure", "memory.stat",
@@ -47,13 +48,13 @@ def _processes(cgroup: Path) -> list[str]:
 
 
 def log_tails(patterns: Iterable[str], size: int) -> str:
-    """The last `size` bytes of each of the newest files that the patterns name, redacted."""
+    """The last `size` bytes of each of the newest files that the patterns name."""
     found = {Path(name) for pattern in patterns for name in glob.glob(pattern)}
     newest = sorted(found, key=_changed, reverse=True)[:LOGS_AT_MOST]
     parts = []
     for path in newest:
         with contextlib.suppress(OSError):
-            parts.append(f"== {path}\n{redact.text(_whole_lines(path, size))}")
+            parts.append(f"== {path}\n{_whole_lines(path, size)}")
     return "\n".join(parts)
 
 
@@ -73,7 +74,7 @@ def _changed(path: Path) -> float:
 def message(path: Path | None) -> str:
     """The termination message; empty while there is none. The container can write there, so no link is followed."""
     with contextlib.suppress(OSError):
-        return redact.text(tail(path, MESSAGE_BYTES, follow=False)) if path else ""
+        return tail(path, MESSAGE_BYTES, follow=False) if path else ""
     return ""
 
 

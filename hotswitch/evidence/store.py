@@ -50,12 +50,6 @@ class Store:
         directory.mkdir(mode=0o700)
         return directory
 
-    def write(self, directory: Path, name: str, content: bytes | str) -> None:
-        data = content.encode("utf-8", "replace") if isinstance(content, str) else content
-        fd = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data[:FILE_BYTES])
-
     def _make_room(self, pod: str) -> None:
         """For one more: of this pod, of all, and in bytes."""
         kept = list(self._kept())
@@ -93,3 +87,10 @@ class Store:
         with contextlib.suppress(OSError):
             return {each.name: each.stat().st_size for each in sorted(directory.iterdir())}
         return {}
+
+
+def write(directory: Path, name: str, content: bytes) -> None:
+    """One file, for its owner alone. Raises OSError."""
+    fd = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content[:FILE_BYTES])
