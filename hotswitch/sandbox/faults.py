@@ -197,10 +197,11 @@ class Faults:
 
     async def reject_configuration(self) -> Fault:
         """The control plane sends a listener that Envoy cannot take: it says so, and serves on as before (S4.2c)."""
-        at_s, lds = time.monotonic(), self._pod.sidecar.lds
+        at_s, spec = time.monotonic(), self._pod.sidecar
         before = await self._count("listener_manager.lds.update_rejected")
         self._lds_version += 1
-        publish(lds, [{"@type": "type.googleapis.com/envoy.config.listener.v3.Listener"}], self._lds_version)
+        nobody = {"@type": "type.googleapis.com/envoy.config.listener.v3.Listener"}  # without an address
+        publish(spec.lds, [inbound(spec, "InboundPassthroughCluster"), outbound(spec), nobody], self._lds_version)
         async with asyncio.timeout(PATIENCE_S):
             while await self._count("listener_manager.lds.update_rejected") == before:
                 await asyncio.sleep(POLL_S)
