@@ -13,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from hotswitch.capture import gate_legacy_table
 from hotswitch.capture.flows import cut_direct, cut_stuck, forget_commands, forget_names_commands
-from hotswitch.capture.gate import Gate, GateAbsent, GateFenced
+from hotswitch.capture.gate import GateAbsent, GateFenced
+from hotswitch.capture.gate_choice import AnyGate
 from hotswitch.capture.gate_elements import opens_names
 from hotswitch.capture.gate_table import GateScope
 from hotswitch.capture.gate_text import summary, write_script
-from hotswitch.kernel.command import CommandFailed, run
+from hotswitch.kernel.command import Command, CommandFailed, run
 from hotswitch.kernel.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
 from hotswitch.model import Act, Decision, Direction, Generation, Level, Opening, PodRef, Port
 from hotswitch.report.journal import Journal, entry
@@ -43,7 +45,9 @@ class Result:
 class Actor:
     """The hands for one pod. `who` is written into every journal line."""
 
-    def __init__(self, pod: PodRef, gate: Gate, journal: Journal, metrics: Metrics, app_ports: frozenset[Port]) -> None:
+    def __init__(
+        self, pod: PodRef, gate: AnyGate, journal: Journal, metrics: Metrics, app_ports: frozenset[Port]
+    ) -> None:
         self.pod, self.gate = pod, gate
         self._journal, self._metrics, self._app_ports = journal, metrics, app_ports
         self._diag = NetlinkSocket(NETLINK_SOCK_DIAG, gate.netns)
@@ -202,8 +206,11 @@ def _names_open(openings: dict[Direction, Opening]) -> bool:
     return outbound is not None and opens_names(outbound)
 
 
-def plan_of(decision: Decision, netns: str, scope: GateScope) -> str:
-    """What carrying out `decision` would do, as commands a person could type (I8)."""
+def plan_of(decision: Decision, netns: str, scope: GateScope, *, legacy: bool = False) -> str:
+    """What carrying out `decision` would do, as commands a person could type (I8). `legacy`: by the gate that a kernel
+    without nf_tables gets."""
+    if decision.act in KERNEL_ACTS and legacy:
+        return _legacy_plan(decision, netns, scope)
     if decision.act in KERNEL_ACTS:
         openings = {} if decision.act is Act.CLOSE else decision.openings
         script = write_script(
@@ -216,3 +223,14 @@ def plan_of(decision: Decision, netns: str, scope: GateScope) -> str:
             ["ss -K state established '( sport = :15006 or sport = :15001 )'", *map(str, forget_commands(netns, scope))]
         )
     return decision.sentence
+
+
+def _legacy_plan(decision: Decision, netns: str, scope: GateScope) -> str:
+    openings = {} if decision.act is Act.CLOSE else decision.openings
+    ends = time.time() + decision.expiry_s
+    script = gate_legacy_table.write_script(
+        openings, ends_unix_s=ends, generation=decision.generation, reason=decision.code
+    )
+    tools = {"ip": "iptables-legacy-restore", "ip6": "ip6tables-legacy-restore"}
+    families = gate_legacy_table.families(scope)
+    return "\n".join(str(Command((tools[family], "--noflush"), netns, script)) for family in families)

@@ -22,6 +22,7 @@ from hotswitch.act.actor import plan_of
 from hotswitch.agent.agent import Agent
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.rehearsal import if_dead
+from hotswitch.capture.gate_legacy import LegacyGate
 from hotswitch.capture.gate_text import summary
 from hotswitch.decide.engine import step
 from hotswitch.model import Decision, Direction, Level, Override, Standing
@@ -166,9 +167,14 @@ def _plan(guard: Guard) -> dict[str, Any]:
 
 
 def _told(guard: Guard, decisions: tuple[Decision, ...]) -> list[dict[str, str]]:
-    netns = str(guard.settings.netns)
+    netns, legacy = str(guard.settings.netns), isinstance(guard.gate, LegacyGate)
     return [
-        {"act": each.act, "code": each.code, "why": each.sentence, "commands": plan_of(each, netns, guard.gate.scope)}
+        {
+            "act": each.act,
+            "code": each.code,
+            "why": each.sentence,
+            "commands": plan_of(each, netns, guard.gate.scope, legacy=legacy),
+        }
         for each in decisions
     ]
 

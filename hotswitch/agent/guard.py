@@ -17,7 +17,7 @@ from hotswitch.agent.evidence import Keeper
 from hotswitch.agent.scene import Scene, look
 from hotswitch.agent.spare import Spare
 from hotswitch.agent.standin import StandIn
-from hotswitch.capture.gate import Gate
+from hotswitch.capture.gate_choice import open_gate
 from hotswitch.capture.gate_table import scope_of
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod
@@ -69,7 +69,7 @@ class Means:
 
 
 class Guard:
-    """Raises OSError or CommandFailed when the pod's namespace cannot be entered or has no nf_tables."""
+    """Raises OSError or CommandFailed when the pod's namespace cannot be entered, or the gate not installed."""
 
     def __init__(self, settings: Pod, spec: CaptureSpec, means: Means, spare: Spare) -> None:
         self.settings, self.spec, self.spare = settings, spec, spare
@@ -77,7 +77,7 @@ class Guard:
         self._means = means
         self._loop = asyncio.get_running_loop()
         self.namespace = PinnedNamespace(settings.netns)
-        self.gate = Gate(self.namespace.path, scope_of(spec))
+        self.gate = open_gate(self.namespace.path, scope_of(spec))
         self.actor = Actor(self.pod, self.gate, means.journal, means.metrics, frozenset(settings.app.ports))
         self.watch = PodWatch(
             self.namespace,
@@ -128,10 +128,13 @@ class Guard:
         self._note("attached", evidence={"istio_rules": self._scene.fingerprint, "refusal": self._scene.refusal})
 
     def _prepare(self) -> None:
-        if self.policy.mode is Mode.AUTO and not self.spec.unsupported():
+        if self._may_install():
             self.gate.install()
-        self._see(look(self.gate.netns, self.spec, self.gate.rules_generation()))
+        self._see(look(self.gate.netns, self.spec, self.gate.rules_generation(), self.gate))
         self._original_rules = self._scene.fingerprint
+
+    def _may_install(self) -> bool:
+        return self.policy.mode is Mode.AUTO and not self.spec.unsupported() and not self.gate.refusal
 
     def _see(self, scene: Scene) -> None:
         self._scene = scene
@@ -294,7 +297,7 @@ class Guard:
     async def _look(self) -> None:
         try:
             await self.actor.settled()
-            if self.policy.mode is Mode.AUTO and not self.spec.unsupported():
+            if self._may_install():
                 await asyncio.to_thread(self.gate.install)
             self._looked(await self._scene_at_rest())
         except (OSError, CommandFailed) as failure:
@@ -319,7 +322,7 @@ class Guard:
         trusting it would fence the next write for nothing."""
         while True:
             ours, rules = self.gate.writes, self.gate.rules_generation()
-            scene = await asyncio.to_thread(look, self.gate.netns, self.spec, rules)
+            scene = await asyncio.to_thread(look, self.gate.netns, self.spec, rules, self.gate)
             if self.gate.writes == ours:
                 return scene
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hotswitch.capture.gate import Gate
+from hotswitch.capture.gate_choice import open_gate
 from hotswitch.capture.gate_table import GateScope
 from hotswitch.config.agentfile import AgentFile, Pod
 from hotswitch.rescue.service import Rescue
@@ -17,10 +17,10 @@ def present(settings: AgentFile) -> list[Pod]:
 
 def plan(settings: AgentFile) -> list[str]:
     """What `remove` would do, as commands and sentences."""
-    lines = []
+    lines: list[str] = []
     for pod in present(settings):
-        gate = Gate(pod.netns, GateScope())
-        lines.append(str(gate.remove_command()))
+        gate = open_gate(pod.netns, GateScope())
+        lines += map(str, gate.remove_commands())
         gate.close()
     return [*lines, f"end the rescue Envoy of {settings.rescue.directory}, if it runs"]
 
@@ -30,12 +30,12 @@ async def remove(settings: AgentFile) -> list[str]:
     removed until then stays removed, and it may be called again."""
     done = []
     for pod in present(settings):
-        gate = Gate(pod.netns, GateScope())
+        gate = open_gate(pod.netns, GateScope())
         try:
             gate.remove()
         finally:
             gate.close()
-        done.append(f"{pod.ref}: table inet hotswitch is gone")
+        done.append(f"{pod.ref}: {gate.name} is gone")
     if await _end_rescue(settings):
         done.append("the rescue Envoy has ended")
     return done

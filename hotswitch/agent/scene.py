@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hotswitch.capture.gate_choice import AnyGate
+from hotswitch.capture.gate_legacy import LegacyGate
 from hotswitch.capture.inspect import Inspection, State, inspect
 from hotswitch.capture.spec import Backend, CaptureSpec
 
@@ -23,12 +25,22 @@ class Scene:
     rules_generation: int
 
 
-def look(netns: str, spec: CaptureSpec, rules_generation: int) -> Scene:
+def look(netns: str, spec: CaptureSpec, rules_generation: int, gate: AnyGate | None = None) -> Scene:
     """Inspect a namespace. `rules_generation`: read before (Gate.rules_generation), so that a change made while we look
-    is caught by the fence. Blocks for some milliseconds and may do so in a thread: the gate's socket is not touched.
-    Raises CommandFailed when a tool cannot be run."""
+    is caught by the fence. `gate`: the one that is to be written. Blocks for some milliseconds and may do so in a
+    thread: the gate's socket is not touched. Raises CommandFailed when a tool cannot be run."""
     seen = inspect(netns, spec)
-    return Scene(_refusal(seen, spec), seen.fingerprint, seen.digest, rules_generation)
+    return Scene(_refusal(seen, spec) or _refusal_of(gate, seen), seen.fingerprint, seen.digest, rules_generation)
+
+
+def _refusal_of(gate: AnyGate | None, seen: Inspection) -> str:
+    """A gate by iptables-legacy stands ahead of Istio's rules only within the same table."""
+    if not isinstance(gate, LegacyGate):
+        return ""
+    if gate.refusal:
+        return gate.refusal
+    others = [str(backend) for backend in seen.backends if backend is not Backend.IPTABLES_LEGACY]
+    return f"the gate by iptables-legacy is not ahead of rules by {others[0]}" if others else ""
 
 
 def _refusal(seen: Inspection, spec: CaptureSpec) -> str:

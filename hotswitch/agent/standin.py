@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import yaml
 
 from hotswitch.capture.fields import SpecError
-from hotswitch.capture.gate import Gate, GateAbsent, GateFenced
+from hotswitch.capture.gate import GateAbsent, GateFenced
+from hotswitch.capture.gate_choice import AnyGate
 from hotswitch.capture.podspec import facts_from_pod, rewritten_from_pod
 from hotswitch.capture.probes import AppProbe, rewritten
 from hotswitch.config.agentfile import Pod
@@ -62,7 +63,7 @@ class StandIn:
     """`fenced` is called when the namespace's rules have to be looked at again before the gate may be written."""
 
     def __init__(
-        self, settings: Pod, gate: Gate, netns: Where, journal: Journal, metrics: Metrics, fenced: Callable[[], None]
+        self, settings: Pod, gate: AnyGate, netns: Where, journal: Journal, metrics: Metrics, fenced: Callable[[], None]
     ) -> None:
         self._pod, self._gate, self._journal, self._metrics = settings.ref, gate, journal, metrics
         self._fenced, self.wanted = fenced, settings.app.stand_in

@@ -15,10 +15,11 @@ import errno
 import json
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from hotswitch.capture.gate_elements import elements
 from hotswitch.capture.gate_table import (
@@ -81,6 +82,9 @@ class GateState:
 class Gate:
     """One pod's gate. Its netlink socket keeps the namespace alive, so `close()` it when the pod is gone."""
 
+    name = f"table inet {TABLE}"
+    refusal = ""  # for whatever scope there is
+
     def __init__(self, netns: str | Path, scope: GateScope) -> None:
         self.netns = str(netns)
         self.scope = scope
@@ -100,9 +104,9 @@ class Gate:
     def install_command(self) -> Command:
         return Command(("nft", "-f", "-"), netns=self.netns, stdin=script(self.scope))
 
-    def remove_command(self) -> Command:
+    def remove_commands(self) -> list[Command]:
         lines = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
-        return Command(("nft", "-f", "-"), netns=self.netns, stdin=lines)
+        return [Command(("nft", "-f", "-"), netns=self.netns, stdin=lines)]
 
     def install(self) -> bool:
         """Put the closed table in place; False when the same one is there already (and left alone, open or not).
@@ -115,7 +119,8 @@ class Gate:
 
     def remove(self) -> None:
         """Take the table away, with whatever was open."""
-        run(self.remove_command(), check=True)
+        for command in self.remove_commands():
+            run(command, check=True)
 
     def _installed_digest(self) -> str | None:
         names = (str(item["chain"]["name"]) for item in self._listing() if "chain" in item)
@@ -184,17 +189,31 @@ class Gate:
         """What is open now, by the kernel's word. For start and `status`: takes some milliseconds."""
         listed = (item["map"] for item in self._listing() if "map" in item)
         found = [element for each in listed if _is_opening(each) for element in _listed(each)]
-        openings: dict[Direction, Opening] = {}
-        for direction in Direction:
-            ours = [element for element in found if element.direction is direction]
-            if ours:
-                ports = {element.port: element.level for element in ours if element.port is not None}
-                level = next((element.level for element in ours if element.port is None), Level.CAPTURE)
-                openings[direction] = Opening(level, ports)
-        if not openings:
+        if not found:
             return GateState()
-        generation, reason = _parse_comment(found[0].comment)
-        return GateState(openings, generation, reason, min(element.expires_s for element in found))
+        generation, reason = parse_comment(found[0].comment)
+        return GateState(state_of(found), generation, reason, min(element.expires_s for element in found))
+
+
+class _Way(Protocol):
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def port(self) -> Port | None: ...
+    @property
+    def level(self) -> Level: ...
+
+
+def state_of(found: Iterable[_Way]) -> dict[Direction, Opening]:
+    """The openings that single ways make: of a port, or (None) of all that are not named."""
+    openings: dict[Direction, Opening] = {}
+    for direction in Direction:
+        ours = [each for each in found if each.direction is direction]
+        if ours:
+            ports = {each.port: each.level for each in ours if each.port is not None}
+            level = next((each.level for each in ours if each.port is None), Level.CAPTURE)
+            openings[direction] = Opening(level, ports)
+    return openings
 
 
 def _nfgen(family: int, resource: int = 0) -> bytes:
@@ -238,7 +257,7 @@ def _comment_of(words: str) -> bytes:
     return bytes([_UDATA_COMMENT, len(line)]) + line
 
 
-def _parse_comment(comment: str) -> tuple[Generation, str]:
+def parse_comment(comment: str) -> tuple[Generation, str]:
     head, _, reason = comment.partition(" ")
     number = head.removeprefix("gen=")
     return Generation(int(number) if number.isdecimal() else 0), reason

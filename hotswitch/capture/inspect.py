@@ -17,13 +17,14 @@ it does nothing. But TPROXY rules without it deliver nothing, and that is partia
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hotswitch.capture import iptables_save, leftovers, nft_list, older, routing
+from hotswitch.capture import gate_legacy_table, iptables_save, leftovers, nft_list, older, routing
 from hotswitch.capture.gaps import gaps
 from hotswitch.capture.iptables_save import NAT_TARGETS
 from hotswitch.capture.nft_list import Listing
@@ -31,6 +32,7 @@ from hotswitch.capture.older import Shape
 from hotswitch.capture.routing import Routing
 from hotswitch.capture.ruleset import NATIVE_TABLE_PREFIX, ChainId, Known, Rule, Ruleset, differences, of_istio
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception
+from hotswitch.kernel import nf_tables
 from hotswitch.kernel.command import Command, run
 from hotswitch.kernel.netns import inside
 
@@ -65,7 +67,7 @@ class Inspection:
     ip: FamilyView
     ip6: FamilyView
     foreign_nat: tuple[str, ...]  # a sentence for each rule that translates addresses and is neither Istio's nor ours
-    openings: tuple[str, ...]  # elements of our own table that carry a timeout
+    openings: tuple[str, ...]  # elements of our own table that carry a timeout, or rules of our legacy chains
     legacy_tables: tuple[str, ...]  # e.g. "ip nat": they exist, empty or not
     rulesets: Mapping[Backend, Ruleset]
     dormant: tuple[str, ...]  # Istio's native tables that are switched off
@@ -124,9 +126,10 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
     Raises CommandFailed when nft or iptables-save fails, FileNotFoundError when either or the namespace is missing.
     """
     legacy = legacy_tables(netns)
-    listing = nft_list.parse(run(Command(("nft", "-j", "list", "ruleset"), netns), check=True).stdout)
+    listing = _listing(netns)
     texts = {Backend.IPTABLES_NFT: _texts(nft_families(listing), "nft", netns)}
-    texts[Backend.IPTABLES_LEGACY] = _texts(tuple(legacy), "legacy", netns)
+    with_ours = _texts(tuple(legacy), "legacy", netns)
+    texts[Backend.IPTABLES_LEGACY] = {at: gate_legacy_table.without_ours(text) for at, text in with_ours.items()}
     saved = {backend: _parsed(of) for backend, of in texts.items()}
     native = listing.in_tables("inet", NATIVE_TABLE_PREFIX)
     known, doubtful = _unmarked(texts.values(), spec, bool(native))
@@ -135,7 +138,7 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
     rulesets = {backend: ruleset for backend, ruleset in rulesets.items() if ruleset}
     dormant = sorted(table for family, table in listing.dormant if table.startswith(NATIVE_TABLE_PREFIX))
     foreign = _foreign(listing, saved)
-    openings = tuple(listing.timed.get(OWN_TABLE, ()))
+    openings = (*listing.timed.get(OWN_TABLE, ()), *_openings(with_ours))
     seen = routing.look(netns, rulesets.values(), spec)
     ip, ip6 = (_view(family, rulesets, known, dormant, seen, foreign, openings, spec) for family in FAMILIES)
     return Inspection(
@@ -161,6 +164,20 @@ def legacy_tables(netns: str | None) -> dict[str, tuple[str, ...]]:
             if tables:
                 found[family] = tables
     return found
+
+
+def _listing(netns: str | None) -> Listing:
+    """Nothing where the kernel has no nf_tables: there nft would only fail."""
+    if nf_tables.absent(netns):
+        return Listing()
+    return nft_list.parse(run(Command(("nft", "-j", "list", "ruleset"), netns), check=True).stdout)
+
+
+def _openings(texts: Mapping[str, str]) -> Iterable[str]:
+    """Of the gate by iptables-legacy."""
+    for family, text in texts.items():
+        for each in gate_legacy_table.openings_in(gate_legacy_table.parse(text), time.time()):
+            yield f"{family} {each.direction} {each.port or 'all'} {each.level} {each.comment}"
 
 
 def nft_families(listing: Listing) -> tuple[str, ...]:
