@@ -1,6 +1,6 @@
 """The gate by iptables-legacy, for a kernel without nf_tables: the interface of `Gate`, and weaker in four ways.
 
-- A write takes four short commands instead of one message: milliseconds, on the agent's loop.
+- A write takes four short commands instead of one message: some 15 to 25 ms, on the agent's loop.
 - The fence is a look before the write, not the kernel's comparison: whoever changes a rule between the two is noticed
   only by the next look.
 - Each address family is a transaction of its own. If the second fails the first is put back; a crash between the two

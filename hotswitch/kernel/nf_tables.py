@@ -40,5 +40,5 @@ def means_absent(code: int) -> bool:
 
 
 def absent(netns: str | None = None) -> bool:
-    """Whether the kernel has no nf_tables; some 50 us. Raises FileNotFoundError."""
+    """Whether the kernel has no nf_tables; some 100 us. Raises FileNotFoundError."""
     return means_absent(answer(netns))
