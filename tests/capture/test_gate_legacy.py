@@ -135,10 +135,11 @@ def test_everything_of_hotswitch_dies_with_the_gate_open(pair: Pair, family: str
     with captured(pair) as pod:
         before = time.time()
         pod.open(IN_DIRECT, expiry_s=1.2)
+        written = began = last = time.time()
         while pod.call_in(family).who == "app":
-            assert time.time() - before < 4, "the kernel did not close the gate"
-        after = time.time()
-        assert 1.2 <= after - before < 2.2 + 0.8
+            last, began = began, time.time()
+            assert last - written < 1.2 + 1.05, "the kernel (its seconds come with a tick) did not close the gate"
+        assert time.time() - before >= 1.2, "not early"
         assert not pod.gate.read().is_open
         assert inspect(pair.pod, pod.spec).ip.state is State.CAPTURED
 
@@ -147,13 +148,16 @@ def test_the_clock_is_read_in_utc(pair: Pair, monkeypatch: pytest.MonkeyPatch) -
     """Whatever the time zone of the machine: the kernel's own is never asked."""
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     time.tzset()
-    with captured(pair) as pod:
-        pod.open(IN_DIRECT, expiry_s=20)
-        left = pod.gate.read().expires_in_s
-        assert left is not None and 19.5 < left <= 21
-        assert pod.call_in("v4").who == "app"
-    monkeypatch.undo()
-    time.tzset()
+    try:
+        with captured(pair) as pod:
+            before = time.time()
+            pod.open(IN_DIRECT, expiry_s=20)
+            ends = time.time() + (pod.gate.read().expires_in_s or 0)
+            assert pod.call_in("v4").who == "app"
+            assert before + 20 < ends < time.time() + 21
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_the_successor_reads_what_a_dead_agent_left(pair: Pair) -> None:  # I6
