@@ -239,8 +239,14 @@ class Faults:
     # ---- the app's own ----
 
     async def sicken_app(self, kind: str = "silent") -> Fault:
-        """The app, not the proxy: "silent" never answers, "error" says 500, "exit" leaves (and is restarted)."""
-        app, process, at_s = self._pod.app, self._pod.app.process, time.monotonic()
+        """The app, not the proxy: "silent" never answers, "error" says 500, "exit" leaves, and again once it was
+        restarted, so that the next restart has to wait for the kubelet's back-off."""
+        app, process = self._pod.app, self._pod.app.process
+        if kind == "exit":
+            await self._pod.tell_app("/sick?kind=exit")
+            await self._pod.kubelet.until(lambda: app.process is not process and app.status.ready)
+            process = app.process
+        at_s = time.monotonic()
         await self._pod.tell_app(f"/sick?kind={kind}")
 
         async def undo() -> None:

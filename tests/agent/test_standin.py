@@ -86,10 +86,10 @@ def test_a_healthy_app_lives_on_while_pilot_agent_is_away(box: Sandbox, runner: 
             assert pod.app.status.restart_count == 0, keeper.told(pod)
             assert pod.app.status.ready
             await keeper.heal()
-            ended = await keeper.until_entry(pod, "stand-in-ended")
-            assert "listens" in ended.why
-            assert int(ended.evidence["passed"]) >= LOOK_ON_S / 2, ended
+            assert "listens" in (await keeper.until_entry(pod, "stand-in-ended")).why
             await keeper.until_rest(pod)
+            duties = keeper.entries(pod, "stand-in-ended")  # one for each time that pilot-agent was back for a moment
+            assert sum(int(duty.evidence.get("passed", "0")) for duty in duties) >= LOOK_ON_S / 2, duties
             assert gate_text(pod) == closed  # I4
             assert pod.app.status.restart_count == 0
 

@@ -21,11 +21,11 @@ async def probe(netns: str, *, timeout_s: float = 0.3, lag_s: float = 0.2) -> Pr
     return await asyncio.wait_for(done, 5)
 
 
-async def probed(netns: str, answer: Answer) -> Probe:
+async def probed(netns: str, answer: Answer, *, timeout_s: float = 4.0) -> Probe:
     with inside(netns):
         sock = socket.create_server(("127.0.0.1", 15021))
     async with await asyncio.start_server(answer, sock=sock):
-        return await probe(netns)
+        return await probe(netns, timeout_s=timeout_s)
 
 
 def says(words: bytes) -> Answer:

@@ -78,7 +78,7 @@ def test_normal_end() -> None:
 
 def test_body_raises() -> None:
     owner, ident = _start("raise")
-    _, errors = owner.communicate(timeout=20)
+    _, errors = owner.communicate(timeout=90)
     assert "on purpose" in errors
     assert _remains(ident) == []
 
@@ -87,7 +87,7 @@ def test_body_raises() -> None:
 def test_interrupted_with_a_hung_sidecar_and_load(number: signal.Signals) -> None:
     owner, ident = _start("wait")
     owner.send_signal(number)
-    owner.communicate(timeout=20)
+    owner.communicate(timeout=90)
     assert owner.returncode != 0
     assert _remains(ident) == []
 
@@ -98,7 +98,7 @@ def test_interrupted_again_while_it_removes() -> None:
     for _ in range(3):
         time.sleep(0.01)  # somewhere in the middle of the removal, which takes about 50 ms
         owner.send_signal(signal.SIGINT)
-    owner.communicate(timeout=20)
+    owner.communicate(timeout=90)
     assert _remains(ident) == []
 
 
@@ -106,7 +106,7 @@ def test_owner_crashes_and_the_next_sweeps() -> None:
     owner, ident = _start("wait")
     pids = [process.pid for process in Estate(ident).processes()]
     owner.kill()
-    owner.communicate(timeout=20)
+    owner.communicate(timeout=90)
     assert len(pids) >= 4
     swept = estate.sweep()
     assert f"hs-{ident}" in swept
