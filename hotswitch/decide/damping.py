@@ -65,10 +65,12 @@ def _next_hold_down_s(standing: Standing, policy: Policy, now_s: float) -> float
 
 
 def end_episode(standing: Standing, now_s: float) -> Standing:
+    """How long the gate was open counts no longer, if it is closed by now: an order of the same moment is a new one."""
     return replace(
         standing,
         fault=Fault.WELL,
         fault_since_s=None,
+        opened_s=standing.opened_s if standing.is_open else None,
         hold_down_until_s=now_s + standing.hold_down_s,
         induced=False,
         said=frozenset(),
