@@ -1,0 +1,27 @@
+"""Labels, annotations and the API group: how users and hotswitch speak by the Kubernetes API (S4.6).
+
+Opt-in is a label, so that the API server can select by it; knobs are annotations, because a workload may only make
+hotswitch more careful (I2); what hotswitch did is one JSON annotation, like sidecar.istio.io/status.
+"""
+
+from __future__ import annotations
+
+GROUP, VERSION, KIND, PLURAL = "hotswitch.io", "v1alpha1", "HotSwitchPolicy", "hotswitchpolicies"
+FIELD_MANAGER = "hotswitch"
+
+MODE_LABEL = "hotswitch.io/mode"  # auto | observe | off; on a namespace or a pod, the pod's wins if it is more careful
+
+PREFIX = "hotswitch.io/"
+STATUS = "hotswitch.io/status"
+OVERRIDE = "hotswitch.io/override"  # hold | rescue | direct | capture
+OVERRIDE_UNTIL = "hotswitch.io/override-until"  # RFC 3339, mandatory
+OVERRIDE_DIRECTION = "hotswitch.io/override-direction"  # inbound | outbound; both when left out
+OVERRIDE_REASON = "hotswitch.io/override-reason"
+OVERRIDE_BY = "hotswitch.io/override-by"  # who said so, as the CLI knows it; for people, never a proof
+OVERRIDE_ACCEPT = "hotswitch.io/override-accept"  # codes, comma-separated; counts only where a policy grants them
+
+CONDITION = "hotswitch.io/Capture"  # the pod's condition: status "True" while its traffic passes the proxy
+TLS_MODE_LABEL = "security.istio.io/tlsMode"
+TOUCHED = "hotswitch.io/touched"  # an annotation on EndpointSlices, changed so that istiod reads a pod's label again
+HELPER_CONTAINER = "hotswitch-helper"
+"""The one ephemeral container per pod: it cannot be removed, so there is never a second one."""

@@ -1,0 +1,1 @@
+"""One room for the Kubernetes API: connection, watches, patches, exec, leases. Knows nothing of proxies."""
