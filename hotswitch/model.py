@@ -220,6 +220,7 @@ class Facts:
     container_running: bool | None = None  # second, independent source (container state or pid)
     ever_ready: bool = False  # 15021 answered 200 at least once in this pod's life (I2)
     terminating: bool = False  # somebody said so: deletion, eviction, node shutdown (I2)
+    judged: Diagnosis | None = None  # what several observers agree on (decide.agree), in place of reading the rest
 
 
 class Fault(StrEnum):
@@ -393,6 +394,8 @@ class Surroundings:
     open_of_workload: int = 0  # likewise
     node_budget: int = 1
     workload_budget: int = 1
+    open_in_namespace: int = 0  # likewise
+    namespace_budget: int | None = None  # None: not counted
     pods_on_node: int = 1
     faulty_on_node: int = 0  # includes this one
     workload_fault_ages_s: tuple[float, ...] = ()  # how long ago other pods of the workload fell ill

@@ -58,6 +58,7 @@ class Code(StrEnum):
     WORKLOAD_BUDGET = "HSD051"
     FROZEN = "HSD052"
     NOT_NOW = "HSD053"
+    NAMESPACE_BUDGET = "HSD054"
 
     CONTROL_PLANE_LOST = "HSD060"
     CONFIGURATION_REJECTED = "HSD061"
@@ -106,6 +107,7 @@ MEANING: Mapping[Code, str] = {
     Code.NOT_SURE_ENOUGH: "`direct` inbound needs a second, independent source and a fault that has stood for a while.",
     Code.NODE_BUDGET: "As many pods of this node are open as the budget allows.",
     Code.WORKLOAD_BUDGET: "As many pods of this workload are open as the budget allows.",
+    Code.NAMESPACE_BUDGET: "As many pods of this namespace are open as the budget allows.",
     Code.FROZEN: "Most pods of the node look sick at once: nothing new is opened.",
     Code.NOT_NOW: "Nothing new may be opened on what is known now.",
     Code.CONTROL_PLANE_LOST: "The proxy has been cut off from its control plane for long: its configuration grows old.",

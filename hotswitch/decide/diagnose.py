@@ -34,6 +34,8 @@ def diagnose(facts: Facts, thresholds: Thresholds) -> Diagnosis:
     for forbids in (_said_to_terminate, _never_ready, _app_gone):
         if (found := forbids(case)) is not None:
             return found
+    if facts.judged is not None:
+        return facts.judged
     suspected: Diagnosis | None = None
     for reading in _READINGS:
         found = reading(case)

@@ -131,6 +131,7 @@ def _detail(question: Question, code: Code) -> str:
         Code.NO_RESCUE: capabilities.rescue_refusal or "no rescue listens here",
         Code.RESCUE_DIES: f"died {capabilities.rescue_deaths} times",
         Code.NODE_BUDGET: f"{around.open_on_node} of {around.node_budget} open on the node",
+        Code.NAMESPACE_BUDGET: f"{around.open_in_namespace} of {around.namespace_budget} open in the namespace",
         Code.WORKLOAD_BUDGET: f"{around.open_of_workload} of {around.workload_budget} open of the workload",
         Code.NOT_SURE_ENOUGH: f"{question.diagnosis.grade} is not corroborated",
         Code.NOT_FOR_THIS_FAULT: str(question.diagnosis.fault),
@@ -209,6 +210,11 @@ def _node_budget(question: Question) -> bool:
     return not question.view.standing.is_open and around.open_on_node >= around.node_budget
 
 
+def _namespace_budget(question: Question) -> bool:
+    around, budget = question.view.surroundings, question.view.surroundings.namespace_budget
+    return budget is not None and not question.view.standing.is_open and around.open_in_namespace >= budget
+
+
 def _workload_budget(question: Question) -> bool:
     around = question.view.surroundings
     return not question.view.standing.is_open and around.open_of_workload >= around.workload_budget
@@ -224,6 +230,7 @@ _COMMON_FIRST: tuple[_Check, ...] = (
 _COMMON_LAST: tuple[_Check, ...] = (
     (_frozen, Code.FROZEN, _ON_ENTRY),
     (_node_budget, Code.NODE_BUDGET, _ON_ENTRY),
+    (_namespace_budget, Code.NAMESPACE_BUDGET, _ON_ENTRY),
     (_workload_budget, Code.WORKLOAD_BUDGET, _ON_ENTRY),
     (_not_now, Code.NOT_NOW, _ON_ENTRY),
 )

@@ -11,7 +11,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from hotswitch.kernel.netns import Where, as_user, inside
 from hotswitch.model import Probe, ProbeOutcome
@@ -24,13 +24,14 @@ _STATUS_BYTES = len(b"HTTP/1.1 200")
 class HttpProbe:
     """One GET from inside the namespace. `done(Probe)` is called exactly once, unless `cancel()` comes first.
 
-    `timeout_s` counts from the start; a timer that fires more than `lag_s` late makes the outcome INVALID, because then
-    it is our own loop that was slow. `uid`: whose socket it shall be (None: our own).
+    `netns` None: from where this process is. `timeout_s` counts from the start; a timer that fires more than `lag_s` late
+    makes the outcome INVALID, because then it is our own loop that was slow. `uid`: whose socket it shall be (None: our
+    own).
     """
 
     def __init__(
         self,
-        netns: Where,
+        netns: Where | None,
         address: tuple[str, int],
         path: str,
         done: Callable[[Probe], None],
@@ -47,7 +48,7 @@ class HttpProbe:
         self._timer = self._loop.call_at(self._deadline_s, self._late)
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         try:
-            with inside(netns), as_user(uid) if uid is not None else nullcontext():
+            with _there(netns), as_user(uid) if uid is not None else nullcontext():
                 self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as failure:
             self._socket = socket.socket(family)  # the namespace is gone: no packet is sent
@@ -120,6 +121,10 @@ class HttpProbe:
     @property
     def age_s(self) -> float:
         return self._loop.time() - self._started_s
+
+
+def _there(netns: Where | None) -> AbstractContextManager[None]:
+    return nullcontext() if netns is None else inside(netns)
 
 
 def outcome_of_status(answer: bytes) -> tuple[ProbeOutcome, str]:

@@ -1,0 +1,73 @@
+"""The decider's memory of a pod, kept in the pod's annotation: another controller goes on from it (I6).
+
+The standing counts in seconds of one process' clock; the annotation in Unix seconds. What lies in the future by more
+than a clock can be wrong is brought back to now, so that a skewed clock lengthens no opening.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hotswitch.model import Direction, Fault, Generation, Level, Opening, Standing
+
+_INSTANTS = ("opened_s", "expires_s", "fault_since_s", "well_since_s", "closing_since_s", "hold_down_until_s")
+
+
+def dump(standing: Standing, shift_s: float) -> dict[str, Any]:
+    """`shift_s`: Unix seconds minus the clock of the standing. Only what differs from a standing that knows nothing."""
+    told: dict[str, Any] = {"generation": int(standing.generation), "fault": str(standing.fault)}
+    for name in _INSTANTS:
+        value = getattr(standing, name)
+        if value is not None and value != getattr(Standing(), name):
+            told[name] = round(value + shift_s, 3)
+    told["levels"] = {str(way): str(level) for way, level in standing.levels.items()}
+    told["openings"] = {str(way): _opening(each) for way, each in standing.openings.items()}
+    told["recent_faults_s"] = [round(each + shift_s, 3) for each in standing.recent_faults_s]
+    told |= {"hold_down_s": standing.hold_down_s, "induced": standing.induced, "ever_ready": standing.ever_ready}
+    told |= {"ordered": sorted(map(str, standing.ordered)), "said": sorted(standing.said)}
+    return {name: value for name, value in told.items() if value not in (None, {}, [], 0, False, "", 0.0)}
+
+
+def _opening(opening: Opening) -> dict[str, Any]:
+    return {"level": str(opening.level), "ports": {str(port): str(level) for port, level in opening.ports.items()}}
+
+
+def load(told: dict[str, Any], shift_s: float, now_s: float, *, skew_s: float = 5.0) -> Standing:
+    """Raises ValueError, TypeError or KeyError for what `dump` never wrote."""
+    if not told:
+        return Standing()
+    instants: dict[str, Any] = {}
+    for name in _INSTANTS:
+        if name in told:
+            instants[name] = float(told[name]) - shift_s
+    for name in ("opened_s", "fault_since_s", "well_since_s", "closing_since_s"):
+        if name in instants and instants[name] > now_s + skew_s:
+            instants[name] = now_s
+    levels = {Direction(way): Level(level) for way, level in told.get("levels", {}).items()}
+    return Standing(
+        generation=Generation(int(told.get("generation", 0))),
+        levels=Standing().levels if not levels else {**Standing().levels, **levels},
+        fault=Fault(told.get("fault", Fault.WELL)),
+        openings={Direction(way): _read_opening(each) for way, each in told.get("openings", {}).items()},
+        recent_faults_s=tuple(float(each) - shift_s for each in told.get("recent_faults_s", ())),
+        hold_down_s=float(told.get("hold_down_s", 0.0)),
+        induced=bool(told.get("induced", False)),
+        ever_ready=bool(told.get("ever_ready", False)),
+        ordered=frozenset(Direction(way) for way in told.get("ordered", ())),
+        said=frozenset(map(str, told.get("said", ()))),
+        **instants,
+    )
+
+
+def _read_opening(told: dict[str, Any]) -> Opening:
+    return Opening(Level(told["level"]), {int(port): Level(level) for port, level in told.get("ports", {}).items()})
+
+
+def same_memory(one: Standing, other: Standing) -> bool:
+    """Whether there is nothing to write: `well_since_s` moves with every look and is not worth a write."""
+    return dump(_still(one), 0.0) == dump(_still(other), 0.0)
+
+
+def _still(standing: Standing) -> Standing:
+    return replace(standing, well_since_s=None, override=None)
