@@ -1,0 +1,110 @@
+"""How the controller is run: nothing that a process which reads the whole mesh does not need."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.manifests.shipped import CONTROLLER, NAMESPACE, TIERS, tier
+
+pytestmark = pytest.mark.unit
+
+
+def only(kind, objects):
+    (found,) = [obj for obj in objects if obj["kind"] == kind]
+    return found
+
+
+@pytest.fixture(params=TIERS)
+def objects(request):
+    return tier(request.param)
+
+
+@pytest.fixture
+def pod(objects):
+    return only("Deployment", objects)["spec"]["template"]
+
+
+@pytest.fixture
+def container(pod):
+    (found,) = pod["spec"]["containers"]
+    return found
+
+
+def test_it_is_no_daemon_set(objects):
+    assert "DaemonSet" not in {obj["kind"] for obj in objects}
+
+
+def test_it_runs_as_nobody(pod, container):
+    assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+    assert pod["spec"]["securityContext"]["runAsUser"] > 0
+    assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_it_shares_nothing_with_its_node(pod):
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod["spec"].keys()
+    assert all(not {"hostPath"} & volume.keys() for volume in pod["spec"]["volumes"])
+
+
+def test_the_namespace_refuses_anything_less_hardened(objects):
+    assert only("Namespace", objects)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_its_token_is_its_own_and_short_lived(objects, pod):
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    assert only("ServiceAccount", objects)["automountServiceAccountToken"] is False
+    (access,) = [volume for volume in pod["spec"]["volumes"] if "projected" in volume]
+    (token,) = [part for part in access["projected"]["sources"] if "serviceAccountToken" in part]
+    assert token["serviceAccountToken"]["expirationSeconds"] <= 3600
+
+
+def test_the_loss_of_a_node_or_a_drain_leaves_one(objects, pod):
+    assert only("Deployment", objects)["spec"]["replicas"] == 2
+    assert only("PodDisruptionBudget", objects)["spec"]["minAvailable"] == 1
+    assert "podAntiAffinity" in pod["spec"]["affinity"]
+    assert pod["spec"]["topologySpreadConstraints"]
+
+
+def test_memory_is_bounded_and_cpu_never_throttled(container):
+    assert container["resources"]["limits"].keys() == {"memory"}
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+
+
+def test_a_hung_controller_is_restarted(container):
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] in {port["name"] for port in container["ports"]}
+
+
+def test_it_has_no_sidecar_itself(objects, pod):
+    assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+    assert only("Namespace", objects)["metadata"]["labels"]["istio-injection"] == "disabled"
+
+
+def test_whatever_selects_the_controller_selects_it(objects, pod):
+    labels = pod["metadata"]["labels"].items()
+    selectors = [
+        only("Deployment", objects)["spec"]["selector"]["matchLabels"],
+        only("PodDisruptionBudget", objects)["spec"]["selector"]["matchLabels"],
+        only("NetworkPolicy", objects)["spec"]["podSelector"]["matchLabels"],
+        only("Service", objects)["spec"]["selector"],
+    ]
+    assert all(selector.items() <= labels for selector in selectors)
+
+
+def test_only_what_it_speaks_to_is_reachable(objects):
+    policy = only("NetworkPolicy", objects)["spec"]
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == {"http"}
+    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 443, 6443, 9093, 15021}
+
+
+def test_everything_of_ours_lies_in_its_namespace_or_is_named_by_it(objects):
+    for obj in objects:
+        namespace = obj["metadata"].get("namespace")
+        assert namespace in (NAMESPACE, None) or (
+            namespace == "istio-system" and obj["kind"] in ("Role", "RoleBinding")
+        )
+        named = obj["metadata"]["name"]
+        assert named.startswith(("hotswitch-", CONTROLLER)) or obj["kind"] == "CustomResourceDefinition"
