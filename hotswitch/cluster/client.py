@@ -1,0 +1,265 @@
+"""One connection to the Kubernetes API: bytes in, bytes out, and every failure as one type.
+
+The client library gives configuration, credentials, TLS and the session (credentials.py); its models are not used:
+they cost 190 KB a pod and refuse objects of newer releases. Nothing is followed elsewhere (redirects), nothing is
+retried but what a renewed token mends: whether to ask again is the caller's to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar, overload
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from hotswitch.cluster import failure
+from hotswitch.cluster.credentials import Credentials
+from hotswitch.cluster.failure import ApiFailure, ConnectError
+from hotswitch.cluster.kinds import Kind
+
+MERGE, STRATEGIC, JSON_PATCH, JSON = (
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/json-patch+json",
+    "application/json",
+)
+TIMEOUT_S = 10.0
+PAGE = 500  # objects; one page of pods is about 5 MB
+FIELD_MANAGER = "hotswitch"
+
+T = TypeVar("T")
+Object = dict[str, Any]
+Query = Mapping[str, str] | list[tuple[str, str]]
+Objects = list[Object]
+Words = list[str]
+Operations = list[dict[str, Any]]
+
+
+class Cluster:
+    """Made by `connect`. Paths begin with /api or /apis. Every method raises ApiFailure."""
+
+    def __init__(self, credentials: Credentials, session: aiohttp.ClientSession) -> None:
+        self._credentials, self._session = credentials, session
+
+    @property
+    def host(self) -> str:
+        """As in https://10.96.0.1:443."""
+        return self._credentials.host
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        body: Any = None,
+        content_type: str = JSON,
+        timeout_s: float = TIMEOUT_S,
+    ) -> bytes:
+        """`body`: bytes as they are, or anything msgspec can encode. A failure of status 0 leaves open whether a write
+        was done."""
+        data = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
+        headers = {"Content-Type": content_type} if data is not None else {}
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        async with self.opened(method, path, query, data, headers, timeout) as answer:
+            return await answer.read()
+
+    @asynccontextmanager
+    async def opened(
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer while it comes in; a success, else ApiFailure. What breaks off inside becomes one, too."""
+        said = f"{method} {path}"
+        try:
+            answer = await self._answer(method, self.url(path, query), data, headers, timeout)
+            async with answer:
+                if answer.status >= 300:
+                    raise failure.from_answer(
+                        answer.status,
+                        answer.reason or "",
+                        await answer.read(),
+                        request=said,
+                        retry_after=answer.headers.get("Retry-After"),
+                    )
+                yield answer
+        except TimeoutError as late:
+            raise ApiFailure(
+                0, "Timeout", f"no answer within {timeout.total or timeout.sock_read} s", request=said
+            ) from late
+        except (aiohttp.ClientError, OSError, ConnectError) as lost:
+            raise ApiFailure(0, "ConnectionLost", f"{type(lost).__name__}: {lost}", request=said) from lost
+
+    async def _answer(
+        self, method: str, url: URL, data: bytes | None, headers: Mapping[str, str], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        answer = await self._ask(method, url, data, headers, timeout)
+        if answer.status == 401 and await self._credentials.renew():
+            answer.release()
+            answer = await self._ask(method, url, data, headers, timeout)
+        return answer
+
+    async def _ask(
+        self, method: str, url: URL, data: bytes | None, headers: Mapping[str, str], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
+        return await self._session.request(
+            method,
+            url,
+            data=data,
+            headers={**await self.headers(), **headers},
+            timeout=timeout,
+            allow_redirects=False,
+            server_hostname=self._credentials.server_hostname,
+            proxy=self._credentials.proxy,
+        )
+
+    async def headers(self) -> dict[str, str]:
+        """Nothing compressed: inside a cluster time is dearer than bytes. Raises ConnectError."""
+        return {
+            "Accept": JSON, "Accept-Encoding": "identity", "User-Agent": FIELD_MANAGER,
+            **await self._credentials.headers(),
+        }  # fmt: skip
+
+    def url(self, path: str, query: Query | None = None) -> URL:
+        asked = urlencode(query) if query else ""
+        return URL(f"{self.host}{path}{'?' if asked else ''}{asked}", encoded=True)
+
+    def web_socket(self, url: URL, protocols: tuple[str, ...], headers: Mapping[str, str]) -> Any:
+        """What `async with` makes a WebSocket of; raises aiohttp's own errors (exec.py tells them apart)."""
+        proxy = self._credentials.proxy
+        return self._session.ws_connect(url, protocols=protocols, headers=headers, proxy=proxy, autoping=True)
+
+    @overload
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Object: ...
+    @overload
+    async def get(self, kind: Kind, namespace: str | None, name: str, decode_type: type[T]) -> T: ...
+    async def get(self, kind: Kind, namespace: str | None, name: str, decode_type: type[Any] = dict) -> Any:
+        return self._decoded(await self.request("GET", kind.path(namespace, name)), decode_type)
+
+    async def list(
+        self, kind: Kind, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
+    ) -> Objects:
+        """All of them, page by page. For many objects use a Watcher, which decodes only what is needed."""
+        found: Objects = []
+        query = selectors(label_selector, field_selector) | {"limit": str(PAGE)}
+        while True:
+            answer: dict[str, Any] = msgspec.json.decode(await self.request("GET", kind.path(namespace), query))
+            found += answer.get("items") or []
+            query["continue"] = (answer.get("metadata") or {}).get("continue") or ""
+            if not query["continue"]:
+                return found
+
+    async def create(
+        self, kind: Kind, namespace: str | None, body: Mapping[str, Any], sub: str = "", name: str | None = None
+    ) -> Object:
+        """`name` only with `sub`. apiVersion and kind are filled in."""
+        whole = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
+        return self._object(await self.request("POST", kind.path(namespace, name, sub), _MANAGER, whole))
+
+    async def replace(
+        self, kind: Kind, namespace: str | None, name: str, body: Mapping[str, Any], sub: str = ""
+    ) -> Object:
+        """Only over the version that `body` says it is of (metadata.resourceVersion)."""
+        whole = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
+        return self._object(await self.request("PUT", kind.path(namespace, name, sub), _MANAGER, whole))
+
+    async def patch_merge(
+        self, kind: Kind, namespace: str | None, name: str, patch: Mapping[str, Any], sub: str = ""
+    ) -> Object:
+        return await self._patch(kind, namespace, name, patch, sub, MERGE)
+
+    async def patch_strategic(
+        self, kind: Kind, namespace: str | None, name: str, patch: Mapping[str, Any], sub: str = ""
+    ) -> Object:
+        """Lists are merged by their keys; built-in kinds only."""
+        return await self._patch(kind, namespace, name, patch, sub, STRATEGIC)
+
+    async def patch_json(
+        self, kind: Kind, namespace: str | None, name: str, patch: Operations, sub: str = ""
+    ) -> Object:
+        """RFC 6902; a `test` that fails is a 422."""
+        return await self._patch(kind, namespace, name, patch, sub, JSON_PATCH)
+
+    async def _patch(
+        self, kind: Kind, namespace: str | None, name: str, patch: Any, sub: str, content_type: str
+    ) -> Object:
+        path = kind.path(namespace, name, sub)
+        return self._object(await self.request("PATCH", path, _MANAGER, patch, content_type))
+
+    async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None) -> None:
+        """`uid`: only if it is that very object (else a conflict). Raises ApiFailure also when it is not there."""
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}} if uid else None
+        await self.request("DELETE", kind.path(namespace, name), None, body)
+
+    async def served(self, kind: Kind) -> Kind | None:
+        """The kind in the version that the API server serves, its preferred one if not the one asked for. None: it
+        knows no such kind."""
+        for version in dict.fromkeys((kind.version, *await self._versions(kind.group))):
+            asked = Kind(kind.group, version, kind.plural, kind.kind, kind.namespaced)
+            try:
+                resources = msgspec.json.decode(await self.request("GET", asked.root), type=_Resources).resources
+            except ApiFailure as missing:
+                if not missing.is_missing:
+                    raise
+                continue
+            if any(each.name == kind.plural for each in resources):
+                return asked
+        return None
+
+    async def _versions(self, group: str) -> Words:
+        try:
+            answer = await self.request("GET", f"/apis/{group}") if group else b"{}"
+        except ApiFailure as missing:
+            if not missing.is_missing:
+                raise
+            return []
+        return [each.version for each in msgspec.json.decode(answer, type=_Group).versions]
+
+    def _object(self, raw: bytes) -> Object:
+        return self._decoded(raw, Object)
+
+    def _decoded(self, raw: bytes, decode_type: type[T]) -> T:
+        try:
+            return msgspec.json.decode(raw, type=decode_type)
+        except (msgspec.DecodeError, msgspec.ValidationError) as unreadable:
+            raise ApiFailure(200, "Unreadable", str(unreadable)) from unreadable
+
+
+class _Named(msgspec.Struct):
+    name: str = ""
+    version: str = ""
+
+
+class _Resources(msgspec.Struct):
+    resources: list[_Named] = msgspec.field(default_factory=list)
+
+
+class _Group(msgspec.Struct):
+    versions: list[_Named] = msgspec.field(default_factory=list)
+
+
+_MANAGER = {"fieldManager": FIELD_MANAGER}
+
+
+def selectors(label_selector: str, field_selector: str) -> dict[str, str]:
+    """As query parameters; the API server does the selecting."""
+    asked = {"labelSelector": label_selector, "fieldSelector": field_selector}
+    return {key: value for key, value in asked.items() if value}
+
+
+@asynccontextmanager
+async def connect(kubeconfig: Path | None = None, context: str | None = None) -> AsyncIterator[Cluster]:
+    """Raises ConnectError when it is not known which cluster, or the credentials cannot be read. Asks nothing yet."""
+    credentials = Credentials(kubeconfig, context)
+    await credentials.load()
+    async with credentials.session() as session:
+        yield Cluster(credentials, session)

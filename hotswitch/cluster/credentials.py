@@ -1,0 +1,105 @@
+"""Which API server, over which TLS, and as whom: all of it as the Kubernetes client library reads it.
+
+A kubeconfig (context, token, token file, client certificate, exec plugin) or the service account of the pod. What can
+run out is read again: a service account's token each minute (the library does), everything when the API server
+answers 401. The session's TLS context stays and takes new certificates for new connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import aiohttp
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from hotswitch.cluster.failure import ConnectError
+
+RENEW_AT_MOST_EVERY_S = 5.0
+
+
+class Credentials:
+    """`kubeconfig` None: the variable KUBECONFIG, else the pod's service account, else ~/.kube/config."""
+
+    def __init__(self, kubeconfig: Path | None = None, context: str | None = None) -> None:
+        self._kubeconfig = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG", "")
+        self._context = context
+        self._lock = asyncio.Lock()
+        self._renewed_s = 0.0
+
+    async def load(self) -> None:
+        """Raises ConnectError."""
+        self._configuration = await self._read()
+        self._configuration.connection_pool_maxsize = 0  # watches keep theirs: nobody may have to wait for one
+        try:
+            self._rest = RESTClientObject(self._configuration)
+        except OSError as failure:
+            raise ConnectError(f"certificates cannot be read: {failure}") from failure
+        self.host = str(self._configuration.host).rstrip("/")
+
+    def session(self) -> aiohttp.ClientSession:
+        """A session with the cluster's TLS context. Call it inside the event loop that will use it."""
+        made: aiohttp.ClientSession = self._rest._create_pool_manager()
+        return made
+
+    @property
+    def server_hostname(self) -> str | None:
+        return str(self._configuration.tls_server_name) if self._configuration.tls_server_name else None
+
+    @property
+    def proxy(self) -> str | None:
+        return str(self._configuration.proxy) if self._configuration.proxy else None
+
+    async def headers(self) -> dict[str, str]:
+        """Raises ConnectError when the token file cannot be read."""
+        try:
+            settings = await self._configuration.auth_settings()
+        except (OSError, ConfigException) as failure:
+            raise ConnectError(f"the token cannot be read: {failure}") from failure
+        found = {str(each["key"]): str(each["value"]).strip() for each in settings.values() if each["in"] == "header"}
+        return {"Authorization" if key == "authorization" else key: value for key, value in found.items()}
+
+    async def renew(self) -> bool:
+        """After a 401. False when it was done a moment ago, or nothing new is to be had: asking again is of no use."""
+        async with self._lock:
+            if time.monotonic() - self._renewed_s < RENEW_AT_MOST_EVERY_S:
+                return False
+            self._renewed_s = time.monotonic()
+            before = await self.headers()
+            try:
+                fresh = await self._read()
+            except ConnectError:
+                return False
+            self._configuration.api_key = fresh.api_key
+            self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
+            has_certificate = self._take_certificate(fresh)
+            return has_certificate or await self.headers() != before
+
+    def _take_certificate(self, fresh: Configuration) -> bool:
+        if not fresh.cert_file:
+            return False
+        self._rest.ssl_context.load_cert_chain(fresh.cert_file, keyfile=fresh.key_file)
+        return True
+
+    async def _read(self) -> Configuration:
+        configuration = Configuration()
+        try:
+            if not self._kubeconfig and os.environ.get("KUBERNETES_SERVICE_HOST"):
+                load_incluster_config(configuration)
+            else:
+                await load_kube_config(
+                    self._existing(), context=self._context, client_configuration=configuration, persist_config=False
+                )
+        except (ConfigException, OSError, ValueError, TypeError, AttributeError) as failure:
+            raise ConnectError(f"{self._kubeconfig or 'service account'}: {failure}") from failure
+        return configuration
+
+    def _existing(self) -> str:
+        paths = self._kubeconfig or str(Path("~/.kube/config").expanduser())
+        if not any(Path(path).expanduser().is_file() for path in paths.split(os.pathsep) if path):
+            raise ConnectError(f"no cluster is named: {paths} does not exist, and this is no pod")
+        return paths

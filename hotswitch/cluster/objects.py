@@ -1,0 +1,99 @@
+"""The parts of any object that this room needs, decoded straight from bytes; nothing else is kept.
+
+Everything here holds only text, numbers and tuples of such: `gc=False` keeps ten thousand pods out of the garbage
+collector's rounds, which would stop the loop for longer than it takes to see a dead proxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+_DROPPED = "kubectl.kubernetes.io/last-applied-configuration"
+"""A copy of the whole manifest, kept by kubectl in an annotation."""
+
+
+class OwnerReference(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    kind: str
+    name: str
+    uid: str
+    api_version: str = ""
+    controller: bool | None = None
+
+
+class Metadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """`deletion_timestamp`: RFC 3339, None while nobody deletes it. Go writes null for what is empty."""
+
+    name: str
+    uid: str = ""
+    resource_version: str = ""
+    namespace: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    owner_references: tuple[OwnerReference, ...] | None = None
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    generation: int = 0
+
+    def __post_init__(self) -> None:
+        if self.annotations and _DROPPED in self.annotations:
+            del self.annotations[_DROPPED]
+
+    @property
+    def controller(self) -> OwnerReference | None:
+        """Who made it and would make another: the ReplicaSet of a pod."""
+        return next((owner for owner in self.owner_references or () if owner.controller), None)
+
+
+class _BareMetadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    name: str
+    resource_version: str
+    uid: str = ""
+    namespace: str = ""
+
+
+class _Head(msgspec.Struct, frozen=True, gc=False):
+    metadata: _BareMetadata
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+Key = tuple[str, str]
+"""Namespace ("" for what has none) and name."""
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
+    """Which object, and which version of it."""
+
+    key: Key
+    uid: str
+    version: str
+
+    def __str__(self) -> str:
+        return "/".join(part for part in self.key if part)
+
+
+def identity(content: Any) -> Identity:
+    """Of a decoded object: a dict, or a Struct with a Metadata as `metadata`. Raises ValueError when it has no name or
+    no version."""
+    if isinstance(content, Mapping):
+        metadata = content.get("metadata")
+        metadata = metadata if isinstance(metadata, Mapping) else {}
+        words = [metadata.get(name) or "" for name in ("namespace", "name", "uid", "resourceVersion")]
+        namespace, name, uid, version = (str(word) for word in words)
+    else:
+        known: Metadata = content.metadata
+        namespace, name, uid, version = known.namespace, known.name, known.uid, known.resource_version
+    if not name or not version:
+        raise ValueError("an object without a name or a resourceVersion")
+    return Identity((namespace, name), uid, version)
+
+
+def head(raw: msgspec.Raw) -> Identity | None:
+    """Of an object whose other parts cannot be read; None when not even this can."""
+    try:
+        return identity(_decode_head(raw))
+    except (msgspec.DecodeError, msgspec.ValidationError, ValueError):
+        return None
