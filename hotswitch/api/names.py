@@ -25,3 +25,22 @@ TLS_MODE_LABEL = "security.istio.io/tlsMode"
 TOUCHED = "hotswitch.io/touched"  # an annotation on EndpointSlices, changed so that istiod reads a pod's label again
 HELPER_CONTAINER = "hotswitch-helper"
 """The one ephemeral container per pod: it cannot be removed, so there is never a second one."""
+
+# Knobs: annotations on a pod (through its template) or on its namespace, read by api.knobs
+LEVELS_INBOUND = "hotswitch.io/levels-inbound"  # rescue,direct,hold: which of them may be used
+LEVELS_OUTBOUND = "hotswitch.io/levels-outbound"
+DIRECTIONS = "hotswitch.io/directions"  # inbound,outbound; an empty value allows neither
+PROFILE = "hotswitch.io/profile"  # default | fast
+EXPIRY = "hotswitch.io/expiry"
+OPEN_AT_MOST = "hotswitch.io/open-at-most"
+HOLD_DOWN = "hotswitch.io/hold-down"
+HOLD_DOWN_MAX = "hotswitch.io/hold-down-max"
+RECOVER_AFTER = "hotswitch.io/recover-after"
+RECOVER_PROBES = "hotswitch.io/recover-probes"
+STALE_AFTER = "hotswitch.io/stale-after"
+CERTIFICATE_ENDS = "hotswitch.io/certificate-ends"
+BUDGET = "hotswitch.io/budget"  # on a pod: of its workload; on a namespace: of the namespace
+ACTUATORS = "hotswitch.io/actuators"  # helper,exec: which of them may be used
+ALERT_LABELS = "hotswitch.io/alert-labels"  # team=shop,tier=1
+ALERT_REPEAT = "hotswitch.io/alert-repeat"
+TRUSTS_PROXY_HEADERS = "hotswitch.io/trusts-proxy-headers"  # pods only; `direct` inbound needs "false"
