@@ -110,12 +110,12 @@ class App:
         writer.close()
 
     def control(self, request: Request) -> Response:
-        """POST /sick?kind=silent|error|exit, POST /well."""
+        """POST /sick?kind=silent|error|exit (with code=N, else 3), POST /well."""
         kind = request.query.get("kind", "")
         if request.path == "/well":
             self._sickness = ""
         elif request.path == "/sick" and kind == "exit":
-            asyncio.get_running_loop().call_later(0.01, os._exit, 3)
+            asyncio.get_running_loop().call_later(0.01, os._exit, int(request.query.get("code", "3")))
         elif request.path == "/sick" and kind in ("silent", "error"):
             self._sickness = kind
         else:

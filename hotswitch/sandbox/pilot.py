@@ -80,6 +80,7 @@ class PilotAgent:
         """Serve until Envoy ends."""
         Path(self._config.sds_socket).unlink(missing_ok=True)
         self._held.append(await self._secrets.start(Path(self._config.sds_socket)))
+        Path(self._config.sds_socket).chmod(0o666)  # as Istio does: the pod's containers have other users
         self._held.append(await listen_unix(self.control, self._config.control))
         try:
             self._held.append(await listen(self.handle, AGENT_STATUS))

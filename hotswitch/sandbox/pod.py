@@ -23,7 +23,7 @@ from hotswitch.sandbox.ca import TRUST_DOMAIN, CertificateAuthority, spiffe_id
 from hotswitch.sandbox.envoy import find_envoy
 from hotswitch.sandbox.estate import Estate, ProcessId
 from hotswitch.sandbox.faults import Faults
-from hotswitch.sandbox.kubelet import Check, Container, ContainerSpec, Kubelet, KubeletProbe
+from hotswitch.sandbox.kubelet import Check, Container, ContainerSpec, Kubelet, KubeletProbe, Restart
 from hotswitch.sandbox.network import Attachment
 from hotswitch.sandbox.pilot import PilotConfig
 from hotswitch.sandbox.podspec import PodSpec
@@ -85,8 +85,13 @@ class Pod:
         return dict.fromkeys((READINESS_PATH, LIVENESS_PATH), self.spec.prober)
 
     @property
+    def workload_socket(self) -> Path:
+        """The volume of that name: a directory with pilot-agent's socket and nothing else."""
+        return self._proxy_dir / "uds"
+
+    @property
     def sds_socket(self) -> Path:
-        return self._proxy_dir / "socket"
+        return self.workload_socket / "socket"
 
     @property
     def terminating(self) -> bool:
@@ -132,6 +137,7 @@ class Pod:
     async def start(self) -> None:
         for directory, uid, gid in (
             (self._proxy_dir, self.sidecar.uid, PROXY_GID),
+            (self.workload_socket, self.sidecar.uid, PROXY_GID),
             (self._app_dir, APP_UID, APP_UID),
         ):
             directory.mkdir(parents=True)
@@ -143,6 +149,8 @@ class Pod:
             await asyncio.to_thread(self._capture)
             self.identify(self.spec.lifetime_s)
             self.sidecar.write()
+            if not self.spec.configured:
+                self.sidecar.withhold()
             self._pilot_config().save(self._proxy_dir / "pilot.json")
             self.proxy_cgroups = self.estate.make_cgroups(self.name, PROXY)
             self.kubelet.add(self._proxy_container())
@@ -179,6 +187,8 @@ class Pod:
                 health, self.spec.readiness_period_s, self.spec.readiness_timeout_s, self.spec.readiness_failures
             ),
             message=self._termination_message,
+            restart=Restart.ALWAYS if self.spec.native else self.spec.restart,
+            sidecar=self.spec.native,
         )
 
     def _app_container(self) -> ContainerSpec:
@@ -188,7 +198,8 @@ class Pod:
         readiness = KubeletProbe(self._check(port, ready), self.spec.app_period_s, 1.0, self.spec.app_failures)
         liveness = KubeletProbe(self._check(port, live), self.spec.app_period_s, 1.0, self.spec.app_failures)
         startup = KubeletProbe(self._check(port, ready), period_s=0.25, timeout_s=1.0)
-        return ContainerSpec(APP, self._start_app, startup, readiness, liveness if self.spec.liveness else None)
+        live_probe = liveness if self.spec.liveness else None
+        return ContainerSpec(APP, self._start_app, startup, readiness, live_probe, restart=self.spec.restart)
 
     def _check(self, port: Port, path: str) -> Check:
         """The kubelet asks from the node, not from inside the pod."""

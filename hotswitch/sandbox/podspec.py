@@ -10,7 +10,7 @@ from hotswitch.capture.spec import CaptureSpec, Interception
 from hotswitch.model import Mtls
 from hotswitch.sandbox.app import GRPC_PORT, HTTP_PORT, TCP_PORT
 from hotswitch.sandbox.ca import DEFAULT_LIFETIME_S
-from hotswitch.sandbox.kubelet import Timings
+from hotswitch.sandbox.kubelet import Restart, Timings
 from hotswitch.sandbox.network import RESOLVERS
 
 INIT_ARGS = (
@@ -29,7 +29,8 @@ class PodSpec:
     "TPROXY" or "NONE". `dns`: the name servers that are captured: "" none, "servers" the network's own, "all".
     `readiness_*`: the sidecar's probe, Istio's by default. `liveness`: the kubelet restarts an app whose (rewritten)
     liveness probe fails `app_failures` times. `probe`: what the app's probes are, httpGet, tcpSocket or grpc (with
-    `tcp` or `grpc`)."""
+    `tcp` or `grpc`). `native`: the sidecar is an init container that keeps running. `restart`: the pod's restartPolicy.
+    `configured` False: istiod has never answered its sidecar, so it never becomes ready."""
 
     workload: str = ""
     namespace: str = "default"
@@ -52,6 +53,9 @@ class PodSpec:
     termination_drain_s: float = 5.0
     lifetime_s: float = DEFAULT_LIFETIME_S
     timings: Timings = field(default_factory=Timings)
+    native: bool = False
+    restart: Restart = Restart.ALWAYS
+    configured: bool = True
 
     @property
     def init_args(self) -> tuple[str, ...]:
