@@ -1,0 +1,173 @@
+"""The admission policies keep the controller to its own keys, whatever RBAC lets through (A9, I2).
+
+Each tier is installed as shipped and tried as the controller's own service account.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import os
+from urllib.parse import urlencode
+
+import pytest
+
+from hotswitch.sandbox.manifests import render
+from tests.manifests.callers import STRATEGIC, Caller, await_that, path_of
+from tests.manifests.keys import HELPERS, LABELS_DIRECT, LABELS_OBSERVE, POD, POD_STATUS, SLICE, SLICES, annotations
+from tests.manifests.shipped import ACCOUNT, NAMESPACE, with_opt_ins
+
+pytestmark = pytest.mark.e2e
+SHOP = "hotswitch-test-keys"
+COUNT = itertools.count()
+IN_FORCE = {"tier-1-rescue": "in this tier", "tier-2-direct": "only security.istio.io/tlsMode"}
+
+
+def names(cases):
+    return [case.name for case in cases]
+
+
+def placed(template, name):
+    obj = copy.deepcopy(template)
+    obj["metadata"] |= {"name": name, "namespace": SHOP}
+    return obj
+
+
+@pytest.fixture(scope="module")
+def server():
+    caller = Caller(os.environ.get("KUBECONFIG"))
+    roots = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (SHOP, "istio-system")]
+    ours = [root for root in roots if not caller.exists(root)]
+    for root in ours:
+        caller.apply(root)
+    yield caller
+    for root in ours:
+        caller.remove(root)
+    caller.close()
+
+
+@pytest.fixture(scope="module")
+def tier(server, request, tmp_path_factory):
+    """The tier of `request.param` with both opt-ins, taken away again."""
+    folder = tmp_path_factory.mktemp(request.param)
+    objects = render(with_opt_ins(folder, request.param, "exec", "ephemeral"))
+    for obj in objects:
+        server.apply(obj)
+    pod = server_pod(server, "canary")
+    await_that(lambda: IN_FORCE[request.param] in labelled(server, pod), "the tier's admission policies are in force")
+    yield request.param
+    server.remove(placed(POD, "canary"))
+    for obj in reversed(objects):
+        server.remove(obj)
+
+
+def server_pod(server, name):
+    pod = placed(POD, name)
+    server.apply(pod)
+    return path_of(pod)
+
+
+def labelled(server, pod):
+    """A change each time: what changes nothing is always let through."""
+    patch = {"metadata": {"labels": {"x": f"y{next(COUNT)}"}}}
+    return server.send("PATCH", f"{pod}/status", patch, as_account=ACCOUNT, kind=STRATEGIC).message
+
+
+def check(server, path, case):
+    answer = server.send("PATCH", path, case.patch, case.kind, as_account=ACCOUNT)
+    if case.refused:
+        assert answer.status == 422 or answer.status == 403, answer
+        assert case.refused in answer.message
+    else:
+        assert answer.status == 200, answer.message
+        assert case.changed in json.dumps(answer.body)
+
+
+@pytest.fixture(scope="module")
+def pod(server, tier):
+    path = server_pod(server, "web")
+    yield path
+    server.remove(placed(POD, "web"))
+
+
+@pytest.mark.parametrize("tier", ["tier-1-rescue", "tier-2-direct"], indirect=True)
+@pytest.mark.parametrize("case", POD_STATUS, ids=names(POD_STATUS))
+def test_of_a_pod_only_our_keys(server, tier, pod, case):
+    check(server, f"{pod}/status", case)
+
+
+@pytest.mark.parametrize("tier", ["tier-1-rescue"], indirect=True)
+@pytest.mark.parametrize("case", LABELS_OBSERVE, ids=names(LABELS_OBSERVE))
+def test_no_label_before_direct_is_installed(server, tier, pod, case):
+    check(server, f"{pod}/status", case)
+
+
+@pytest.mark.parametrize("tier", ["tier-2-direct"], indirect=True)
+@pytest.mark.parametrize("case", LABELS_DIRECT, ids=names(LABELS_DIRECT))
+def test_one_label_where_direct_is_installed(server, tier, pod, case):
+    check(server, f"{pod}/status", case)
+
+
+@pytest.mark.parametrize("tier", ["tier-1-rescue"], indirect=True)
+def test_the_pod_itself_is_not_patched(server, tier, pod):
+    answer = server.send("PATCH", pod, annotations(hotswitch_io__status="{}"), STRATEGIC, as_account=ACCOUNT)
+    assert answer.status == 403
+
+
+@pytest.fixture(scope="module")
+def endpoint_slice(server, tier):
+    obj = placed(SLICE, "web-1")
+    server.apply(obj)
+    yield path_of(obj)
+    server.remove(obj)
+
+
+@pytest.mark.parametrize("tier", ["tier-2-direct"], indirect=True)
+@pytest.mark.parametrize("case", SLICES, ids=names(SLICES))
+def test_of_a_slice_one_annotation(server, tier, endpoint_slice, case):
+    check(server, endpoint_slice, case)
+
+
+@pytest.mark.parametrize("tier", ["tier-1-rescue"], indirect=True)
+@pytest.mark.parametrize("case", HELPERS, ids=names(HELPERS))
+def test_a_helper_is_ours_and_has_no_more_than_it_needs(server, tier, pod, case):
+    check(server, f"{pod}/ephemeralcontainers", case)
+
+
+@pytest.mark.parametrize("tier", ["tier-1-rescue"], indirect=True)
+def test_a_second_helper_is_refused(server, tier, pod):
+    second = {"spec": {"ephemeralContainers": [{"name": "hotswitch-helper-2", "image": "hotswitch-agent:1.0"}]}}
+    answer = server.send("PATCH", f"{pod}/ephemeralcontainers", second, STRATEGIC, as_account=ACCOUNT)
+    assert "hotswitch may add one ephemeral container" in answer.message
+
+
+@pytest.mark.parametrize("tier", ["tier-1-rescue"], indirect=True)
+@pytest.mark.parametrize(
+    ("container", "command", "refused"),
+    [
+        ("app", ["id"], "hotswitch may run commands only in"),
+        ("istio-proxy", ["sh", "-c", "id"], "in istio-proxy hotswitch may run only"),
+        ("istio-proxy", ["pilot-agent", "istio-clean-iptables"], ""),
+        ("hotswitch-helper", ["hotswitch", "status"], ""),
+    ],
+)
+def test_commands_run_only_beside_the_app(server, tier, pod, container, command, refused):
+    query = urlencode([("container", container), ("stdout", "true"), *(("command", word) for word in command)])
+    answer = server.send("POST", f"{pod}/exec?{query}", as_account=ACCOUNT)
+    if refused:
+        assert refused in answer.message
+    else:
+        assert "ValidatingAdmissionPolicy" not in answer.message  # it runs nowhere, so the server says something else
+
+
+@pytest.mark.parametrize("tier", ["tier-1-rescue"], indirect=True)
+def test_one_lease_and_no_other(server, tier):
+    def lease(name):
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": {}}
+
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
+    refused = server.send("POST", path, lease("other"), as_account=ACCOUNT)
+    assert "hotswitch may write only the Lease" in refused.message
+    assert server.send("POST", path, lease("hotswitch-controller"), as_account=ACCOUNT).status == 201
+    assert server.send("DELETE", f"{path}/hotswitch-controller").status == 200
