@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from hotswitch.evidence import redact
+from hotswitch import redact
 from hotswitch.kernel.netns import Where, inside
 from hotswitch.model import ADMIN, Port
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hotswitch.evidence import redact
+from hotswitch import redact
 from hotswitch.evidence.admin import PARSED_BYTES, Answer, fit
 
 pytestmark = pytest.mark.unit

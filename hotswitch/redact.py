@@ -1,4 +1,4 @@
-"""Takes secrets out of evidence before it is written: keys, tokens, passwords, cookies, whoever put them there (S4.7).
+"""Takes secrets out of evidence and notices before they are written or sent: keys, tokens, passwords, cookies (S4.7).
 
 By place where the structure is known (a key of a JSON object, the value of a header), and by look everywhere: what
 looks like a private key, a token or a password goes, also where it is harmless. Better too much than too little.
