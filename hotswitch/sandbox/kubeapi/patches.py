@@ -1,0 +1,161 @@
+"""The four ways to change an object by a part of it: merge, JSON, strategic merge, and server-side apply.
+
+Strategic merge knows the merge keys of the lists that hotswitch and its tests touch; a list without one is replaced.
+Apply is merging plus taking away what the same field manager applied last time and leaves out now; it knows no owners
+of fields beyond that, so it has no conflicts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonpatch
+import yaml
+
+from hotswitch.sandbox.kubeapi.failure import ApiError, Obj
+from hotswitch.sandbox.kubeapi.record import decode
+
+MERGE, JSON, STRATEGIC, APPLY = (
+    "application/merge-patch+json",
+    "application/json-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+)
+KINDS = (MERGE, JSON, STRATEGIC, APPLY)
+
+MERGE_KEYS = {
+    "conditions": "type",
+    "containers": "name",
+    "containerStatuses": "",  # atomic, as are the two below: kubelet writes them whole
+    "env": "name",
+    "ephemeralContainers": "name",
+    "ephemeralContainerStatuses": "",
+    "hostAliases": "ip",
+    "imagePullSecrets": "name",
+    "initContainers": "name",
+    "initContainerStatuses": "",
+    "ownerReferences": "uid",
+    "podIPs": "ip",
+    "secrets": "name",
+    "topologySpreadConstraints": "topologyKey",
+    "volumeMounts": "mountPath",
+    "volumes": "name",
+}
+_SETS = frozenset({"finalizers"})  # lists of words that are merged as sets
+
+
+def parse(content_type: str, body: bytes) -> Any:
+    """Raises ApiError 415 for another kind of patch, 400 for what cannot be read."""
+    if content_type not in KINDS:
+        raise ApiError(
+            415,
+            f"the body of the request was in an unknown format - accepted media types include: {', '.join(KINDS)}",
+        )
+    try:
+        return yaml.safe_load(body) if content_type == APPLY else decode(body)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ApiError(400, f"error decoding patch: {error}") from None
+
+
+def patched(obj: Obj, patch: Any, content_type: str) -> Obj:
+    """A changed `obj` (which may itself be changed). Raises ApiError 422 or 400 when the patch does not fit."""
+    if content_type == JSON:
+        return _json(obj, patch)
+    if not isinstance(patch, dict):
+        raise ApiError(400, "json: cannot unmarshal the patch into an object")
+    changed = merge(obj, patch) if content_type == MERGE else strategic(obj, patch)
+    assert isinstance(changed, dict)
+    return changed
+
+
+def merge(value: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(value) if isinstance(value, dict) else {}
+    for key, part in patch.items():
+        if part is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge(merged.get(key), part)
+    return merged
+
+
+def _json(obj: Obj, patch: Any) -> Obj:
+    """RFC 6902; a failed `test` is 422, as is a path that does not exist."""
+    try:
+        changed = jsonpatch.apply_patch(obj, patch)
+    except jsonpatch.InvalidJsonPatch as error:
+        raise ApiError(400, f"error decoding patch: {error}") from None
+    except jsonpatch.JsonPatchTestFailed:
+        raise ApiError(422, "the server rejected our request due to an error in our request") from None
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+        raise ApiError(422, f"the server rejected our request due to an error in our request: {error}") from None
+    if not isinstance(changed, dict):
+        raise ApiError(400, "the patched document is not an object")
+    return changed
+
+
+def strategic(value: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    if patch.get("$patch") == "replace":
+        return {key: part for key, part in patch.items() if key != "$patch"}
+    merged = dict(value) if isinstance(value, dict) else {}
+    for key, part in patch.items():
+        if key.startswith("$deleteFromPrimitiveList/"):
+            field = key.partition("/")[2]
+            merged[field] = [word for word in merged.get(field) or [] if word not in part]
+        elif key.startswith("$"):
+            continue  # $setElementOrder, $retainKeys: what kubectl adds for the order of lists
+        elif part is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = _part(key, merged.get(key), part)
+    return merged
+
+
+def _part(key: str, value: Any, part: Any) -> Any:
+    if key in _SETS and isinstance(part, list):
+        return list(dict.fromkeys([*(value or []), *part]))
+    merge_key = _merge_key(key, part)
+    if merge_key:
+        return _merged_list(value or [], part, merge_key)
+    return strategic(value, part) if isinstance(part, dict) else part
+
+
+def _merge_key(field: str, items: Any) -> str:
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        return ""
+    if field == "ports":  # a container's by containerPort, a Service's by port, an EndpointSlice's are replaced
+        return next((key for key in ("containerPort", "port") if all(key in item for item in items)), "")
+    return MERGE_KEYS.get(field, "")
+
+
+def _merged_list(items: list[Any], patch: list[Obj], merge_key: str) -> list[Any]:
+    if any(part.get("$patch") == "replace" for part in patch):
+        return [part for part in patch if "$patch" not in part]
+    merged = list(items)
+    for part in patch:
+        found = next((place for place, item in enumerate(merged) if item.get(merge_key) == part.get(merge_key)), None)
+        if part.get("$patch") == "delete":
+            if found is not None:
+                del merged[found]
+        elif found is None:
+            merged.append(strategic({}, part))
+        else:
+            merged[found] = strategic(merged[found], part)
+    return merged
+
+
+def without_dropped(obj: Any, before: Any, after: Any) -> Any:
+    """`obj` less the fields that a manager applied `before` and leaves out in `after`. Lists are left alone."""
+    if not (isinstance(obj, dict) and isinstance(before, dict)):
+        return obj
+    kept = dict(obj)
+    for key, part in before.items():
+        if not isinstance(after, dict) or key not in after:
+            kept.pop(key, None)
+        elif key in kept:
+            kept[key] = without_dropped(kept[key], part, after[key])
+    return kept
