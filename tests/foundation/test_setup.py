@@ -34,9 +34,10 @@ def test_envoy_is_pinned_by_version_and_hash(name):
     assert hashes >= ENVOY_WHEELS
 
 
-def test_what_is_tested_is_what_the_image_gets():
+@pytest.mark.parametrize("name", ["agent.lock", "controller.lock"])
+def test_what_is_tested_is_what_the_image_gets(name):
     tested = locked("dev.lock")
-    assert {name: entry for name, entry in locked("agent.lock").items() if tested.get(name) != entry} == {}
+    assert {package: entry for package, entry in locked(name).items() if tested.get(package) != entry} == {}
 
 
 def test_locks_name_no_host():
