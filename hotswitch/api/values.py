@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-DURATION_PATTERN = r"^([0-9]{1,8}(\.[0-9]{1,3})?(ms|s|m|h))+$"
+DURATION_PATTERN = r"^([0-9]{1,8}([.][0-9]{1,3})?(ms|s|m|h))+$"
 """What Go and CEL call a duration; without days, because CEL has none."""
 DURATION_CHARACTERS = 32
 PERCENT_PATTERN = r"^(100|[1-9]?[0-9])%$"
