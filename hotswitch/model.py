@@ -308,6 +308,8 @@ class Policy:
     outbound_free: bool = False  # preflight: nothing is enforced outbound, so `direct` gives nothing away there (I3)
     mtls: Mtls = Mtls.STRICT
     mtls_by_port: Mapping[Port, Mtls] = field(default_factory=dict)
+    strict_granted: bool = False  # the mesh's administrators accept `direct` where mTLS is STRICT (I2)
+    never_direct: frozenset[Port] = frozenset()  # inbound ports that the preflight refuses to open to `direct`
     expiry_s: float = 300.0  # kernel timeout of an opening; renewed while the fault lasts
     open_at_most_s: float = 3600.0  # no renewal beyond this
     hold_down_s: float = 30.0  # after a restore; doubles on every further fault, up to hold_down_max_s

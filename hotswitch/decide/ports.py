@@ -14,14 +14,20 @@ CLOSED = Opening(Level.HOLD)
 
 
 def direct_inbound(policy: Policy, app_ports: frozenset[Port]) -> Opening | None:
-    """`direct` for every port that does not demand mTLS; None when that would help nobody."""
-    if app_ports and all(policy.mtls_on(port) is Mtls.STRICT for port in app_ports):
+    """`direct` for every port that nothing forbids; None when that would help nobody."""
+    if app_ports and all(_forbidden(policy, port) for port in app_ports):
         return None
-    strict = {port for port, mtls in policy.mtls_by_port.items() if mtls is Mtls.STRICT}
-    if policy.mtls is not Mtls.STRICT:
-        return Opening(Level.DIRECT, dict.fromkeys(sorted(strict - NEVER_OPENED), Level.HOLD))
-    lenient = sorted(policy.mtls_by_port.keys() - strict - NEVER_OPENED)
+    named = policy.mtls_by_port.keys() | policy.never_direct
+    closed = {port for port in named if _forbidden(policy, port)}
+    if policy.mtls is not Mtls.STRICT or policy.strict_granted:
+        return Opening(Level.DIRECT, dict.fromkeys(sorted(closed - NEVER_OPENED), Level.HOLD))
+    lenient = sorted(policy.mtls_by_port.keys() - closed - NEVER_OPENED)
     return Opening(Level.HOLD, dict.fromkeys(lenient, Level.DIRECT)) if lenient else None
+
+
+def _forbidden(policy: Policy, port: Port) -> bool:
+    strict = policy.mtls_on(port) is Mtls.STRICT and not policy.strict_granted
+    return strict or port in policy.never_direct
 
 
 def level_on(opening: Opening, port: Port) -> Level:

@@ -1,0 +1,50 @@
+"""meshConfig, from the ConfigMap that istiod reads (`istio`, key `mesh`), as far as a bypass depends on it (I2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from hotswitch.capture import manifest
+from hotswitch.capture.fields import SpecError
+from hotswitch.config.meshfields import text
+from hotswitch.config.meshtraffic import egress_proxy, registry_only
+from hotswitch.mesh import MeshConfig
+from hotswitch.mesh.view import ROOT_NAMESPACE
+
+MAP_KEY = "mesh"
+
+
+class MeshConfigRefused(ValueError):
+    """The mesh's configuration cannot be understood; nothing may be opened on it."""
+
+
+def read_config_map(
+    config_map: Mapping[str, Any], *, networks: frozenset[str] = frozenset(), cluster_domain: str = "cluster.local"
+) -> MeshConfig:
+    """`networks`: names of all networks that the mesh spans, as the namespaces' and gateways' labels tell. Raises
+    MeshConfigRefused."""
+    try:
+        data = manifest.mapping("data", config_map.get("data"))
+        given = yaml.safe_load(text(f"data.{MAP_KEY}", data.get(MAP_KEY)))
+        return _read(manifest.mapping(MAP_KEY, given), networks, cluster_domain)
+    except (SpecError, yaml.YAMLError) as failure:
+        raise MeshConfigRefused(f"meshConfig: {failure}") from failure
+
+
+def _read(mesh: Mapping[str, Any], networks: frozenset[str], cluster_domain: str) -> MeshConfig:
+    inbound = manifest.mapping("inboundTrafficPolicy", mesh.get("inboundTrafficPolicy"))
+    outbound = mesh.get("outboundTrafficPolicy")
+    auto_mtls = mesh.get("enableAutoMtls")
+    return MeshConfig(
+        root_namespace=text("rootNamespace", mesh.get("rootNamespace")) or ROOT_NAMESPACE,
+        registry_only=outbound is not None and registry_only("outboundTrafficPolicy", outbound, "REGISTRY_ONLY"),
+        egress_proxy=egress_proxy("outboundTrafficPolicy", outbound),
+        local_only=inbound.get("mode") == "LOCALHOST",
+        auto_mtls=True if auto_mtls is None else manifest.boolean("enableAutoMtls", auto_mtls),
+        trust_domain=text("trustDomain", mesh.get("trustDomain")) or "cluster.local",
+        cluster_domain=cluster_domain,
+        networks=networks,
+    )
