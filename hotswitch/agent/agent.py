@@ -55,6 +55,7 @@ class Agent:
         self.evidence = Keeper(settings.evidence, self.journal)
         self.guards: dict[str, Guard] = {}
         self.rescue: Rescue | None = None
+        self.no_rescue = "no rescue is configured"
         self._stop = asyncio.Event()
 
     @classmethod
@@ -103,7 +104,7 @@ class Agent:
             if str(guard.pod) == key:
                 guard.watch.look_soon()
 
-    async def _start_rescue(self) -> Rescue:
+    async def _start_rescue(self) -> Rescue | None:
         settings = self.settings.rescue
         rescue = Rescue(
             settings.directory,
@@ -129,19 +130,22 @@ class Agent:
             guard.close()
             await guard.spare.close(leave=True)
         if self.rescue is not None:
-            in_use = any(Level.RESCUE in guard.standing.levels.values() for guard in self.guards.values())
-            await (self.rescue.leave() if in_use else self.rescue.stop())
+            await self._let_go(self.rescue)
         self.guards.clear()
         await self.evidence.close()
         self.journal.close()
+
+    async def _let_go(self, rescue: Rescue) -> None:
+        in_use = any(Level.RESCUE in guard.standing.levels.values() for guard in self.guards.values())
+        await (rescue.leave() if in_use else rescue.stop())
 
     # ---- pods ----
 
     async def attach(self, pod: Pod) -> None:
         """Begin to guard a pod. One that cannot be guarded is journalled and left alone; the others go on."""
-        spare = Spare(pod, self.specs[pod.uid], self.rescue, self.journal)
+        spare = Spare(pod, self.specs[pod.uid], self.rescue, self.journal, self.no_rescue)
         try:
-            guard = Guard(pod, self.specs[pod.uid], self._means(), spare)
+            guard = self._guard(pod, spare)
             await guard.start()
         except (OSError, CommandFailed) as failure:
             self.journal.write(entry("attach", pod.ref, failed=str(failure)))
@@ -150,6 +154,9 @@ class Agent:
         spare.changed = guard.watch.look_soon
         spare.start()
         self.metrics.pods.set(len(self.guards))
+
+    def _guard(self, pod: Pod, spare: Spare) -> Guard:
+        return Guard(pod, self.specs[pod.uid], self._means(), spare)
 
     def _means(self) -> Means:
         pace = Pace(**self.settings.pace.model_dump())

@@ -21,20 +21,23 @@ import msgspec
 from hotswitch.act.actor import plan_of
 from hotswitch.agent.agent import Agent
 from hotswitch.agent.guard import Guard
+from hotswitch.agent.ordered import OrderedGuard
 from hotswitch.agent.rehearsal import if_dead
+from hotswitch.api.orders import AnswerText, OrderText, TruthText
 from hotswitch.capture.gate_legacy import LegacyGate
 from hotswitch.capture.gate_text import summary
 from hotswitch.decide.engine import step
 from hotswitch.model import Decision, Direction, Level, Override, Standing
 
 REQUEST_BYTES = 65536
+LINE_BYTES = 1 << 20  # an order brings the pod's AuthorizationPolicies
 FOR_AT_MOST_S = 7 * 86400.0
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True):
     """`pod`: "namespace/name", name or uid; empty: all (status, history)."""
 
-    verb: Literal["status", "plan", "bypass", "restore", "history", "evidence"]
+    verb: Literal["status", "plan", "bypass", "restore", "history", "evidence", "order", "truth"]
     pod: str = ""
     level: Literal["rescue", "direct", "hold"] = "rescue"
     directions: tuple[Direction, ...] = tuple(Direction)
@@ -44,6 +47,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     last: int = 50
     name: str = ""  # evidence: of which fault
     file: str = ""  # evidence: which file of it
+    order: OrderText | None = None  # order: of a controller, to an agent that takes them
 
 
 class Refused(ValueError):
@@ -62,7 +66,7 @@ class Control:
             self._path.unlink()
         mask = os.umask(0o177)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path)
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=LINE_BYTES)
         finally:
             os.umask(mask)
 
@@ -76,7 +80,7 @@ class Control:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             line = await reader.readline()
-            answer = self._answer(line, _who(writer))
+            answer = await self._answer(line, _who(writer))
         except (msgspec.ValidationError, msgspec.DecodeError, Refused) as failure:
             answer = {"error": str(failure)}
         except KeyError as failure:
@@ -86,7 +90,7 @@ class Control:
             await writer.drain()
             writer.close()
 
-    def _answer(self, line: bytes, who: str) -> dict[str, Any]:
+    async def _answer(self, line: bytes, who: str) -> dict[str, Any]:
         request = msgspec.json.decode(line, type=Request)
         match request.verb:
             case "status":
@@ -96,12 +100,31 @@ class Control:
                 return {"entries": [msgspec.to_builtins(each) for each in entries]}
             case "evidence":
                 return self._evidence(request)
+            case "order":
+                return await self._carry_out(request)
+            case "truth":
+                return _as_json(await self._only().truth())
             case "plan":
                 return _plan(self._agent.guard_named(request.pod))
             case "bypass":
                 return _order(self._agent.guard_named(request.pod), _bypass(request, who), request.dry_run, who)
             case "restore":
                 return _order(self._agent.guard_named(request.pod), _restore(request, who), request.dry_run, who)
+
+    async def _carry_out(self, request: Request) -> dict[str, Any]:
+        if request.order is None:
+            raise Refused("order: is missing")
+        return _as_json(await self._only().order(request.order))
+
+    def _only(self) -> OrderedGuard:
+        """Orders name a pod by its uid, and one for a stranger needs somebody to refuse it."""
+        guards = list(self._agent.guards.values())
+        if len(guards) != 1:
+            failed = [line.failed for line in self._agent.journal.read(None, 20) if line.event == "attach"]
+            raise Refused(
+                f"this agent guards {len(guards)} pods, not one: {failed[-1] if failed else 'by its settings'}"
+            )
+        return _ordered(guards[0])
 
     def _evidence(self, request: Request) -> dict[str, Any]:
         store = self._agent.evidence.store
@@ -122,6 +145,17 @@ class Control:
         with contextlib.suppress(KeyError):
             return str(self._agent.guard_named(name).pod)
         return name or None
+
+
+def _ordered(guard: Guard) -> OrderedGuard:
+    if not isinstance(guard, OrderedGuard):
+        raise Refused(f"{guard.pod}: this agent decides for itself, and takes no orders of a controller")
+    return guard
+
+
+def _as_json(answer: AnswerText | TruthText) -> dict[str, Any]:
+    built: dict[str, Any] = msgspec.to_builtins(answer, str_keys=True)
+    return built
 
 
 def _who(writer: asyncio.StreamWriter) -> str:
@@ -202,6 +236,8 @@ def _restore(request: Request, who: str) -> Override | None:
 
 
 def _order(guard: Guard, order: Override | None, dry_run: bool, who: str) -> dict[str, Any]:
+    if isinstance(guard, OrderedGuard):
+        raise Refused(f"{guard.pod}: a controller decides for this pod; ask it")
     wanted: Standing = replace(guard.standing, override=order)
     if dry_run:
         decisions = step(replace(guard.view(), standing=wanted))[1]

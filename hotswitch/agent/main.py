@@ -23,7 +23,9 @@ def protect_memory() -> None:
     """Private keys pass through this process: no core dump, no ptrace by others. A core pattern that is a pipe
     ignores a limit of 0, a limit of 1 stops both (kernel: fs/coredump.c)."""
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    core = 1 if most == resource.RLIM_INFINITY else min(1, most)  # a limit of 0 cannot be raised without the right
+    resource.setrlimit(resource.RLIMIT_CORE, (core, core))
 
 
 def raise_file_limit() -> None:
@@ -39,7 +41,11 @@ def go_first() -> None:
 
 def run(path: Path) -> None:
     """Raises ConfigError or OSError before anything has been changed."""
-    agent = Agent(load(path), path)
+    serve(Agent(load(path), path))
+
+
+def serve(agent: Agent) -> None:
+    """Until SIGTERM. Raises as `run`."""
     protect_memory()
     raise_file_limit()
     go_first()

@@ -17,12 +17,13 @@ from hotswitch.capture.spec import Backend, CaptureSpec
 @dataclass(frozen=True, slots=True)
 class Scene:
     """`refusal`: a sentence why the gate must not be written; empty when it may be. `rules_generation`: the nft
-    generation that the look is good for."""
+    generation that the look is good for. `complete`: Istio's own rules are as its settings say."""
 
     refusal: str
     fingerprint: str
     digest: str
     rules_generation: int
+    complete: bool = True
 
 
 def look(netns: str, spec: CaptureSpec, rules_generation: int, gate: AnyGate | None = None) -> Scene:
@@ -30,7 +31,8 @@ def look(netns: str, spec: CaptureSpec, rules_generation: int, gate: AnyGate | N
     is caught by the fence. `gate`: the one that is to be written. Blocks for some milliseconds and may do so in a
     thread: the gate's socket is not touched. Raises CommandFailed when a tool cannot be run."""
     seen = inspect(netns, spec)
-    return Scene(_refusal(seen, spec) or _refusal_of(gate, seen), seen.fingerprint, seen.digest, rules_generation)
+    refusal = _refusal(seen, spec) or _refusal_of(gate, seen)
+    return Scene(refusal, seen.fingerprint, seen.digest, rules_generation, not _incomplete(seen, spec))
 
 
 def _refusal_of(gate: AnyGate | None, seen: Inspection) -> str:
@@ -50,6 +52,10 @@ def _refusal(seen: Inspection, spec: CaptureSpec) -> str:
         return f"the namespace has address translation that is not Istio's: {seen.foreign_nat[0]}"
     if not spec.ipv6 and Backend.NFTABLES not in seen.ip6.backends and seen.ip6.backends:
         return "Istio's rules are there for IPv6 too, and the settings say that the pod has none (capture.ipv6)"
+    return _incomplete(seen, spec)
+
+
+def _incomplete(seen: Inspection, spec: CaptureSpec) -> str:
     views = (seen.ip, seen.ip6) if spec.ipv6 else (seen.ip,)
     for view in views:
         if view.state not in (State.CAPTURED, State.OPEN):

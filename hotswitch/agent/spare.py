@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod
+from hotswitch.kernel.netns import is_home
 from hotswitch.model import RESCUE_INBOUND, RESCUE_OUTBOUND, Port
 from hotswitch.report.journal import Journal, entry
 from hotswitch.rescue.authorization import UnsupportedAuthorization, parse_policy
@@ -24,6 +25,7 @@ from hotswitch.rescue.xds import RescueUnanswered
 from hotswitch.rescue.xds_stream import RescueRejected
 
 RETRY_FIRST_S, RETRY_MAX_S = 1.0, 60.0
+_FAILURES = (UnsupportedAuthorization, PodRefused, IdentityRefused, RescueRejected, RescueUnanswered, OSError)
 DOORS: frozenset[Port] = frozenset({RESCUE_INBOUND, RESCUE_OUTBOUND})
 
 
@@ -33,7 +35,7 @@ def rescue_pod(settings: Pod) -> RescuePod:
     identity = settings.identity
     return RescuePod(
         key=f"{settings.namespace}/{settings.name}",
-        netns=str(settings.netns),
+        netns="" if is_home(settings.netns) else str(settings.netns),
         addresses=tuple(str(address) for address in settings.addresses),
         trust_domains=identity.trust_domains if identity else ("cluster.local",),
         mtls=policy.mtls,
@@ -44,12 +46,14 @@ def rescue_pod(settings: Pod) -> RescuePod:
 
 
 class Spare:
-    """Keeps one pod's identity and listeners in the rescue. `rescue` None: there is none, and it says so."""
+    """Keeps one pod's identity and listeners in the rescue. `rescue` None: there is none, and `why_none` says so."""
 
-    def __init__(self, settings: Pod, spec: CaptureSpec, rescue: Rescue | None, journal: Journal) -> None:
+    def __init__(
+        self, settings: Pod, spec: CaptureSpec, rescue: Rescue | None, journal: Journal, why_none: str = "none"
+    ) -> None:
         self._settings, self._spec, self._rescue, self._journal = settings, spec, rescue, journal
         self._identity: Identity | None = None
-        self._refusal = "no rescue is configured" if rescue is None else "not set up yet"
+        self._refusal = why_none if rescue is None else "not set up yet"
         self._added = False
         self._inherited = rescue is not None and self._key in rescue.inherited
         self._inherited_ends_unix_s = rescue.ends_unix_s(self._key) if rescue is not None and self._inherited else None
@@ -70,6 +74,23 @@ class Spare:
         if self._rescue is not None and not leave:
             with contextlib.suppress(RescueUnanswered):  # Envoy is told as soon as it answers again
                 await self._rescue.remove(self._key)
+
+    async def change(self, settings: Pod) -> None:
+        """Other mTLS or authorization for the same pod. In force when this returns, with the identity that is held, or
+        the rescue is refused with a sentence: it never serves by rules that were taken back."""
+        if self._rescue is None:
+            return
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._settings = settings
+        try:
+            await self._rescue.add(rescue_pod(settings), self._identity)
+            self._added, self._refusal = True, ""
+        except _FAILURES as failure:
+            self._added = False
+            self._say(str(failure))
+        self.start()
 
     @property
     def _key(self) -> str:
@@ -122,7 +143,7 @@ class Spare:
     async def _keep(self, rescue: Rescue) -> None:
         try:
             pod = rescue_pod(self._settings)
-        except (UnsupportedAuthorization, PodRefused) as failure:
+        except (UnsupportedAuthorization, PodRefused, OSError) as failure:
             self._say(str(failure))
             self.tried.set()
             return

@@ -25,6 +25,9 @@ TLS_MODE_LABEL = "security.istio.io/tlsMode"
 TOUCHED = "hotswitch.io/touched"  # an annotation on EndpointSlices, changed so that istiod reads a pod's label again
 HELPER_CONTAINER = "hotswitch-helper"
 """The one ephemeral container per pod: it cannot be removed, so there is never a second one."""
+HELPER_VARIABLE = "HOTSWITCH_HELPER"  # its environment: settings as JSON
+HELPER_CAPABILITIES = ("NET_ADMIN", "NET_RAW", "SETUID", "SETGID", "CHOWN")
+"""All that the helper's container has; why each: docs/reference/helper.md."""
 
 # Knobs: annotations on a pod (through its template) or on its namespace, read by api.knobs
 LEVELS_INBOUND = "hotswitch.io/levels-inbound"  # rescue,direct,hold: which of them may be used

@@ -134,6 +134,10 @@ class Gate:
         """Writes are allowed as long as the namespace's rules stay as they are now (or were at nft `generation`)."""
         self._trusted = self.rules_generation() if generation is None else generation
 
+    def is_trusted(self) -> bool:
+        """Are the namespace's rules as they were trusted, our own writes aside? Raises OSError."""
+        return self._trusted in (None, self.rules_generation())
+
     def rules_generation(self) -> int:
         """The namespace's nft generation: grows with every change of any rule, ours or not. About 7 us."""
         answer = self._socket.ask(message(_GETGEN, NLM_F_REQUEST, _nfgen(0)))

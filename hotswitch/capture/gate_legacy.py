@@ -72,6 +72,10 @@ class LegacyGate:
         """Writes are allowed as long as all legacy rules but the openings are as now (or as at `generation`)."""
         self._trusted = self.rules_generation() if generation is None else generation
 
+    def is_trusted(self) -> bool:
+        """Are the namespace's rules as they were trusted, our own writes aside? Raises OSError."""
+        return self._trusted in (None, self.rules_generation())
+
     def rules_generation(self) -> int:
         """A number for what the legacy tables hold beside openings: the same for the same rules. Some milliseconds.
         Raises OSError."""

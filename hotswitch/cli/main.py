@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hotswitch import __version__
-from hotswitch.cli import capture, show
+from hotswitch.cli import capture, helper, show
 from hotswitch.cli.ask import DEFAULT_SOCKET, AgentError, ask
 from hotswitch.cli.duration import seconds
 from hotswitch.cli.show import fail
@@ -25,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(capture.app, name="capture")
+for command in (helper.helper, helper.order, helper.truth):
+    app.command()(command)
 
 SocketOption = Annotated[Path, typer.Option("--socket", help="The agent's control socket.", envvar="HOTSWITCH_SOCKET")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]

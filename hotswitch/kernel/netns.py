@@ -4,6 +4,9 @@ A socket belongs for life to the namespace and to the user that were current whe
 pod's namespace only to make sockets, and works with them from outside: nothing on the hot path changes namespaces.
 Entering changes the calling thread alone, inside a `with` without awaits; if the way back fails the process ends,
 because nothing it did afterwards could be trusted (I6).
+
+Where the thread is already there, nothing is called: a helper inside a pod works without the right to change
+namespaces (CAP_SYS_ADMIN).
 """
 
 from __future__ import annotations
@@ -55,11 +58,14 @@ def _home() -> int:
 def inside(where: Where) -> Iterator[None]:
     """Run the body in another network namespace. A few us with a descriptor.
 
-    Raises FileNotFoundError when the namespace is gone, PermissionError without CAP_SYS_ADMIN.
+    Raises FileNotFoundError when the namespace is gone, PermissionError without CAP_SYS_ADMIN for another than ours.
     """
     back = _thread.entered[-1] if _thread.entered else _home()
     there = where if isinstance(where, int) else os.open(where, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if _same(there, back):
+            yield
+            return
         _setns(there)
         _thread.entered.append(there)
         try:
@@ -70,6 +76,23 @@ def inside(where: Where) -> Iterator[None]:
     finally:
         if not isinstance(where, int):
             os.close(there)
+
+
+def _same(one: int, other: int) -> bool:
+    """An inode of the kernel's namespace files is not used again while it is held."""
+    first, second = os.fstat(one), os.fstat(other)
+    return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
+
+
+def is_home(where: Where) -> bool:
+    """Is it the namespace that this process lives in? Raises FileNotFoundError when it is gone."""
+    if isinstance(where, int):
+        return _same(where, _home())
+    there = os.open(where, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _same(there, _home())
+    finally:
+        os.close(there)
 
 
 def _go_back(fd: int) -> None:

@@ -48,7 +48,7 @@ class HttpProbe:
         self._timer = self._loop.call_at(self._deadline_s, self._late)
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         try:
-            with _there(netns), as_user(uid) if uid is not None else nullcontext():
+            with _there(netns), as_user(uid, uid) if uid is not None else nullcontext():
                 self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError as failure:
             self._socket = socket.socket(family)  # the namespace is gone: no packet is sent

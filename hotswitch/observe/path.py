@@ -1,9 +1,10 @@
 """Whose fault is it? The app's own declared probe, once through the proxy and once straight to the app (S4.2, I2).
 
 Both start inside the namespace. Istio's rules send a connection of the proxy's uid to podIP:port through 15006, and any
-other uid's straight to the app; the gate never touches loopback traffic, so this holds while it is open too. Only what
-the app itself declares as a probe is asked, with GET, at the pod's own address. Where only mTLS passes, a TLS answer
-from the proxy is the pass, and its certificate's end is read on the way (S4.2c).
+other's straight to the app: that one is made by a user and group that are nobody's, whoever we are. The gate never
+touches loopback traffic, so this holds while it is open too. Only what the app itself declares as a probe is asked,
+with GET, at the pod's own address. Where only mTLS passes, a TLS answer from the proxy is the pass, and its
+certificate's end is read on the way (S4.2c).
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from cryptography import x509
 
 from hotswitch.kernel.netns import Where, as_user, inside
-from hotswitch.model import PathComparison, Port, Probe, ProbeOutcome
+from hotswitch.model import STAND_IN_UID, PathComparison, Port, Probe, ProbeOutcome
 from hotswitch.observe.health import HttpProbe
 
 ALPN = ["istio-http/1.1", "istio", "http/1.1"]  # what an Istio client sidecar offers
@@ -50,7 +50,7 @@ class PathProbe:
         self._proxy_uid, self._strict, self._lag_s = proxy_uid, strict, lag_s
 
     async def compare(self) -> PathReport:
-        (proxied, ends), direct = await asyncio.gather(self._proxied(), self._ask(None))
+        (proxied, ends), direct = await asyncio.gather(self._proxied(), self._ask(STAND_IN_UID))
         now_s = asyncio.get_running_loop().time()
         return PathReport(PathComparison(now_s, proxied=proxied, direct=direct), ends)
 
@@ -59,10 +59,10 @@ class PathProbe:
             return await self._greet_tls()
         return await self._ask(self._proxy_uid), None
 
-    async def _ask(self, uid: int | None) -> ProbeOutcome:
+    async def _ask(self, uid: int) -> ProbeOutcome:
         return await (self._connect(uid) if self._probe.path is None else self._get(uid, self._probe.path))
 
-    async def _get(self, uid: int | None, path: str) -> ProbeOutcome:
+    async def _get(self, uid: int, path: str) -> ProbeOutcome:
         answer: asyncio.Future[Probe] = asyncio.get_running_loop().create_future()
         where = (self._address, self._probe.port)
         probe = HttpProbe(
@@ -73,7 +73,7 @@ class PathProbe:
         finally:
             probe.cancel()
 
-    async def _connect(self, uid: int | None) -> ProbeOutcome:
+    async def _connect(self, uid: int) -> ProbeOutcome:
         """Connected and still open a moment later: a proxy accepts first and closes when it cannot reach the app."""
         try:
             async with asyncio.timeout(self._probe.timeout_s):
@@ -96,9 +96,9 @@ class PathProbe:
         except (OSError, TimeoutError) as failure:
             return _outcome_of(failure), None
 
-    async def _open(self, uid: int | None) -> socket.socket:
+    async def _open(self, uid: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
-        with inside(self._netns), as_user(uid) if uid is not None else nullcontext():
+        with inside(self._netns), as_user(uid, uid):
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             await asyncio.get_running_loop().sock_connect(sock, (self._address, self._probe.port))

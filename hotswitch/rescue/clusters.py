@@ -51,7 +51,7 @@ def _cluster(
 
 
 def _bind(pod: RescuePod, sources: tuple[str, str]) -> BindConfig:
-    """The namespace belongs to the source address: without one, Envoy would connect from its own namespace."""
+    """The namespace belongs to the source address: without one, Envoy connects from its own."""
     ipv4, ipv6 = (SocketAddress(address=a, port_value=0, network_namespace_filepath=pod.netns) for a in sources)
     if not pod.has_ipv6:
         return BindConfig(source_address=ipv4)

@@ -10,7 +10,8 @@ Rights. `network_namespace_filepath` makes Envoy call setns(CLONE_NEWNET) for ea
 the namespace's own user namespace; nothing else needs more: the path is opened with ordinary rights (a named namespace
 is world-readable; /proc/PID/ns/net would take CAP_SYS_PTRACE as well), 127.0.0.6 and high ports need none. So: a uid of
 its own, CAP_SYS_ADMIN as ambient capability since Envoy has no file capabilities, everything else dropped also from the
-bounding set, and no_new_privs.
+bounding set, and no_new_privs. Who starts us without CAP_SYS_ADMIN (a helper inside its one pod) has a rescue that
+changes no namespaces: Envoy gets no capability at all, by the change of uid.
 
 Keys. No core dump may hold them: RLIMIT_CORE 1 and not 0, because a core_pattern pipe ignores 0 but takes 1 as "do not
 dump" (fs/coredump.c); and coredump_filter 0 leaves out all memory should anybody raise the limit.
@@ -57,7 +58,9 @@ def _take(path: str) -> int:
 
 
 def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    core = 1 if most == resource.RLIM_INFINITY else min(1, most)
+    resource.setrlimit(resource.RLIMIT_CORE, (core, core))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # 8 sockets a pod, 2 a connection
@@ -66,16 +69,24 @@ def _limit() -> None:
 
 
 def _drop_to(uid: int) -> None:
-    for capability in range(_last_capability() + 1):
-        if capability != CAP_SYS_ADMIN:
-            _prctl(PR_CAPBSET_DROP, capability)
-    _prctl(PR_SET_KEEPCAPS, 1)
+    keeps = bool(_permitted() & 1 << CAP_SYS_ADMIN)
+    if keeps:
+        for capability in range(_last_capability() + 1):
+            if capability != CAP_SYS_ADMIN:
+                _prctl(PR_CAPBSET_DROP, capability)
+        _prctl(PR_SET_KEEPCAPS, 1)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    _keep_one_capability()
-    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN)
+    if keeps:
+        _keep_one_capability()
+        _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN)
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _permitted() -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1], 16) for line in status if line.startswith("CapPrm:"))
 
 
 def _last_capability() -> int:

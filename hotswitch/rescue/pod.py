@@ -37,10 +37,10 @@ class MeshDestination:
 @dataclass(frozen=True, slots=True)
 class RescuePod:
     """`key` names the pod's resources ("namespace/name"). `netns` is the path of its network namespace, which uid
-    RESCUE_UID must be able to open for as long as the pod is here. The rescue's sockets keep that namespace alive, so a
-    pod that is gone, or has another namespace now, has to be removed. The families of `addresses` are the families
-    listened on. `trust_domains`: the mesh's own first, then its aliases. `mtls` holds for ports that `mtls_by_port`
-    does not name.
+    RESCUE_UID must be able to open for as long as the pod is here; empty: the one that the rescue itself lives in. The
+    rescue's sockets keep that namespace alive, so a pod that is gone, or has another namespace now, has to be removed.
+    The families of `addresses` are the families listened on. `trust_domains`: the mesh's own first, then its aliases.
+    `mtls` holds for ports that `mtls_by_port` does not name.
 
     Raises PodRefused.
     """
@@ -57,7 +57,7 @@ class RescuePod:
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):
             raise PodRefused(f"key: {self.key!r} is not made of letters, digits, '.', '_', '-' and '/'")
-        if not self.netns.startswith("/") or len(self.netns) < 5:
+        if self.netns and (not self.netns.startswith("/") or len(self.netns) < 5):
             raise PodRefused(f"netns: {self.netns!r} is not an absolute path")
         if not self.addresses:
             raise PodRefused("addresses: () names no address to listen for")

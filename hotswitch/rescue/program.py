@@ -78,9 +78,11 @@ class RescueProgram:
                 raise PermissionError(f"directory: {self.directory}: uid {RESCUE_UID} cannot pass {parent}")
         os.chown(self.directory, 0, RESCUE_UID)
         self.directory.chmod(0o750)
-        self.admin_socket.parent.mkdir(exist_ok=True)
-        os.chown(self.admin_socket.parent, RESCUE_UID, RESCUE_UID)
-        self.admin_socket.parent.chmod(0o700)
+        admin = self.admin_socket.parent
+        admin.mkdir(exist_ok=True)
+        if stat.S_IMODE(admin.stat().st_mode) != 0o700:  # before it is given away: afterwards it takes CAP_FOWNER
+            admin.chmod(0o700)
+        os.chown(admin, RESCUE_UID, RESCUE_UID)
 
     def spawn(self) -> int:
         """Start it in a session of its own; the pid is Envoy's from the beginning. Raises OSError."""

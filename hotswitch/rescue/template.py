@@ -72,6 +72,8 @@ def _fill(resources: _Named, blanks: tuple[tuple[str, str], ...]) -> _Named:
     filled = []
     for name, message in resources:
         for blank, value in blanks:
+            if not blank:
+                continue
             name, message = name.replace(blank, value), message.replace(blank.encode(), value.encode())
         filled.append((name, message))
     return tuple(filled)
@@ -95,7 +97,7 @@ def _blank_key(shape: _Shape) -> str:
 
 
 def _blank_netns(shape: _Shape) -> str:
-    return "/" + "\x02" * (shape.netns_length - 1)
+    return "/" + "\x02" * (shape.netns_length - 1) if shape.netns_length else ""
 
 
 @lru_cache(maxsize=_SHAPES_KEPT)

@@ -59,8 +59,8 @@ class XdsServer:
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         self._server.add_insecure_port(f"unix:{self._socket}")
-        os.chown(self._socket, self._uid, -1)
         os.chmod(self._socket, 0o600)
+        os.chown(self._socket, self._uid, -1)
         await self._server.start()
 
     async def stop(self) -> None:

@@ -8,6 +8,7 @@ Field numbers: envoy/service/discovery/v3/discovery.proto, envoy/extensions/tran
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,7 @@ class SecretServer:
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
         server.add_insecure_port(f"unix:{socket_path}")
+        os.chmod(socket_path, 0o666)  # as Istio's own (pkg/uds)
         await server.start()
         return server
 
