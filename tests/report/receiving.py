@@ -129,13 +129,13 @@ OK = status(200)
 
 
 @contextlib.asynccontextmanager
-async def dispatching(*receivers, store=None, rules=LOOPBACK, secrets=None, **around):
+async def dispatching(*receivers, store=None, secrets=None, **around):
     """A dispatcher with these receivers; afterwards it is stopped as a controller stops it."""
     counts = Counted()
     fields = {"store": store or MemoryStore(), "counts": counts, "save_every_s": 0.01, "backoff_base_s": 0.01} | around
     dispatcher = Dispatcher(secrets or Secrets(), Surroundings(**fields))
     dispatcher.counts = counts
-    await dispatcher.configure(receivers, rules)
+    await dispatcher.configure(receivers)
     try:
         yield dispatcher
     finally:
@@ -144,7 +144,12 @@ async def dispatching(*receivers, store=None, rules=LOOPBACK, secrets=None, **ar
 
 def receiver(server_or_url, kind=Kind.WEBHOOK, name="team", **fields):
     url = server_or_url if isinstance(server_or_url, str) else getattr(server_or_url, "url", server_or_url)
-    return Receiver(**({"name": name, "kind": kind, "namespace": "istio-system", "url": url, "default": True} | fields))
+    return Receiver(
+        **(
+            {"name": name, "kind": kind, "namespace": "istio-system", "url": url, "default": True, "rules": LOOPBACK}
+            | fields
+        )
+    )
 
 
 async def until(condition, what=""):

@@ -130,9 +130,9 @@ def test_slow_name_server_delays_only_its_receiver(monkeypatch) -> None:
         names = frozenset({"slow.example.com", "good.example.com"})
         rules = Rules(allow_networks=LOOPBACK.allow_networks, allow_http=names)
         async with Server() as server:
-            slow_one = receiver(f"http://slow.example.com:{server.port}/", name="slow", timeout_s=0.2)
-            good = receiver(f"http://good.example.com:{server.port}/", name="good")
-            async with dispatching(slow_one, good, rules=rules) as dispatcher:
+            slow_one = receiver(f"http://slow.example.com:{server.port}/", name="slow", timeout_s=0.2, rules=rules)
+            good = receiver(f"http://good.example.com:{server.port}/", name="good", rules=rules)
+            async with dispatching(slow_one, good) as dispatcher:
                 for number in range(30):
                     dispatcher.tell(notice(f"k{number}"))
                 await server.requests(30)
@@ -313,9 +313,9 @@ def test_receiver_leaves_the_policy_and_comes_back() -> None:
             async with dispatching(one) as dispatcher:
                 dispatcher.tell(notice())
                 await server.requests(1)
-                await dispatcher.configure([], LOOPBACK)
+                await dispatcher.configure([])
                 dispatcher.tell(notice("nobody hears this"))
-                await dispatcher.configure([one], LOOPBACK)
+                await dispatcher.configure([one])
                 dispatcher.tell(notice("new"))
                 got = await server.requests(2)
             return [json.loads(request.body)["key"] for request in got]
@@ -328,7 +328,7 @@ def test_receivers_are_not_known_yet() -> None:
         async with Server() as server, dispatching() as dispatcher:
             dispatcher._configured = False
             dispatcher.tell(notice())
-            await dispatcher.configure([receiver(server)], LOOPBACK)
+            await dispatcher.configure([receiver(server)])
             await server.requests(1)
 
     asyncio.run(run())
@@ -455,7 +455,7 @@ def test_queue_is_shown_and_forgotten() -> None:
             for key in "abc":
                 dispatcher.tell(notice(key))
             assert isinstance(dispatcher.counts, Counted) and dispatcher.counts.queued["team"] == 3
-            await dispatcher.configure([], LOOPBACK)
+            await dispatcher.configure([])
             return dispatcher.counts.queued
 
     assert asyncio.run(run()) == {}

@@ -107,7 +107,7 @@ def deliver_to(url, rules, wanted):
     """Send one notice there until `wanted` counts; returns the counts."""
 
     async def run():
-        async with dispatching(receiver(url), rules=rules) as dispatcher:
+        async with dispatching(receiver(url, rules=rules)) as dispatcher:
             dispatcher.tell(notice())
             await until(lambda: dispatcher.counts.results[("team", wanted)])
             return dispatcher.counts.results
@@ -121,7 +121,7 @@ def test_loopback_by_other_names_is_not_connected_to(host: str) -> None:
         async with Server() as server:
             url = f"http://{host}:{server.port}/"
             rules = Rules(allow_http=frozenset({host.strip("[]"), "::ffff:7f00:1"}))
-            async with dispatching(receiver(url), rules=rules) as dispatcher:
+            async with dispatching(receiver(url, rules=rules)) as dispatcher:
                 dispatcher.tell(notice())
                 await until(lambda: dispatcher.counts.results["team", "failed"] >= 2)
             return server.connections
@@ -136,7 +136,7 @@ def test_name_that_leads_to_loopback_among_others(monkeypatch) -> None:
         async with Server() as server:
             answering(monkeypatch, ["127.0.0.2", "127.0.0.1"])
             rules = Rules(allow_networks=(ip_network("127.0.0.1/32"),), allow_http=frozenset({"hooks.example.com"}))
-            async with dispatching(receiver(f"http://hooks.example.com:{server.port}/"), rules=rules) as dispatcher:
+            async with dispatching(receiver(f"http://hooks.example.com:{server.port}/", rules=rules)) as dispatcher:
                 dispatcher.tell(notice())
                 await server.requests(1)
 
@@ -151,7 +151,7 @@ def test_name_changes_its_address_between_two_looks(monkeypatch) -> None:
             asked = answering(monkeypatch, ["127.0.0.1"], ["127.0.0.3"])
             server.answers = [b"HTTP/1.1 503 x\r\ncontent-length: 0\r\n\r\n"]
             rules = Rules(allow_networks=(ip_network("127.0.0.1/32"),), allow_http=frozenset({"hooks.example.com"}))
-            async with dispatching(receiver(f"http://hooks.example.com:{server.port}/"), rules=rules) as dispatcher:
+            async with dispatching(receiver(f"http://hooks.example.com:{server.port}/", rules=rules)) as dispatcher:
                 dispatcher.tell(notice())
                 await until(lambda: dispatcher.counts.results["team", "failed"] >= 4)
             return len(asked), server.connections
@@ -167,7 +167,7 @@ def test_the_last_look_is_at_the_socket(monkeypatch) -> None:
     async def run():
         async with Server() as server:
             rules = Rules(allow_http=frozenset({"hooks.example.com"}))
-            async with dispatching(receiver(f"http://hooks.example.com:{server.port}/"), rules=rules) as dispatcher:
+            async with dispatching(receiver(f"http://hooks.example.com:{server.port}/", rules=rules)) as dispatcher:
                 dispatcher.tell(notice())
                 await until(lambda: dispatcher.counts.results["team", "failed"] >= 2)
             return server.connections
@@ -211,7 +211,7 @@ def test_rules_that_become_stricter_hold_from_then_on() -> None:
             async with dispatching(receiver(server, repeat_s=0.01)) as dispatcher:
                 dispatcher.tell(notice())
                 await server.requests(2)
-                await dispatcher.configure([receiver(server, repeat_s=0.01)], Rules())
+                await dispatcher.configure([receiver(server, repeat_s=0.01, rules=Rules())])
                 before = server.connections
                 await until(lambda: dispatcher.counts.results["team", "failed"] >= 2)
             return server.connections - before

@@ -205,6 +205,8 @@ def test_whoever_was_told_of_a_fire_is_told_of_its_end(steps) -> None:
 
     for step in steps:
         now += 1
+        if flying and step[0] in ("send", "lose answer", "refuse", "pick up"):
+            continue  # one message at a time is on its way to a receiver
         match step:
             case ("fire", key, severity):
                 truth.add(key)

@@ -9,7 +9,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from hotswitch.report.alerts.guard import Rules
 from hotswitch.report.alerts.post import Poster
 from hotswitch.report.alerts.receiver import Receiver, SecretReader
 from hotswitch.report.alerts.worker import Sender, Surroundings, Worker
@@ -29,15 +28,13 @@ class Dispatcher:
         self._secrets = secrets
         self._around = around
         self._make_sender = make_sender
-        self._rules = Rules()
         self._workers: dict[str, Worker] = {}
         self._configured = False
         self._early: deque[Notice] = deque(maxlen=EARLY)
 
-    async def configure(self, receivers: Iterable[Receiver], rules: Rules) -> None:
-        """Start, change and end workers so that these receivers, unique by name, are served under these rules."""
+    async def configure(self, receivers: Iterable[Receiver]) -> None:
+        """Start, change and end workers so that these receivers, unique by name, are served."""
         wanted = {receiver.name: receiver for receiver in receivers}
-        changed, self._rules = rules != self._rules, rules
         for name in self._workers.keys() - wanted.keys():
             await self._workers.pop(name).stop(keep=False)
             self._around.counts.forget_receiver(name)
@@ -46,14 +43,14 @@ class Dispatcher:
             if known is None:
                 self._workers[name] = Worker(receiver, self._sender(receiver), self._around)
                 self._workers[name].start()
-            elif changed or known.receiver != receiver:
+            elif known.receiver != receiver:
                 await known.change(receiver, self._sender(receiver))
         self._configured = True
         while self._early:
             self.tell(self._early.popleft())
 
     def _sender(self, receiver: Receiver) -> Sender:
-        return self._make_sender(receiver, self._rules, self._secrets, self._around.clock)
+        return self._make_sender(receiver, self._secrets, self._around.clock)
 
     def tell(self, notice: Notice) -> None:
         """Never blocks, never raises. The same key again folds into what is known."""

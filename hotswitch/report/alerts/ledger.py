@@ -33,18 +33,19 @@ class Taken(StrEnum):
 
 class Matter(msgspec.Struct, kw_only=True):
     """`due_unix_s`: when something is to be said, None: nothing is. `told`: what the receiver was told last and has
-    taken; None: nothing, or that it had ended. `tried`: it may have taken more than it answered."""
+    taken; None: nothing, or that it had ended. `tries`: attempts since then, of which it may have taken
+    more than it answered."""
 
     notice: Notice
     due_unix_s: float | None
     turn: int = 0
     told: Notice | None = None
-    tried: bool = False
+    tries: int = 0
 
     @property
     def owed(self) -> bool:
         """Must the receiver hear the end of it?"""
-        return self.told is not None or self.tried
+        return self.told is not None or self.tries > 0
 
     def phase(self) -> Phase:
         if self.notice.resolved:
@@ -139,15 +140,15 @@ class Ledger:
     # ---- what is said
 
     def due(self, now_unix_s: float, at_most: int) -> list[Telling]:
-        """The gravest first, then those that wait longest."""
+        """What is new before repeats, the gravest first, then those that wait longest."""
         waiting = [
             each for each in self._matters.values() if each.due_unix_s is not None and each.due_unix_s <= now_unix_s
         ]
-        waiting.sort(key=lambda each: (-rank(each.notice.severity), each.due_unix_s or 0.0))
+        waiting.sort(key=lambda each: (each.phase() is Phase.REPEATED, -rank(each.notice.severity), each.due_unix_s))
         return [self._telling(each, now_unix_s) for each in waiting[:at_most]]
 
     def _telling(self, matter: Matter, now_unix_s: float) -> Telling:
-        matter.tried = True
+        matter.tries += 1
         return Telling(
             notice=matter.notice, phase=matter.phase(), turn=matter.turn, at_unix_s=now_unix_s,
             lasts_s=4 * self.repeat_s, before=matter.told,
@@ -162,7 +163,7 @@ class Ledger:
                 self._taken(matter, telling, now_unix_s)
 
     def _taken(self, matter: Matter, telling: Telling, now_unix_s: float) -> None:
-        matter.told, matter.tried = (None if telling.notice.resolved else telling.notice), False
+        matter.told, matter.tries = (None if telling.notice.resolved else telling.notice), 0
         newer = matter.turn != telling.turn and (telling.notice.resolved or _news(telling.notice, matter.notice))
         if newer and (matter.told is not None or not matter.notice.resolved):
             matter.due_unix_s = now_unix_s
@@ -173,19 +174,19 @@ class Ledger:
             matter.due_unix_s = self._repeat(now_unix_s)
 
     def refused(self, tellings: Iterable[Telling], now_unix_s: float) -> list[Notice]:
-        """The receiver will never take these as they are. Given up, but for an end that is owed: that is tried again
-        with the repeats. Returns what was given up."""
+        """The receiver will never take these as they are. Given up, but for what may have been
+        taken before: that is tried again with the repeats. Returns what was given up."""
         self.changes += 1
         lost = []
         for telling in tellings:
             matter = self._matters.get(telling.notice.key)
             if matter is None or matter.turn != telling.turn:
                 continue
-            if matter.told is not None:
+            if matter.told is not None or matter.tries > 1:  # an earlier answer may have been lost, not a no
                 matter.due_unix_s = now_unix_s + max(self.repeat_s, 60.0)
                 continue
             lost.append(matter.notice)
-            del self._matters[matter.notice.key]  # its end will still be told: an earlier answer may have been lost
+            del self._matters[matter.notice.key]
         return lost
 
     def _end(self, key: str) -> None:

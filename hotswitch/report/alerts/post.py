@@ -18,7 +18,7 @@ import aiohttp
 
 from hotswitch import __version__
 from hotswitch.report.alerts.backoff import retry_after_s
-from hotswitch.report.alerts.guard import GuardedResolver, Refused, Rules, connector
+from hotswitch.report.alerts.guard import GuardedResolver, Refused, connector
 from hotswitch.report.alerts.payload import Body
 from hotswitch.report.alerts.receiver import Receiver, SecretReader, SecretRef
 from hotswitch.report.alerts.signature import HEADER, sign
@@ -44,14 +44,11 @@ class Posted:
 class Poster:
     """For one receiver, in one event loop."""
 
-    def __init__(
-        self, receiver: Receiver, rules: Rules, secrets: SecretReader, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, receiver: Receiver, secrets: SecretReader, clock: Callable[[], float] = time.time) -> None:
         self.receiver = receiver
-        self._rules = rules
         self._secrets = secrets
         self._clock = clock
-        self._resolver = GuardedResolver(rules)
+        self._resolver = GuardedResolver(receiver.rules)
         self._tls: tuple[bytes, ssl.SSLContext] | None = None
 
     async def post(self, body: Body, message_id: str) -> Posted:
@@ -67,9 +64,9 @@ class Poster:
             return Posted(Outcome.FAILED, _reason(failure))
 
     async def _post(self, body: Body, message_id: str) -> Posted:
-        url = self._rules.check_url(await self._text(self.receiver.url))
+        url = self.receiver.rules.check_url(await self._text(self.receiver.url))
         headers = await self._headers(body, message_id)
-        door = connector(self._rules, self._resolver, await self._context())
+        door = connector(self.receiver.rules, self._resolver, await self._context())
         async with (
             aiohttp.ClientSession(
                 connector=door, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False,

@@ -6,10 +6,11 @@ the root namespace; a policy of another namespace names a Secret of that same na
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from hotswitch.report.alerts.guard import Rules
 from hotswitch.report.notice import Notice, Severity
 
 DEFAULT_REPEAT_S = 4 * 3600.0
@@ -43,8 +44,8 @@ class SecretReader(Protocol):
 class Receiver:
     """`name`: unique in the controller, "namespace/name" say. `namespace`: of the policy that names it.
     `authorization`: holds the whole header value ("Bearer ..."). `signing`: the key of the signature. `ca`: PEM,
-    instead of the system's authorities. `repeat_s`: None is the kind's own; 0 is never. `default`: gets notices that
-    name no receiver."""
+    instead of the system's authorities. `rules`: where its messages may go. `repeat_s`: None is the kind's own; 0 is
+    never. `default`: gets notices that name no receiver."""
 
     name: str
     kind: Kind
@@ -53,6 +54,7 @@ class Receiver:
     authorization: SecretRef | None = None
     signing: SecretRef | None = None
     ca: SecretRef | None = None
+    rules: Rules = field(default_factory=Rules)
     timeout_s: float = 10.0
     repeat_s: float | None = None
     at_least: Severity = Severity.INFO
