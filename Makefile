@@ -1,6 +1,6 @@
 # Each target does all the set-up it needs (scripts/setup): nothing has to be installed before but git and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench precheck lock clean
+.PHONY: help setup demo test e2e lint format bench precheck lock clean
 
 BIN := .venv/bin
 ROOT := scripts/as-root
@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 help: ## say what can be made
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' Makefile | expand -t 12
 
 setup: ## install what is missing (it is said beforehand), into .venv as far as possible
 	@scripts/setup
@@ -21,6 +21,9 @@ demo: setup ## break real sidecars in network namespaces and watch; about a minu
 
 test: setup ## all tests that this machine can run; it names those that it cannot
 	@HOTSWITCH_NO_SKIP=$(NO_SKIP) $(ROOT) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+e2e: setup ## end to end, on a cluster that kind makes, or the one that KUBECONFIG names and that may be broken
+	@scripts/e2e $(PYTEST_ARGS)
 
 lint: setup ## ruff, mypy --strict, layers
 	@$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from hotswitch.kernel.command import Command, run
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?!https?:)([^)#]+)")
-TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
+TARGET = re.compile(r"^([a-z][a-z0-9-]*):", re.MULTILINE)
 
 
 def blocks(page, language):
@@ -35,7 +35,7 @@ def test_links_lead_to_files_that_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_make_targets_that_are_named_exist(page):
     targets = set(TARGET.findall((ROOT / "Makefile").read_text()))
-    named = set(re.findall(r"(?:^ *\$? ?|`)make ([a-z][a-z-]*)", page.read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^ *\$? ?|`)make ([a-z][a-z0-9-]*)", page.read_text(), re.MULTILINE))
     assert named <= targets
 
 
