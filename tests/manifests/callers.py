@@ -91,6 +91,8 @@ class Caller:
         assert answer.status in (200, 202, 404), answer.message
         if obj["kind"] == "Namespace" and answer.status != 404:
             self._end(obj)
+        if obj["kind"] == "CustomResourceDefinition":
+            await_that(lambda: not self.exists(obj), "the kind is gone")
 
     def _end(self, namespace: dict[str, Any]) -> None:
         """A bare API server has nobody who ends a namespace; elsewhere its controller does, and we wait."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hotswitch.api.names import HELPER_CAPABILITIES, HELPER_CONTAINER, HELPER_VARIABLE
 from tests.manifests.callers import MERGE, STRATEGIC
 
 POD = {
@@ -20,6 +21,7 @@ POD = {
     },
     "spec": {
         "schedulingGates": [{"name": "example.org/never"}],  # no kubelet shall start it
+        "volumes": [{"name": "workload-socket", "emptyDir": {}}, {"name": "secret", "emptyDir": {}}],
         "containers": [{"name": "app", "image": "app:1"}, {"name": "istio-proxy", "image": "proxy:1"}],
     },
 }
@@ -102,15 +104,18 @@ SLICES = (
 )
 
 HELPER: dict[str, Any] = {
-    "name": "hotswitch-helper",
+    "name": HELPER_CONTAINER,
     "image": "hotswitch-agent:1.0",
+    "command": ["hotswitch", "helper"],
+    "env": [{"name": HELPER_VARIABLE, "value": "{}"}],
     "securityContext": {
         "runAsUser": 0,
         "runAsGroup": 1337,
         "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
+        "capabilities": {"drop": ["ALL"], "add": list(HELPER_CAPABILITIES)},
     },
 }
+"""As docs/reference/helper.md says that it is started."""
 
 
 def added(**changes: Any) -> dict[str, Any]:
@@ -119,6 +124,10 @@ def added(**changes: Any) -> dict[str, Any]:
 
 def secured(**changes: Any) -> dict[str, Any]:
     return added(securityContext=HELPER["securityContext"] | changes)
+
+
+def _mounts(volume: str, read_only: bool = True) -> dict[str, Any]:
+    return {"name": volume, "mountPath": "/var/run/secrets/workload-spiffe-uds", "readOnly": read_only}
 
 
 _RIGHTS = "the helper runs as root with few capabilities"
@@ -130,8 +139,13 @@ HELPERS = (
     Case("privileged", secured(privileged=True, allowPrivilegeEscalation=True), _RIGHTS),
     Case("keeps-default-capabilities", secured(capabilities={"add": ["NET_ADMIN"]}), _RIGHTS),
     Case("sys-admin", secured(capabilities={"drop": ["ALL"], "add": ["SYS_MODULE"]}), _RIGHTS),
+    Case("may-gain-privileges", secured(allowPrivilegeEscalation=True), _RIGHTS),
     Case("other-user", secured(runAsUser=1000), _RIGHTS),
     Case("secret-in-environment", added(env=[_VALUE]), "the helper may not read Secrets"),
     Case("secret-as-environment", added(envFrom=[{"secretRef": {"name": "s"}}]), "the helper may not read Secrets"),
-    Case("own", added()),
+    Case("other-command", added(command=["sh", "-c", "id"]), "the helper may run only hotswitch"),
+    Case("sees-the-app", added(targetContainerName="app"), "the helper may not look into another container"),
+    Case("other-volume", added(volumeMounts=[_mounts("secret")]), "the helper may mount only the socket"),
+    Case("writes-to-the-socket", added(volumeMounts=[_mounts("workload-socket", False)]), "the helper may mount only"),
+    Case("own", added(volumeMounts=[_mounts("workload-socket")]), changed="hotswitch-helper"),
 )

@@ -149,7 +149,8 @@ def test_a_second_helper_is_refused(server, tier, pod):
         ("app", ["id"], "hotswitch may run commands only in"),
         ("istio-proxy", ["sh", "-c", "id"], "in istio-proxy hotswitch may run only"),
         ("istio-proxy", ["pilot-agent", "istio-clean-iptables"], ""),
-        ("hotswitch-helper", ["hotswitch", "status"], ""),
+        ("hotswitch-helper", ["sh"], "in its helper hotswitch may run only itself"),
+        ("hotswitch-helper", ["hotswitch", "truth"], ""),
     ],
 )
 def test_commands_run_only_beside_the_app(server, tier, pod, container, command, refused):
