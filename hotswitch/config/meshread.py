@@ -8,6 +8,7 @@ WorkloadEntry, other groups' objects) is passed over.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from hotswitch.capture.fields import SpecError
@@ -36,7 +37,7 @@ READERS: Mapping[tuple[str, str], _Reader] = {
     (TRAFFIC, "VirtualService"): meshtraffic.virtual_service,
     ("", "Service"): lambda found, _: meshtraffic.service(found),
     **{
-        (GATEWAY_API, kind): lambda found, domain, kind=kind: meshtraffic.gateway_route(kind, found, domain)  # type: ignore[misc]
+        (GATEWAY_API, kind): partial(meshtraffic.gateway_route, kind)
         for kind in ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute")
     },
 }
@@ -106,9 +107,11 @@ def _doubt(kind: str, found: Object, why: str) -> Doubt:
 
 
 def _ref(kind: str, found: Object) -> Ref:
+    """A namespace that is none is everybody's, as far as a doubt goes."""
     about = found.get("metadata")
     about = about if isinstance(about, Mapping) else {}
-    return Ref(kind, str(about.get("namespace") or "")[:253], str(about.get("name") or "")[:253])
+    namespace, name = (value if isinstance(value, str) else "" for value in map(about.get, ("namespace", "name")))
+    return Ref(kind, namespace, name)
 
 
 def _selector(spec: object) -> Labels:

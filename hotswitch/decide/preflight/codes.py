@@ -106,7 +106,10 @@ NEVER_ACCEPTED: frozenset[Code] = frozenset(
     }
 )
 
+ONLY_SAID: frozenset[Code] = frozenset({Code.NOTHING_LOST, Code.STRICT_DESTINATIONS, Code.MESH_ONLY_NAMES, Code.ROUTES})
+"""These refuse nothing, so there is nothing to accept."""
+
 
 def acceptable(code: str) -> bool:
     """Whether a policy in the root namespace may grant it; false for what is no code of ours."""
-    return code in set(Code) - NEVER_ACCEPTED - {Code.NOTHING_LOST}
+    return code in set(Code) - NEVER_ACCEPTED - ONLY_SAID

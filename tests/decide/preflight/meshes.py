@@ -71,7 +71,7 @@ def allowed_ports(found: Preflight) -> set[tuple[Direction, Level, Port]]:
         (way, level, port)
         for way in Direction
         for level in OPEN_LEVELS
-        if found.allows(way, level)
+        if all(finding.port is not None for finding in found.refusals(way, level))
         for port in ports - found.closed_ports(way, level)
     }
 
