@@ -53,12 +53,14 @@ def problem(ref: ObjectRef, invalid: InvalidValue) -> Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyObject:
-    """`spec`: what is in force. `generation` is that of the object as seen last, whether its spec is valid or not."""
+    """`spec`: what is in force. `generation` is that of the object as seen last, whether its spec could be `read` or an
+    older one stays."""
 
     ref: ObjectRef
     spec: PolicySpec
     generation: int = 0
     created_unix_s: float = _FOREVER_S
+    read: bool = True
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -97,7 +99,7 @@ def policy_object(manifest: Mapping[str, Any], old: PolicyObject | None = None) 
         return replace(seen, spec=parse(manifest.get("spec")))
     except InvalidValues as failure:
         problems = tuple(problem(ref, each) for each in failure.found)
-        return replace(seen, spec=old.spec if old is not None else _UNREADABLE, problems=problems)
+        return replace(seen, spec=old.spec if old is not None else _UNREADABLE, read=False, problems=problems)
 
 
 def _created(metadata: Mapping[str, Any]) -> float:
