@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 
 from hotswitch.api import names
+from hotswitch.api.knobs import Knobs
 from hotswitch.api.values import Allowance
 from hotswitch.config.agentfile import FAST
-from hotswitch.config.layers import DEFAULT
+from hotswitch.config.layers import DEFAULT, Bearing
+from hotswitch.config.merged import effective, merge
+from hotswitch.config.objects import ObjectRef, policy_object
 from hotswitch.model import Dependency, Level, Mode, Policy, Reaction
-from tests.config.objects import ROOT, TRUSTS_NOT, known, pod
+from tests.config.objects import ROOT, TRUSTS_NOT, known, manifest, pod
 
 pytestmark = pytest.mark.unit
 R, D, H = Level.RESCUE, Level.DIRECT, Level.HOLD
@@ -264,3 +267,15 @@ def test_receivers_add_up_and_know_where_their_secrets_are() -> None:
         (ROOT, "istio-system/p0/am"),
         ("shop", "shop/p1/am"),
     ]
+
+
+# ---- without Settings ----
+
+
+@pytest.mark.parametrize("merged", [effective, merge])
+def test_a_policy_that_nobody_scoped_accepts_nothing_either(merged: Any) -> None:  # I2
+    entry = {"code": "HSW0101", "reason": "mine"}
+    policies = [policy_object(manifest("shop", "own", {"accept": [entry], "levels": {"inbound": []}}))]
+    bearing = Bearing(ObjectRef(kind="Pod", name="web-0", namespace="shop"), {}, Knobs())
+    got = merged(policies, root_namespace=ROOT, namespace=None, pod=bearing)
+    assert (got.accepted, got.policy.inbound) == (frozenset(), (H,))
