@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hotswitch.api.knobs import Bearer, read
+from hotswitch.api.names import KIND
 from hotswitch.capture.gate_table import GateScope, script
 from hotswitch.config.agentfile import PolicySettings, parse
+from hotswitch.config.objects import policy_object
+from hotswitch.config.scope import scoped
+from hotswitch.config.settings import ROOT_NAMESPACE
 from hotswitch.kernel.command import Command, run
 
 ROOT = Path(__file__).parents[2]
@@ -41,9 +46,14 @@ def test_make_targets_that_are_named_exist(page):
 
 @pytest.mark.unit
 @pytest.mark.parametrize(("page", "body"), EXAMPLES, ids=[str(page.relative_to(ROOT)) for page, _ in EXAMPLES])
-def test_examples_of_the_agents_file_are_accepted(page, body):
+def test_examples_of_files_and_policies_are_accepted(page, body):
     content = yaml.safe_load(body)
-    if "pods" in content:
+    if content.get("kind") == KIND:
+        checked = scoped(policy_object(content), ROOT_NAMESPACE)
+        assert checked.problems == ()
+    elif "annotations" in content.get("metadata", {}):
+        assert read(Bearer.POD, {}, content["metadata"]["annotations"]).problems == ()
+    elif "pods" in content:
         assert parse(content).pods
     else:
         PolicySettings.model_validate(content["policy"])
@@ -51,7 +61,7 @@ def test_examples_of_the_agents_file_are_accepted(page, body):
 
 @pytest.mark.unit
 def test_there_are_examples_to_check():
-    assert {page.name for page, _ in EXAMPLES} >= {"README.md", "protect-a-namespace.md"}
+    assert {page.name for page, _ in EXAMPLES} >= {"README.md", "protect-a-namespace.md", "policy.md"}
 
 
 @pytest.mark.netns

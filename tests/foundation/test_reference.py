@@ -1,11 +1,15 @@
 """The reference says what the code does: every code, field, command and metric is in it."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from hotswitch.api.crd import crd
+from hotswitch.api.knobs import KNOBS, NO_KNOBS, Bearer
 from hotswitch.cli.main import app
 from hotswitch.config import agentfile
 from hotswitch.decide.codes import MEANING, Code
@@ -31,6 +35,29 @@ def test_every_code_has_its_sentence() -> None:
 def test_every_field_of_the_agents_file(model: type[BaseModel]) -> None:
     text = page("agent-file")
     missing = [name for name in model.model_fields if not re.search(rf"[`. ]{name}[`.,]", text)]
+    assert missing == []
+
+
+def fields(schema: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Paths of everything that a policy can say; a bound's two ends are told of once."""
+    schema = schema.get("items", schema)
+    inner = schema.get("properties")
+    if not inner or "min" in inner or path.endswith("Ref"):
+        yield path
+        return
+    for name, part in inner.items():
+        yield from fields(part, f"{path}.{name}".lstrip(".") + ("[]" if "properties" in part.get("items", {}) else ""))
+
+
+def test_every_field_of_a_policy() -> None:
+    spec = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    text = page("policy")
+    assert [field for field in fields(spec) if f"`{field}`" not in text] == []
+
+
+def test_every_annotation() -> None:
+    text = page("annotations")
+    missing = [name for bearer in Bearer for name in (*KNOBS[bearer], *NO_KNOBS) if f"`{name}`" not in text]
     assert missing == []
 
 
