@@ -135,8 +135,17 @@ class Cluster:
 
     def web_socket(self, url: URL, protocols: tuple[str, ...], headers: Mapping[str, str]) -> Any:
         """What `async with` makes a WebSocket of; raises aiohttp's own errors (exec.py tells them apart)."""
-        proxy = self._credentials.proxy
-        return self._session.ws_connect(url, protocols=protocols, headers=headers, proxy=proxy, autoping=True)
+        return self._session.ws_connect(
+            url,
+            protocols=protocols,
+            headers=headers,
+            proxy=self._credentials.proxy,
+            server_hostname=self._credentials.server_hostname,
+        )
+
+    async def renew(self) -> bool:
+        """After a 401 of a WebSocket. False: it would be the same again."""
+        return await self._credentials.renew()
 
     @overload
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object: ...

@@ -1,4 +1,4 @@
-"""The API servers that a test runs against, and pods for it: a real one where KUBECONFIG names one (e2e)."""
+"""The API servers that a test runs against, and pods for it: the embedded one, and a real one where one is named."""
 
 from __future__ import annotations
 
@@ -6,21 +6,43 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hotswitch.cluster.client import Cluster, connect
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import NAMESPACES, PODS
+from hotswitch.sandbox.kubeapi.server import EmbeddedApi
 
-Api = Callable[[], AbstractAsyncContextManager[tuple[Cluster, str]]]
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`namespace`: one that nobody else uses."""
+
+    cluster: Cluster
+    namespace: str
+    kubeconfig: Path
+
+
+Api = Callable[[], AbstractAsyncContextManager[Place]]
 
 
 @asynccontextmanager
-async def real() -> AsyncIterator[tuple[Cluster, str]]:
-    """The cluster that KUBECONFIG names, and a namespace in it that nobody else uses."""
-    async with connect(Path(os.environ["KUBECONFIG"])) as cluster, namespace(cluster) as name:
-        yield cluster, name
+async def embedded() -> AsyncIterator[Place]:
+    """One of its own for each test."""
+    async with EmbeddedApi() as server:
+        path = server.kubeconfig()
+        async with connect(path) as cluster, namespace(cluster) as name:
+            yield Place(cluster, name, path)
+
+
+@asynccontextmanager
+async def real() -> AsyncIterator[Place]:
+    """In the cluster that KUBECONFIG names."""
+    path = Path(os.environ["KUBECONFIG"])
+    async with connect(path) as cluster, namespace(cluster) as name:
+        yield Place(cluster, name, path)
 
 
 @asynccontextmanager
@@ -32,7 +54,7 @@ async def namespace(cluster: Cluster) -> AsyncIterator[str]:
     finally:
         with suppress(ApiFailure):
             for pod in await cluster.list(PODS, name):
-                await cluster.request("DELETE", PODS.path(name, pod["metadata"]["name"]), {"gracePeriodSeconds": "0"})
+                await end_pod(cluster, name, pod["metadata"]["name"])
             await cluster.delete(NAMESPACES, None, name)
 
 
@@ -43,3 +65,7 @@ async def make_pod(cluster: Cluster, namespace: str, name: str, **metadata: Any)
         "spec": {"containers": [{"name": "app", "image": "none.invalid/app"}]},
     }
     return await cluster.create(PODS, namespace, body)
+
+
+async def end_pod(cluster: Cluster, namespace: str, name: str) -> None:
+    await cluster.request("DELETE", PODS.path(namespace, name), {"gracePeriodSeconds": "0"})

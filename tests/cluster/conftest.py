@@ -7,8 +7,13 @@ import pytest
 from tests.cluster import apis
 
 
-@pytest.fixture(params=[pytest.param(apis.real, marks=pytest.mark.e2e, id="real")])
+@pytest.fixture(
+    params=[
+        pytest.param(apis.embedded, marks=pytest.mark.k8s, id="embedded"),
+        pytest.param(apis.real, marks=pytest.mark.e2e, id="real"),
+    ]
+)
 def api(request: pytest.FixtureRequest) -> apis.Api:
-    """Opened by `async with api() as (cluster, namespace)`."""
+    """Opened by `async with api() as place`."""
     opener: apis.Api = request.param
     return opener

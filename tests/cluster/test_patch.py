@@ -11,7 +11,7 @@ from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import PODS
 from hotswitch.cluster.patch import patch_pod_status, status_patch
 from hotswitch.cluster.pods import Pod, manifest
-from tests.cluster.apis import Api, make_pod
+from tests.cluster.apis import Api, end_pod, make_pod
 
 KEY = "hotswitch.io/status"
 
@@ -23,7 +23,8 @@ def patch_of(made: dict[str, Any], value: str | None, **other: Any) -> dict[str,
 
 def test_annotation_label_and_condition_in_one_patch(api: Api) -> None:
     async def run() -> None:
-        async with api() as (cluster, namespace):
+        async with api() as place:
+            cluster, namespace = place.cluster, place.namespace
             made = await make_pod(cluster, namespace, "p", labels={"app": "a"}, annotations={"other": "1"})
             uid, version = made["metadata"]["uid"], made["metadata"]["resourceVersion"]
             ready = {"type": "Ready", "status": "True"}
@@ -50,7 +51,8 @@ def test_annotation_label_and_condition_in_one_patch(api: Api) -> None:
 @pytest.mark.parametrize("wrong", ["uid", "resource_version"])
 def test_not_the_pod_that_was_meant(api: Api, wrong: str) -> None:
     async def run() -> None:
-        async with api() as (cluster, namespace):
+        async with api() as place:
+            cluster, namespace = place.cluster, place.namespace
             made = await make_pod(cluster, namespace, "p")
             other = await make_pod(cluster, namespace, "q")
             meant = {"uid": "uid", "resource_version": "resourceVersion"}[wrong]
@@ -65,7 +67,8 @@ def test_not_the_pod_that_was_meant(api: Api, wrong: str) -> None:
 
 def test_of_two_writers_one_wins(api: Api) -> None:
     async def run() -> None:
-        async with api() as (cluster, namespace):
+        async with api() as place:
+            cluster, namespace = place.cluster, place.namespace
             made = await make_pod(cluster, namespace, "p")
             patches = [patch_of(made, f"writer {number}") for number in range(5)]
             answers = await asyncio.gather(
@@ -81,9 +84,10 @@ def test_of_two_writers_one_wins(api: Api) -> None:
 
 def test_the_pod_is_gone(api: Api) -> None:
     async def run() -> None:
-        async with api() as (cluster, namespace):
+        async with api() as place:
+            cluster, namespace = place.cluster, place.namespace
             made = await make_pod(cluster, namespace, "p")
-            await cluster.request("DELETE", PODS.path(namespace, "p"), {"gracePeriodSeconds": "0"})
+            await end_pod(cluster, namespace, "p")
             with pytest.raises(ApiFailure) as failure:
                 await patch_pod_status(cluster, namespace, "p", patch_of(made, "x"))
             assert failure.value.is_missing
@@ -93,11 +97,12 @@ def test_the_pod_is_gone(api: Api) -> None:
 
 def test_a_manifest_of_another_pod_is_not_taken(api: Api) -> None:
     async def run() -> None:
-        async with api() as (cluster, namespace):
+        async with api() as place:
+            cluster, namespace = place.cluster, place.namespace
             made = await make_pod(cluster, namespace, "p")
             pod = await cluster.get(PODS, namespace, "p", Pod)
             assert await manifest(cluster, pod) == await cluster.get(PODS, namespace, "p")
-            await cluster.request("DELETE", PODS.path(namespace, "p"), {"gracePeriodSeconds": "0"})
+            await end_pod(cluster, namespace, "p")
             assert (await make_pod(cluster, namespace, "p"))["metadata"]["uid"] != made["metadata"]["uid"]
             with pytest.raises(ApiFailure) as failure:
                 await manifest(cluster, pod)
