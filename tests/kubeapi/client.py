@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import ssl
@@ -47,13 +48,10 @@ def _named(config, kind, name):
 def _tls(cluster, user):
     if not cluster["server"].startswith("https"):
         return True
-    context = ssl.create_default_context()
+    data = base64.b64decode(cluster.get("certificate-authority-data", "")).decode() or None
+    context = ssl.create_default_context(cafile=cluster.get("certificate-authority"), cadata=data)
     if cluster.get("insecure-skip-tls-verify"):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    elif data := cluster.get("certificate-authority-data"):
-        context.load_verify_locations(cadata=base64.b64decode(data).decode())
-    elif path := cluster.get("certificate-authority"):
-        context.load_verify_locations(path)
     if "client-certificate-data" in user:
         with tempfile.NamedTemporaryFile() as file:
             file.write(base64.b64decode(user["client-certificate-data"]) + b"\n")
@@ -157,3 +155,11 @@ def pod(name="web-0", **meta):
 
 def config_map(name="settings", **meta):
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **meta}, "data": {"a": "1"}}
+
+
+async def eventually(attempt, within_s=PATIENCE_S):
+    """The first true answer of `attempt`: on a real API server definitions and policies take effect a moment later."""
+    async with asyncio.timeout(within_s):
+        while not (found := await attempt()):
+            await asyncio.sleep(0.05)
+    return found

@@ -133,16 +133,32 @@ async def test_unknown_kind_of_patch(api):
 
 
 @pytest.mark.parametrize("kind", [MERGE, STRATEGIC])
-@pytest.mark.parametrize("field", ["uid", "resourceVersion"])
-async def test_patch_of_another_object_is_a_conflict(api, kind, field):  # I6: the fence of every write
+async def test_patch_of_an_older_version_is_a_conflict(api, kind):  # I6: the fence of every write
+    old = await api.post(PODS, pod())
+    new = await api.patch(f"{PODS}/web-0", {"metadata": {"labels": {"x": "y"}}})
+    patch = {"metadata": {"resourceVersion": old["metadata"]["resourceVersion"], "annotations": {"a": "b"}}}
+    assert (await api.patch(f"{PODS}/web-0/status", patch, kind, status=409))["reason"] == "Conflict"
+    patch["metadata"]["resourceVersion"] = new["metadata"]["resourceVersion"]
+    assert (await api.patch(f"{PODS}/web-0/status", patch, kind))["metadata"]["annotations"] == {"a": "b"}
+
+
+@pytest.mark.parametrize("kind", [MERGE, STRATEGIC])
+async def test_patch_of_another_uid_is_invalid_not_a_conflict(api, kind):  # I6
     made = await api.post(PODS, pod())
-    wrong = {"uid": "00000000-0000-0000-0000-000000000000", "resourceVersion": "1"}[field]
-    patch = {"metadata": {field: wrong, "annotations": {"a": "b"}}}
-    refused = await api.patch(f"{PODS}/web-0/status", patch, kind, status=409)
-    assert refused["reason"] == "Conflict"
-    patch["metadata"][field] = made["metadata"][field]
-    changed = await api.patch(f"{PODS}/web-0/status", patch, kind)
-    assert changed["metadata"]["annotations"] == {"a": "b"}
+    patch = {"metadata": {"uid": "00000000-0000-0000-0000-000000000000", "annotations": {"a": "b"}}}
+    refused = await api.patch(f"{PODS}/web-0/status", patch, kind, status=422)
+    assert refused["details"]["causes"][0]["field"] == "metadata.uid"
+    patch["metadata"]["resourceVersion"] = "1"
+    await api.patch(f"{PODS}/web-0/status", patch, kind, status=409)  # a version that is named is looked at first
+    patch["metadata"] |= {"uid": made["metadata"]["uid"], "resourceVersion": made["metadata"]["resourceVersion"]}
+    await api.patch(f"{PODS}/web-0/status", patch, kind)
+
+
+async def test_put_of_another_uid_is_a_conflict(api):  # I6
+    made = await api.post(MAPS, config_map())
+    made["metadata"] |= {"uid": "00000000-0000-0000-0000-000000000000"}
+    refused = await api.put(f"{MAPS}/settings", made, status=409)
+    assert "Precondition failed: UID in precondition" in refused["message"]
 
 
 async def test_pods_status_takes_labels_and_annotations_and_no_spec(api):
@@ -348,10 +364,24 @@ async def test_watch_with_initial_events_marks_their_end(api):
         "fieldSelector": "metadata.name=one",
     }
     async with api.watch(MAPS, **query) as events:
-        assert (await events.next())[0] == "ADDED"
+        kind, first = await events.next()
+        if api.embedded is None and kind == "ERROR" and "RequestWatchProgress" in first["message"]:
+            return  # its etcd is older than 3.4.25: an API server on it has no streamed lists
+        assert kind == "ADDED"
         kind, mark = await events.next()
         assert kind == "BOOKMARK" and mark["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
         assert version(mark) > 0 and mark["kind"] == "ConfigMap"
+
+
+async def test_streamed_list_has_to_say_how_new(api):
+    refused = await api.get(MAPS, watch="1", sendInitialEvents="true", allowWatchBookmarks="true", status=422)
+    assert refused["details"]["causes"][0]["field"] == "resourceVersionMatch"
+
+
+async def test_version_that_is_yet_to_come(api):
+    refused = await api.get(MAPS, resourceVersion="999999999", status=504)
+    assert "Too large resource version" in refused["message"]
+    await api.get(MAPS, resourceVersion="none", status=400)
 
 
 async def test_server_side_apply_makes_and_changes_and_takes_back(api):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -36,6 +36,18 @@ def container_of(pod: Obj, asked: str) -> str:
     if asked not in names:
         raise ApiError(400, f"container {asked} is not valid for pod {name}")
     return asked
+
+
+def options(request: web.BaseRequest) -> Obj:
+    """What the query asks for, as the PodExecOptions that admission sees."""
+    query = request.query
+    streams = {name: True for name in ("stdin", "stdout", "stderr", "tty") if asked(query, name)}
+    named = {"container": query["container"]} if "container" in query else {}
+    return {"kind": "PodExecOptions", "apiVersion": "v1", **streams, **named, "command": query.getall("command", [])}
+
+
+def asked(query: Mapping[str, str], name: str) -> bool:
+    return query.get(name, "").lower() in ("1", "true")
 
 
 class Session:
@@ -89,7 +101,7 @@ async def serve_exec(
     container = container_of(pod, request.query.get("container", ""))
     socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=0)
     await socket.prepare(request)
-    session = Session(socket, lambda name: request.query.get(name, "").lower() in ("1", "true"))
+    session = Session(socket, lambda name: asked(request.query, name))
     result = await _run_until_gone(session, backend.exec(pod, container, argv, session))
     if lost() and request.transport is not None:
         request.transport.abort()

@@ -30,8 +30,9 @@ class ApiError(Exception):
 
     def __init__(self, code: int, message: str, reason: str = "", details: Obj | None = None) -> None:
         super().__init__(message)
-        self.code, self.message, self.details = code, message, details or {}
+        self.code, self.message = code, message
         self.reason = reason or _REASONS.get(code, "")
+        self.details = {field: value for field, value in (details or {}).items() if value}
 
     def status(self) -> Obj:
         return {
@@ -62,6 +63,20 @@ Cause = tuple[str, str]
 """Path of the field, and what is wrong with it."""
 
 
+_CAUSES = {
+    "Required value": "FieldValueRequired",
+    "Unsupported value": "FieldValueNotSupported",
+    "Duplicate value": "FieldValueDuplicate",
+    "Forbidden": "FieldValueForbidden",
+    "Too long": "FieldValueTooLong",
+    "Too many": "FieldValueTooMany",
+}
+
+
+def _cause(why: str) -> str:
+    return next((reason for start, reason in _CAUSES.items() if why.startswith(start)), "FieldValueInvalid")
+
+
 def invalid(kind: str, name: str, causes: Iterable[Cause]) -> ApiError:
     """422 with one cause for each field. `kind`: as `Pod` or `HotSwitchPolicy.hotswitch.io`."""
     found = list(causes)
@@ -71,6 +86,6 @@ def invalid(kind: str, name: str, causes: Iterable[Cause]) -> ApiError:
         "name": name,
         "kind": kind.partition(".")[0],
         "group": kind.partition(".")[2],
-        "causes": [{"reason": "FieldValueInvalid", "message": why, "field": path} for path, why in found],
+        "causes": [{"reason": _cause(why), "message": why, "field": path} for path, why in found],
     }
     return ApiError(422, f'{kind} "{name}" is invalid: {text}', details=details)

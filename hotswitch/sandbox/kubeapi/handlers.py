@@ -13,7 +13,7 @@ from aiohttp import web
 
 from hotswitch.sandbox.kubeapi.backend import CannotRun, NodeBackend, NoNode
 from hotswitch.sandbox.kubeapi.discovery import discover
-from hotswitch.sandbox.kubeapi.exec import container_of, serve_exec
+from hotswitch.sandbox.kubeapi.exec import container_of, options, serve_exec
 from hotswitch.sandbox.kubeapi.failure import ApiError, Obj, no_such_path, success
 from hotswitch.sandbox.kubeapi.faults import Faults
 from hotswitch.sandbox.kubeapi.identity import ANONYMOUS, Tokens, User
@@ -135,7 +135,7 @@ class Handlers:
         for verb in dict.fromkeys((ask.verb, *(("create",) if self.exec_needs_create else ()))):
             self._rbac.check(ask.user, Action.of(ask, verb))
         pod = self._store.get(ask.resource, ask.key).object(ask.resource)
-        self._writes.guard(ask, "CONNECT", None, None)
+        self._writes.guard(ask, "CONNECT", None, options(request))
         return await serve_exec(request, pod, self.backend, lambda: self._faults.exec_is_lost(ask))
 
     async def _create(self, ask: Ask, content: Obj) -> web.StreamResponse:

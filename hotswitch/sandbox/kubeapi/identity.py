@@ -32,7 +32,8 @@ class User:
 
     def info(self) -> dict[str, object]:
         """As authentication.k8s.io's UserInfo."""
-        return {"username": self.name, "uid": self.uid, "groups": list(self.groups)}
+        known = {"username": self.name, "uid": self.uid, "groups": list(self.groups)}
+        return {field: value for field, value in known.items() if value}
 
 
 ADMIN = User("admin", (MASTERS, "system:authenticated"))

@@ -48,7 +48,8 @@ class Action:
     @classmethod
     def of(cls, ask: Ask, verb: str = "") -> Action:
         namespace = ask.name if ask.resource.table == ("", "namespaces") else ask.namespace
-        return cls(verb or ask.verb, ask.resource.group, ask.path, namespace, ask.name)
+        name = ask.name or _only_name(ask.query.get("fieldSelector", ""))
+        return cls(verb or ask.verb, ask.resource.group, ask.path, namespace, name)
 
     def __str__(self) -> str:
         return f"{self.verb} {self.url or self.resource}{f'.{self.group}' if self.group else ''} {self.name}".rstrip()
@@ -165,6 +166,12 @@ def _names_resource(rule: Obj, resource: str) -> bool:
 
 def _url(pattern: str, url: str) -> bool:
     return url.startswith(pattern[:-1]) if pattern.endswith("*") else url == pattern
+
+
+def _only_name(selector: str) -> str:
+    """A list or watch of one object by its name is permitted as a request for that object."""
+    named = [term.partition("=")[2].lstrip("=") for term in selector.split(",") if term.startswith("metadata.name=")]
+    return named[0] if named else ""
 
 
 def _forbidden(user: User, action: Action) -> ApiError:

@@ -31,6 +31,7 @@ class Resource:
     subs: tuple[str, ...] = ()
     counts: bool = False
     custom: bool = False
+    columns: tuple[tuple[str, str, str], ...] = ()  # a CRD's own for `kubectl get`: name, type, JSON path
 
     @property
     def api_version(self) -> str:

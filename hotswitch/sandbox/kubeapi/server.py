@@ -18,7 +18,9 @@ from aiohttp.web_protocol import RequestHandler
 
 from hotswitch.sandbox.kubeapi import bootstrap
 from hotswitch.sandbox.kubeapi.admin import Admin
+from hotswitch.sandbox.kubeapi.admission import Admission
 from hotswitch.sandbox.kubeapi.backend import NodeBackend
+from hotswitch.sandbox.kubeapi.crd import Definitions
 from hotswitch.sandbox.kubeapi.failure import Obj
 from hotswitch.sandbox.kubeapi.faults import Faults
 from hotswitch.sandbox.kubeapi.handlers import Handlers
@@ -59,6 +61,9 @@ class EmbeddedApi:
         self.catalogue, self.store, self.tokens, self.faults = Catalogue(), Store(), Tokens(), Faults()
         self.writes = Writes(self.store)
         self.rbac = Rbac(self.store)
+        definitions, admission = Definitions(self.catalogue, self.store), Admission(self.store)
+        self.writes.shapers = [definitions.shape, admission.shape]
+        self.writes.guards = [admission.guard]
         self.handlers = Handlers(self.catalogue, self.store, self.writes, self.rbac, self.tokens, self.faults)
         self.admin = Admin(self.catalogue, self.store, self.writes)
         self.admin.apply(bootstrap.objects())

@@ -24,6 +24,12 @@ _POD_SPEC_MAY_CHANGE = ("activeDeadlineSeconds", "terminationGracePeriodSeconds"
 _LABELS_STAY = frozenset({("apps", "deployments")})
 
 
+def immutable_uid(resource: Resource, old: Obj, uid: str) -> ApiError:
+    """A patch that names another uid: not a conflict but an invalid change, as on a real API server."""
+    why = f'Invalid value: "{uid}": field is immutable'
+    return invalid(resource.qualified_kind, old["metadata"]["name"], [("metadata.uid", why)])
+
+
 def precondition(resource: Resource, old: Obj, uid: str | None, version: str | None) -> None:
     """Raises ApiError 409 when the object is not the one, or not at the version, that the writer had in mind."""
     meta = old["metadata"]
@@ -52,9 +58,13 @@ def updated(resource: Resource, sub: str, old: Obj, new: Obj) -> Obj:
         **{field: old["metadata"][field] for field in KEPT if field in old["metadata"]},
         "resourceVersion": old["metadata"]["resourceVersion"],
     }
-    if resource.counts and _desired(result) != _desired(old):
-        result["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     return result
+
+
+def count(resource: Resource, old: Obj, new: Obj) -> None:
+    """A new generation when what is desired has changed."""
+    if resource.counts and _desired(new) != _desired(old):
+        new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
 
 
 def _desired(obj: Obj) -> Obj:

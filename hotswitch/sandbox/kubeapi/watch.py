@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from hotswitch.sandbox.kubeapi.failure import ApiError, Obj
+from hotswitch.sandbox.kubeapi.failure import ApiError, Obj, invalid
 from hotswitch.sandbox.kubeapi.record import Record, encode
 from hotswitch.sandbox.kubeapi.request import Ask, truth
 from hotswitch.sandbox.kubeapi.selectors import Matches, selector
@@ -32,6 +32,10 @@ class Watch:
         self._lines: list[bytes] = []
         self._wake = asyncio.Event()
         self._ended = False
+
+        if truth(ask.query, "sendInitialEvents") and ask.query.get("resourceVersionMatch") != "NotOlderThan":
+            why = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            raise invalid("ListOptions", "", [("resourceVersionMatch", why)])
 
     def end(self, error: ApiError | None = None) -> None:
         """Now: with an ERROR event, or without a word as when the connection is cut."""

@@ -1,7 +1,7 @@
 """Every change of an object goes through here, from HTTP or from within: identity, validation, admission, storing.
 
-A kind's own checks (CRD schemas, admission policies) are guards that others add; a guard sees the whole request and the
-object before and after, may fill in or refuse, and does so before anything is stored.
+What belongs to certain kinds is added from outside: shapers complete and validate an object (CRD schemas), guards see
+the whole request and say no (admission policies). Both are asked before anything is stored.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from hotswitch.sandbox.kubeapi.record import Record, at, now
 from hotswitch.sandbox.kubeapi.request import Ask
 from hotswitch.sandbox.kubeapi.resources import Resource
 from hotswitch.sandbox.kubeapi.store import Store, missing
-from hotswitch.sandbox.kubeapi.updates import precondition, scale_of, updated
+from hotswitch.sandbox.kubeapi.updates import count, immutable_uid, precondition, scale_of, updated
+
+Shaper = Callable[[Ask, Obj | None, Obj], None]
+"""Of the request, the object before and after: completes the latter in place, or raises ApiError."""
 
 Guard = Callable[[Ask, str, Obj | None, Obj | None], None]
-"""Of the request, the operation (CREATE, UPDATE, DELETE, CONNECT), the object before and after (may be filled in)."""
+"""Of the request, the operation (CREATE, UPDATE, DELETE, CONNECT), the object before and after: may raise ApiError."""
 
 POD_GRACE_S = 30
 NAMESPACES = ("", "namespaces")
@@ -28,8 +31,15 @@ NAMESPACES = ("", "namespaces")
 class Writes:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.shapers: list[Shaper] = []
         self.guards: list[Guard] = []
         self._applied: dict[tuple[str, str, str, str, str], Obj] = {}
+
+    def _shape(self, ask: Ask, before: Obj | None, after: Obj) -> None:
+        for shaper in self.shapers:
+            shaper(ask, before, after)
+        if ask.sub in ("", "status"):
+            birth.check(ask.resource, after)
 
     def guard(self, ask: Ask, operation: str, before: Obj | None, after: Obj | None) -> None:
         for guard in self.guards:
@@ -40,8 +50,8 @@ class Writes:
         resource = ask.resource
         made = birth.newborn(resource, ask.namespace, obj)
         self._namespace_exists(resource, ask.namespace)
+        self._shape(ask, None, made)
         self.guard(ask, "CREATE", None, made)
-        birth.check(resource, made)
         key = made["metadata"].get("namespace", ""), made["metadata"]["name"]
         if self._store.find(resource.table, key) is not None:
             details = {"name": key[1], "group": resource.group, "kind": resource.plural}
@@ -76,7 +86,15 @@ class Writes:
             scale = patches.patched(scale_of(old), patch, content_type)
             return self._update(ask, old, {**old, "metadata": scale["metadata"], "spec": scale["spec"]})
         fresh = self._store.get(ask.resource, ask.key).object(ask.resource)
-        return self._update(ask, old, patches.patched(fresh, patch, content_type))
+        return self._patched(ask, old, patches.patched(fresh, patch, content_type))
+
+    def _patched(self, ask: Ask, old: Obj, new: Obj) -> Obj:
+        """A patch's resourceVersion is a precondition (409); its uid is a change that is not allowed (422)."""
+        meta = new.get("metadata") or {}
+        precondition(ask.resource, old, None, meta.get("resourceVersion"))
+        if meta.get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
+            raise immutable_uid(ask.resource, old, meta["uid"])
+        return self._update(ask, old, new)
 
     def _apply(self, ask: Ask, config: Any) -> Obj:
         manager = ask.query.get("fieldManager", "")
@@ -96,7 +114,7 @@ class Writes:
             old = record.object(ask.resource)
             kept = patches.without_dropped(record.object(ask.resource), self._applied.get(applied), config)
             changed = patches.merge(kept, config) if ask.resource.custom else patches.strategic(kept, config)
-            result = self._update(ask, old, changed)
+            result = self._patched(ask, old, changed)
         if not ask.dry:
             self._applied[applied] = config
         return result
@@ -104,12 +122,10 @@ class Writes:
     def _update(self, ask: Ask, old: Obj, new: Obj) -> Obj:
         resource = ask.resource
         result = updated(resource, ask.sub, old, new)
-        if result == old:
-            return old
+        self._shape(ask, old, result)
+        count(resource, old, result)
         self.guard(ask, "UPDATE", old, result)
-        if ask.sub in ("", "status"):
-            birth.check(resource, result)
-        if ask.dry:
+        if ask.dry or result == old:
             return result
         if result["metadata"].get("deletionTimestamp") and self._may_go(resource, result):
             return self._gone(resource, result)
