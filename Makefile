@@ -19,7 +19,8 @@ demo: setup ## break real sidecars in network namespaces and watch; about a minu
 	@$(ROOT) $(BIN)/python -m hotswitch.precheck netns envoy
 	@$(ROOT) $(BIN)/hotswitch demo
 
-test: setup ## all tests that this machine can run; it names those that it cannot
+test: ## all tests that this machine can run; it names those that it cannot
+	@scripts/setup tests
 	@HOTSWITCH_NO_SKIP=$(NO_SKIP) $(ROOT) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 e2e: setup ## end to end, on a cluster that kind makes, or the one that KUBECONFIG names and that may be broken

@@ -24,6 +24,7 @@ class Need(StrEnum):
     NETNS = "netns"
     ENVOY = "envoy"
     K8S = "k8s"
+    PROMETHEUS = "prometheus"
     E2E = "e2e"
 
 
@@ -64,5 +65,6 @@ _CHECKS: tuple[tuple[Callable[[], Iterator[tuple[str, str, str]]], frozenset[Nee
     (machine.look, frozenset({Need.NETNS, Need.ENVOY})),
     (programs.envoy, frozenset({Need.ENVOY})),
     (programs.kubernetes, frozenset({Need.K8S})),
+    (programs.monitoring, frozenset({Need.PROMETHEUS})),
     (programs.cluster, frozenset({Need.E2E})),
 )

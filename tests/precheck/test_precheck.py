@@ -192,4 +192,4 @@ def test_command_says_what_is_missing_and_fails(monkeypatch, capsys):
     assert __main__.main(["e2e"]) == 1
     assert capsys.readouterr().out.startswith("MISSING  cluster: No cluster is named: set KUBECONFIG")
     assert __main__.main(["e3e"]) == 2
-    assert "'e3e' is not a valid Need: one of netns, envoy, k8s, e2e" in capsys.readouterr().err
+    assert "'e3e' is not a valid Need: one of netns, envoy, k8s, prometheus, e2e" in capsys.readouterr().err

@@ -1,0 +1,173 @@
+"""Metrics of the controller, in Prometheus' form (S4.6; docs/reference/metrics.md).
+
+Names are stable. Labels are bounded whatever workloads do: codes, levels, verbs and kinds are few, and where a label is
+a name that others choose, only so many of them are shown and the rest is counted as `other`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from hotswitch.model import Level
+
+DETECT_BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+ACT_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+RESTORE_BUCKETS_S = (1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
+OTHER = "other"
+SCOPES = 300
+
+
+class Bounded:
+    """At most `at_most` different values of a label; all further ones are `other`. First come, first shown."""
+
+    def __init__(self, at_most: int) -> None:
+        self._at_most = at_most
+        self._shown: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        if value not in self._shown and len(self._shown) >= self._at_most:
+            return OTHER
+        self._shown.add(value)
+        return value
+
+    def forget(self, value: str) -> None:
+        self._shown.discard(value)
+
+
+class ControllerMetrics:
+    """One registry per controller, so that several can live in one process (tests, sandbox). Durations in seconds."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._series: dict[Gauge, set[tuple[str, ...]]] = {}
+        self._pods()
+        self._work()
+        self._api()
+        self._telling()
+        self._receivers, self._codes, self._reasons = Bounded(100), Bounded(200), Bounded(64)
+
+    def _pods(self) -> None:
+        self.watched = self._gauge("hotswitch_watched_pods", "Meshed pods under watch", ["mode"])
+        self.bypassed = self._gauge("hotswitch_bypassed_pods", "Pods not at capture", ["level", "reason"])
+        self.used = self._gauge("hotswitch_budget_used", "Pods open at once that count", ["scope", "of"])
+        self.limit = self._gauge("hotswitch_budget_limit", "Pods that may be open at once", ["scope", "of"])
+        self.frozen = self._gauge("hotswitch_frozen", "1 while mass failure forbids opening anything new", [])
+        self.invalid = self._gauge("hotswitch_invalid_objects", "Objects with a value that cannot be used", ["kind"])
+
+    def _work(self) -> None:
+        self.decisions = self._counter("hotswitch_decisions_total", "Decisions by their code", ["code"])
+        self.refusals = self._counter("hotswitch_refusals_total", "Acts refused, by code", ["code"])
+        self.detect_s = self._histogram("hotswitch_detect_seconds", "Fault to its proof", ["fault"], DETECT_BUCKETS_S)
+        self.act_s = self._histogram(
+            "hotswitch_act_seconds", "Decision to the answer of the act", ["actuator", "outcome"], ACT_BUCKETS_S
+        )
+        self.restore_s = self._histogram(
+            "hotswitch_restore_seconds", "First opening to capture again", ["reason"], RESTORE_BUCKETS_S
+        )
+
+    def _api(self) -> None:
+        self.api_errors = self._counter("hotswitch_api_errors_total", "API requests that failed", ["verb", "code"])
+        self.watch_age_s = self._gauge("hotswitch_watch_age_seconds", "Since a watch last heard anything", ["kind"])
+        self.leader = self._gauge("hotswitch_leader", "1 while this controller may act", [])
+        self.leader.set(0)
+
+    def _telling(self) -> None:
+        self.alerts = self._counter("hotswitch_alerts_total", "What became of alerts", ["receiver", "result"])
+        self.queued = self._gauge("hotswitch_alerts_queued", "Alerts due and not yet sent", ["receiver"])
+        self.events = self._counter("hotswitch_events_total", "Kubernetes Events", ["result"])
+
+    def _gauge(self, name: str, help_: str, labels: list[str]) -> Gauge:
+        return Gauge(name, help_, labels, registry=self.registry)
+
+    def _counter(self, name: str, help_: str, labels: list[str]) -> Counter:
+        return Counter(name, help_, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help_: str, labels: list[str], buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, help_, labels, buckets=buckets, registry=self.registry)
+
+    # ---- pods and budgets
+
+    def watches(self, by_mode: Mapping[str, int]) -> None:
+        self._set_all(self.watched, {(mode,): number for mode, number in by_mode.items()})
+
+    def stands(self, pods: Iterable[tuple[Level, str]]) -> None:
+        """All pods that are not at capture: their worse level, and why (a fault's name)."""
+        counted: dict[tuple[str, ...], float] = {}
+        for level, reason in pods:
+            labels = (level.value, self._reasons(reason))
+            counted[labels] = counted.get(labels, 0) + 1
+        self._set_all(self.bypassed, counted)
+
+    def budget(self, scopes: Mapping[tuple[str, str], tuple[int, int]]) -> None:
+        """(scope, of what) -> (used, limit), for the mesh and whatever else has something open: `scope` is mesh, node,
+        namespace or workload. The fullest are shown."""
+        fullest = sorted(scopes.items(), key=lambda each: (each[0][0] != "mesh", -each[1][0], each[0]))
+        for place, gauge in enumerate((self.used, self.limit)):
+            self._set_all(gauge, {labels: pair[place] for labels, pair in fullest[:SCOPES]})
+
+    def invalid_objects(self, by_kind: Mapping[str, int]) -> None:
+        self._set_all(self.invalid, {(kind,): number for kind, number in by_kind.items()})
+
+    def _set_all(self, gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
+        """These and no others: a series of what is over would tell a lie for ever. What stays is never away meanwhile,
+        for a scrape may come at any moment."""
+        for labels, value in values.items():
+            gauge.labels(*labels).set(value)
+        for gone in self._series.get(gauge, set()) - values.keys():
+            gauge.remove(*gone)
+        self._series[gauge] = set(values)
+
+    # ---- work
+
+    def decided(self, code: str) -> None:
+        self.decisions.labels(self._codes(code)).inc()
+
+    def refused(self, code: str) -> None:
+        self.refusals.labels(self._codes(code)).inc()
+
+    def detected(self, fault: str, seconds: float) -> None:
+        self.detect_s.labels(self._reasons(fault)).observe(seconds)
+
+    def acted(self, actuator: str, outcome: str, seconds: float) -> None:
+        self.act_s.labels(actuator, outcome).observe(seconds)
+
+    def restored(self, reason: str, seconds: float) -> None:
+        self.restore_s.labels(self._codes(reason)).observe(seconds)
+
+    # ---- the API server
+
+    def api_failed(self, verb: str, status: int) -> None:
+        """`status` 0: no answer."""
+        self.api_errors.labels(verb.lower(), str(status)).inc()
+
+    def watch(self, kind: str, age_s: Callable[[], float]) -> None:
+        """Asked at each scrape, so that a watch that hears nothing is seen to grow old."""
+        self.watch_age_s.labels(kind).set_function(age_s)
+
+    def leads(self, leads: bool) -> None:
+        self.leader.set(leads)
+
+    # ---- telling people (alerts.worker.Counts)
+
+    def alert(self, receiver: str, result: str, number: int = 1) -> None:
+        self.alerts.labels(self._receivers(receiver), str(result)).inc(number)
+
+    def alerts_queued(self, receiver: str, number: int) -> None:
+        self.queued.labels(self._receivers(receiver)).set(number)
+
+    def forget_receiver(self, receiver: str) -> None:
+        self._receivers.forget(receiver)
+        for series in (self.alerts, self.queued):
+            series.remove_by_labels({"receiver": receiver})
+
+    def event(self, result: str) -> None:
+        self.events.labels(result).inc()
+
+    def serve(self, address: str, port: int) -> WSGIServer:
+        """Serve /metrics from a thread of its own, until `shutdown()` and `server_close()` of what is returned. Raises
+        OSError when the address is taken."""
+        server, _ = start_http_server(port, address, registry=self.registry)
+        return server
