@@ -70,16 +70,28 @@ SERVICE_ENTRIES = Kind("networking.istio.io", "v1", "serviceentries", "ServiceEn
 SIDECARS = Kind("networking.istio.io", "v1", "sidecars", "Sidecar")
 ENVOY_FILTERS = Kind("networking.istio.io", "v1alpha3", "envoyfilters", "EnvoyFilter")
 WASM_PLUGINS = Kind("extensions.istio.io", "v1alpha1", "wasmplugins", "WasmPlugin")
+TRAFFIC_EXTENSIONS = Kind("extensions.istio.io", "v1alpha1", "trafficextensions", "TrafficExtension")
 TELEMETRIES = Kind("telemetry.istio.io", "v1", "telemetries", "Telemetry")
+HTTP_ROUTES = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
+GRPC_ROUTES = Kind("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute")
+TLS_ROUTES = Kind("gateway.networking.k8s.io", "v1alpha2", "tlsroutes", "TLSRoute")
+TCP_ROUTES = Kind("gateway.networking.k8s.io", "v1alpha2", "tcproutes", "TCPRoute")
 
 ISTIO: tuple[Kind, ...] = (
     PEER_AUTHENTICATIONS,
     AUTHORIZATION_POLICIES,
     REQUEST_AUTHENTICATIONS,
     DESTINATION_RULES,
+    VIRTUAL_SERVICES,
     SERVICE_ENTRIES,
     SIDECARS,
     ENVOY_FILTERS,
     WASM_PLUGINS,
+    TRAFFIC_EXTENSIONS,
+    HTTP_ROUTES,
+    GRPC_ROUTES,
+    TLS_ROUTES,
+    TCP_ROUTES,
 )
-"""What the preflight looks at."""
+"""What the preflight looks at. Of a kind that a cluster does not serve it has no objects; one that may not be listed is
+a doubt."""

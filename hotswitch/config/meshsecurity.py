@@ -134,8 +134,9 @@ def _counts_only(patch: Object) -> bool:
     return inserts and filters and kind.rpartition("/")[2].endswith(TELEMETRY_TYPES)
 
 
-def wasm_plugin(found: Object) -> Extension:
+def plugin(kind: str, found: Object) -> Extension:
+    """A WasmPlugin or TrafficExtension, which choose pods and directions alike."""
     matches = manifest.objects("spec.match", spec(found).get("match"))
     modes = [word("match.mode", match.get("mode"), "UNDEFINED", frozenset(_WASM_MODES)) for match in matches]
     directions = frozenset(direction for mode in modes or ["UNDEFINED"] for direction in _WASM_MODES[mode])
-    return Extension(**common("WasmPlugin", found), directions=directions)
+    return Extension(**common(kind, found), directions=directions)

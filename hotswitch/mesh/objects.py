@@ -83,7 +83,7 @@ class RequestAuthentication(MeshObject):
 
 @dataclass(frozen=True, kw_only=True)
 class Extension(MeshObject):
-    """An EnvoyFilter or WasmPlugin. `telemetry`: it only inserts Istio's own statistics filter."""
+    """An EnvoyFilter, WasmPlugin or TrafficExtension. `telemetry`: it only inserts Istio's own statistics filter."""
 
     directions: frozenset[Direction] = frozenset(Direction)
     telemetry: bool = False

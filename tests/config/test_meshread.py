@@ -173,7 +173,7 @@ def test_old_api_versions_are_read_alike() -> None:
 def test_other_groups_are_passed_over_and_new_kinds_are_not() -> None:
     assert read_object({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {}}) is None
     assert read_object({"apiVersion": "istio.io.example/v1", "kind": "X", "metadata": {}}) is None
-    doubt = read_object({"apiVersion": "extensions.istio.io/v1", "kind": "TrafficExtension", "metadata": {}})
+    doubt = read_object({"apiVersion": "extensions.istio.io/v1", "kind": "FilterOfNextYear", "metadata": {}})
     assert isinstance(doubt, Doubt) and doubt.unknown_kind
     assert not READERS.keys() & NO_POLICY
 

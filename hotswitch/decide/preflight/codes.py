@@ -25,6 +25,7 @@ class Code(StrEnum):
 
     ENVOY_FILTER = "HSW0301"
     WASM_PLUGIN = "HSW0302"
+    TRAFFIC_EXTENSION = "HSW0303"
 
     HEADLESS = "HSW0401"
     SEVERAL_NETWORKS = "HSW0402"
@@ -64,6 +65,7 @@ MEANING: Mapping[Code, str] = {
     Code.REQUEST_AUTHENTICATION: "A RequestAuthentication checks tokens: no bypass would.",
     Code.ENVOY_FILTER: "An EnvoyFilter changes this proxy: what it enforces is not known, and a bypass loses it.",
     Code.WASM_PLUGIN: "A WasmPlugin runs in this proxy: what it enforces is not known, and a bypass loses it.",
+    Code.TRAFFIC_EXTENSION: "A TrafficExtension runs in this proxy: what it enforces is not known, and is lost.",
     Code.HEADLESS: "A headless Service leads here: relabelling one pod turns the whole Service to plaintext.",
     Code.SEVERAL_NETWORKS: "The mesh spans several networks: a relabelled pod is no endpoint for the others.",
     Code.CLIENTS_FORCE_MTLS: "A DestinationRule makes clients use Istio's mTLS whatever the pod's label says.",

@@ -1,4 +1,4 @@
-"""What else was put into this proxy: EnvoyFilters and WasmPlugins (HSW03xx, I2).
+"""What else was put into this proxy: EnvoyFilters, WasmPlugins and TrafficExtensions (HSW03xx, I2).
 
 Either may authenticate, limit, rewrite or count; only Istio's own statistics filter is known to do nothing but count.
 """
@@ -12,7 +12,11 @@ from hotswitch.decide.preflight.result import Finding, Verdict
 from hotswitch.mesh import MeshPod, MeshView
 from hotswitch.mesh.objects import Extension
 
-_CODES = {"EnvoyFilter": Code.ENVOY_FILTER, "WasmPlugin": Code.WASM_PLUGIN}
+_CODES = {
+    "EnvoyFilter": Code.ENVOY_FILTER,
+    "WasmPlugin": Code.WASM_PLUGIN,
+    "TrafficExtension": Code.TRAFFIC_EXTENSION,
+}
 
 
 def extension(mesh: MeshView, pod: MeshPod) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ EXAMPLES: dict[Code, Callable[[], Preflight]] = {
     Code.REQUEST_AUTHENTICATION: lambda: ask(broken("RequestAuthentication", "{jwtRules: [{issuer: i}]}")),
     Code.ENVOY_FILTER: lambda: ask(envoy_filter("ANY")),
     Code.WASM_PLUGIN: lambda: ask(broken("WasmPlugin", "{url: oci://x}", group=EXTENSIONS)),
+    Code.TRAFFIC_EXTENSION: lambda: ask(broken("TrafficExtension", "{phase: AUTHN}", group=EXTENSIONS)),
     Code.HEADLESS: lambda: ask(service=SERVICE.replace("10.96.4.17", "None")),
     Code.SEVERAL_NETWORKS: lambda: ask(networks=frozenset({"eu", "us"})),
     Code.CLIENTS_FORCE_MTLS: lambda: ask(rule("web", "ISTIO_MUTUAL")),
@@ -55,7 +56,7 @@ EXAMPLES: dict[Code, Callable[[], Preflight]] = {
     Code.PROXY_ONLY_PORT: lambda: ask(sidecar("{ingress: [{port: {number: 8080}, defaultEndpoint: 127.0.0.1:8080}]}")),
     Code.LOCALHOST_ONLY: lambda: ask(local_only=True),
     Code.OBJECT_NOT_UNDERSTOOD: lambda: ask(broken("PeerAuthentication", "{mtls: {mode: LENIENT}}")),
-    Code.KIND_NOT_KNOWN: lambda: ask(broken("TrafficExtension", "{}", group=EXTENSIONS)),
+    Code.KIND_NOT_KNOWN: lambda: ask(broken("FilterOfNextYear", "{}", group=EXTENSIONS)),
     Code.POD_NOT_UNDERSTOOD: lambda: ask(pod=replace(WEB, doubts=("odd",))),
     Code.MESH_NOT_READ: lambda: preflight(mesh(unread=("envoyfilters",)), WEB),
 }

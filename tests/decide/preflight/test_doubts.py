@@ -58,10 +58,10 @@ def test_object_that_is_not_understood(text: str, concerns: bool) -> None:
 
 
 def test_kind_of_next_year() -> None:
-    text = broken("TrafficExtension", "{}", group="extensions.istio.io/v1alpha1")
+    text = broken("FilterOfNextYear", "{}", group="extensions.istio.io/v1alpha1")
     assert codes(ask(text)) == {"HSW0902"} and not allowed(ask(text))
     assert allowed(ask(text, accepted=("HSW0902",))) == ALL
-    assert allowed(ask(broken("TrafficExtension", "{}", "other", "extensions.istio.io/v1alpha1"))) == ALL
+    assert allowed(ask(broken("FilterOfNextYear", "{}", "other", "extensions.istio.io/v1alpha1"))) == ALL
 
 
 @pytest.mark.parametrize(

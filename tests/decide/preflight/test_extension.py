@@ -60,6 +60,7 @@ def test_istios_own_statistics_filter_enforces_nothing(type_url: str, harmless: 
     assert bool(codes(found)) != harmless
 
 
+@pytest.mark.parametrize(("kind", "code"), [("WasmPlugin", "HSW0302"), ("TrafficExtension", "HSW0303")])
 @pytest.mark.parametrize(
     ("match", "closed"),
     [
@@ -69,17 +70,17 @@ def test_istios_own_statistics_filter_enforces_nothing(type_url: str, harmless: 
         ("match: [{}]", {IN, OUT}),
     ],
 )
-def test_wasm_plugin(match: str, closed: set[object]) -> None:
+def test_plugin(match: str, closed: set[object], kind: str, code: str) -> None:
     found = ask(f"""
 apiVersion: extensions.istio.io/v1alpha1
-kind: WasmPlugin
+kind: {kind}
 metadata: {{name: auth, namespace: shop}}
 spec:
   url: oci://registry.example/auth:1
   {match}
 """)
     assert {way for way in (IN, OUT) if not found.allows(way, RESCUE)} == closed
-    assert codes(found) == {"HSW0302"}
+    assert codes(found) == {code}
 
 
 def test_accepted_extension_still_is_no_free_way_out() -> None:

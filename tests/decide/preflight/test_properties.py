@@ -47,7 +47,7 @@ ADDING = [
     broken("RequestAuthentication", "{}"),
     broken("RequestAuthentication", "{selector: {matchLabels: {app: db}}}"),
     broken("WasmPlugin", "{match: [{mode: CLIENT}]}", group="extensions.istio.io/v1alpha1"),
-    broken("TrafficExtension", "{}", group="extensions.istio.io/v1alpha1"),
+    broken("FilterOfNextYear", "{}", group="extensions.istio.io/v1alpha1"),
     broken("AuthorizationPolicy", "{action: MAYBE}"),
     *(rule(host, "ISTIO_MUTUAL", space) for host in ("web.shop.svc.cluster.local", "*.local") for space in SPACES),
     virtual_service("api.example", EGRESS),
