@@ -8,7 +8,7 @@ Like istiod, it reads a NotReady pod's label only at the next change of the endp
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -54,7 +54,8 @@ class Member(Protocol):
 
 @dataclass(slots=True)
 class Service:
-    """`number`: meshed clients reach it on 127.0.0.1:9000+number. `serves`: for ADOPTED, says "hotswitch serves it"."""
+    """`number`: meshed clients reach it on 127.0.0.1:9000+number. `serves`: for ADOPTED, says "hotswitch serves it".
+    `source`: says who the members are where another control plane decides that; then `publish` does not count."""
 
     name: str
     number: int
@@ -65,6 +66,7 @@ class Service:
     family: str = "v4"
     publish: Publish = Publish.READY
     serves: Callable[[str], bool] = lambda pod: False
+    source: Callable[[], list[tuple[str, str]]] | None = None
     changes: list[tuple[float, tuple[str, ...]]] = field(default_factory=list)  # (loop time, addresses) as published
 
     @property
@@ -86,6 +88,8 @@ class Service:
 
     def members(self) -> list[tuple[str, str]]:
         """(address, tlsMode) of every endpoint right now."""
+        if self.source is not None:
+            return self.source()
         chosen = [pod for pod in self.pods if self._belongs(pod)]
         return [(_address(pod, self.family), pod.labels.get(TLS_MODE_LABEL, "disabled")) for pod in chosen]
 
@@ -167,10 +171,13 @@ def _address(pod: Member, family: str) -> str:
 
 
 def _assignment(service: Service, members: list[tuple[str, str]]) -> Config:
-    endpoints = [_endpoint(host, service.port, mode) for host, mode in members]
-    return typed(
-        "config.endpoint.v3.ClusterLoadAssignment", cluster_name=service.name, endpoints=[{"lb_endpoints": endpoints}]
-    )
+    named = assignment(service.name, ((host, service.port, mode) for host, mode in members))
+    return typed("config.endpoint.v3.ClusterLoadAssignment", **named)
+
+
+def assignment(cluster: str, members: Iterable[tuple[str, Port, str]]) -> Config:
+    """A ClusterLoadAssignment of (address, port, tlsMode)."""
+    return {"cluster_name": cluster, "endpoints": [{"lb_endpoints": [_endpoint(*member) for member in members]}]}
 
 
 def _endpoint(host: str, port: Port, mode: str) -> Config:

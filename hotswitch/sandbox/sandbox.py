@@ -135,11 +135,12 @@ class Sandbox:
         family: str = "v4",
         publish: Publish | str = Publish.READY,
         serves: Callable[[str], bool] = lambda pod: False,
+        source: Callable[[], list[tuple[str, str]]] | None = None,
     ) -> Service:
         """Publish a Service over `pods`; meshed clients learn about it before this returns."""
         service = self.services[name] = Service(
             name, len(self.services), tuple(pods), port, self.estate.directory / "services", protocol, family,
-            Publish(publish), serves,
+            Publish(publish), serves, source,
         )  # fmt: skip
         self.registry.add(service)
         await self._teach(service)

@@ -12,40 +12,79 @@ The API is the embedded one, or any other by `kubeconfig`: all here but exec goe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hotswitch.cluster.client import Cluster, connect
 from hotswitch.cluster.failure import ApiFailure
-from hotswitch.cluster.kinds import NAMESPACES, PODS
+from hotswitch.cluster.kinds import NAMESPACES, PODS, SERVICES
+from hotswitch.model import Port
 from hotswitch.sandbox.cluster import manifest, owners
+from hotswitch.sandbox.cluster.commands import Commands
+from hotswitch.sandbox.cluster.eds import EdsServer
+from hotswitch.sandbox.cluster.istiod import Istiod
 from hotswitch.sandbox.cluster.manifest import Injected
 from hotswitch.sandbox.cluster.node import Node
 from hotswitch.sandbox.cluster.published import Published
+from hotswitch.sandbox.cluster.slice_controller import SliceController
+from hotswitch.sandbox.kubeapi.server import EmbeddedApi
 from hotswitch.sandbox.podspec import PodSpec
+from hotswitch.sandbox.registry import Service
 from hotswitch.sandbox.sandbox import Sandbox
 
 
 class SandboxCluster:
     """`box`: the sandbox below it; its clients and faults are used as they are."""
 
-    def __init__(self, *, kubeconfig: Path | None = None, namespace: str = "default", node: str = "node-a") -> None:
+    def __init__(
+        self,
+        api: EmbeddedApi | None = None,
+        *,
+        kubeconfig: Path | None = None,
+        namespace: str = "default",
+        node: str = "node-a",
+    ) -> None:
+        """`api`: one that is served already; None: its own, `self.api`, unless `kubeconfig` names another."""
         self.box = Sandbox()
         self.namespace = namespace
-        self._kubeconfig, self._node_name = kubeconfig, node
+        self._api, self._kubeconfig, self._node_name = api, kubeconfig, node
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> SandboxCluster:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self.box)
-            self.cluster: Cluster = await stack.enter_async_context(connect(self._kubeconfig))
-            await self.make_namespace(self.namespace)
-            self.node = Node(self.cluster, self.box, self._node_name)
-            stack.push_async_callback(self.node.stop)
-            await self.node.start()
+            if self._api is None and self._kubeconfig is None:
+                self._api = await stack.enter_async_context(EmbeddedApi())
+            self.kubeconfig = self._kubeconfig or self.api.kubeconfig("admin", ("system:masters",))
+            self.cluster: Cluster = await stack.enter_async_context(connect(self.kubeconfig))
+            await self._start(stack)
             self._stack = stack.pop_all()
         return self
+
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        await self.make_namespace(self.namespace)
+        self.node = Node(self.cluster, self.box, self._node_name)
+        stack.push_async_callback(self.node.stop)
+        if self._api is not None:
+            commands = Commands(self.node)
+            stack.push_async_callback(commands.stop)
+            self._api.backend = commands
+        await self.node.start()
+        self.slices, self.istiod = SliceController(self.cluster), Istiod(self.cluster)
+        self.eds = EdsServer(self.istiod.clusters)
+        for part in (self.slices, self.istiod, self.eds):
+            stack.push_async_callback(part.stop)
+            await part.start()
+        self.istiod.listeners += [self.box.registry.touch, self.eds.touch]
+        self.eds.touch()
+
+    @property
+    def api(self) -> EmbeddedApi:
+        """Raises RuntimeError when the API is another one."""
+        if self._api is None:
+            raise RuntimeError("the API of this cluster is not the embedded one")
+        return self._api
 
     async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
@@ -87,3 +126,27 @@ class SandboxCluster:
         pod = await self.box.pod(name, **{**spec, "namespace": wanted.namespace, "workload": workload})
         pod.uid = created["metadata"]["uid"]
         return self.node.adopt(pod, created)
+
+    async def service(
+        self,
+        name: str,
+        pods: Sequence[Published],
+        *,
+        selector: Mapping[str, str] | None = None,
+        port: Port = 8080,
+        protocol: str = "http",
+        **spec: Any,
+    ) -> Service:
+        """A Service in the API (`spec`: more of its fields), and for the sandbox's clients, who get the endpoints that
+        istiod makes of its slices. `pods`: those whose identities clients accept. `selector`: by default the label
+        `app` of the first pod. Raises ApiFailure."""
+        chosen = dict(selector or {"app": pods[0].manifest["metadata"]["labels"]["app"]})
+        ports = [{"name": protocol, "port": port, "targetPort": port, "protocol": "TCP"}]
+        body = {"metadata": {"name": name}, "spec": {"selector": chosen, "ports": ports, **spec}}
+        await self.cluster.create(SERVICES, self.namespace, body)
+
+        def members() -> list[tuple[str, str]]:
+            return [(each.address, each.tls_mode) for each in self.istiod.endpoints(self.namespace, name)]
+
+        every = [published.pod for published in pods]
+        return await self.box.service(name, every, port=port, protocol=protocol, source=members)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from hotswitch.sandbox.cluster import images
 from hotswitch.sandbox.cluster.launch import Place
@@ -21,6 +25,7 @@ class Ephemeral:
         self._identity, self._changed = identity, changed
         self._began_s = time.monotonic()
         self._ended_s = 0.0
+        self._cgroups: tuple[Path, ...] = ()
         self._failure: tuple[str, str] | None = None  # reason and message
         self.process: Process | None = None
 
@@ -42,15 +47,23 @@ class Ephemeral:
             return
         pod = self.place.pod
         log = pod.directory / f"{self.place.name}.log"
-        cgroups = pod.estate.make_cgroups(pod.name, self.place.name)
-        self.process = start(pod.estate, self.place.argv(argv), log=log, netns=pod.netns, cgroups=cgroups)
+        self._cgroups = pod.estate.make_cgroups(pod.name, self.place.name)
+        self.process = start(pod.estate, self.place.argv(argv), log=log, netns=pod.netns, cgroups=self._cgroups)
 
     async def watch(self) -> None:
         """Until it has ended."""
         if self.process is not None:
             await self.process.exited()
+            self._end_the_rest()
             self._ended_s = time.monotonic()
             self._changed()
+
+    def _end_the_rest(self) -> None:
+        """With a container's first process all others end: so does their pid namespace in truth."""
+        for cgroup in self._cgroups:
+            with contextlib.suppress(OSError):
+                for pid in (cgroup / "cgroup.procs").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
 
     async def stop(self, grace_s: float) -> None:
         if self.process is not None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 PATH = ":".join((os.environ.get("PATH", os.defpath), "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"))
@@ -38,6 +39,14 @@ class Image:
             return None
         program = shutil.which(words[0], path=PATH)
         return None if program is None else (program, *words[1:])
+
+    def install(self, directory: Path) -> None:
+        """Scripts for the stood-in programs, so that a shell inside the container finds them too."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, argv in self.programs.items():
+            script = directory / name
+            script.write_text(f'#!/bin/sh\nexec {shlex.join(argv)} "$@"\n')
+            script.chmod(0o755)
 
 
 _HOTSWITCH = Image(

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hotswitch.sandbox.cluster import rights
-from hotswitch.sandbox.cluster.images import PATH
+from hotswitch.sandbox.cluster import images, rights
 from hotswitch.sandbox.pod import Pod
 from hotswitch.sandbox.process import HOME
 
 Object = Mapping[str, Any]
 _KEYED = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 _SOCKETS = "workload-socket"
+PROGRAMS = "/run/.programs"  # where the image's stood-in programs are
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,10 @@ class Place:
     def mounts(self) -> list[dict[str, Any]]:
         """Every volume that the machine can give; others (tokens, ConfigMaps) are left out."""
         volumes = {volume["name"]: volume for volume in self.manifest["spec"].get("volumes") or ()}
-        found: list[dict[str, Any]] = [{"source": self._resolv_conf(), "target": "/etc/resolv.conf"}]
+        found: list[dict[str, Any]] = [
+            {"source": self._resolv_conf(), "target": "/etc/resolv.conf"},
+            {"source": self._programs(), "target": PROGRAMS},
+        ]
         for mount in self.container.get("volumeMounts") or ():
             source = self._source(volumes.get(mount["name"]) or {})
             if source is not None:
@@ -83,6 +86,14 @@ class Place:
     def _possible(self, target: str) -> bool:
         return target.startswith(("/run/", "/var/run/")) or Path(target).exists()
 
+    def _programs(self) -> str:
+        directory = self.directory / "programs"
+        image = images.find(self.container["image"])
+        if image is not None and not directory.exists():
+            image.install(directory)
+        directory.mkdir(exist_ok=True)
+        return str(directory)
+
     def _resolv_conf(self) -> str:
         file = self.pod.directory / "resolv.conf"
         if not file.exists():
@@ -93,7 +104,7 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         own = {each["name"]: self._value(each) for each in self.container.get("env") or ()}
-        base = {"PATH": PATH, "HOSTNAME": self.pod.name, "LC_ALL": "C.UTF-8", "PYTHONPATH": HOME}
+        base = {"PATH": f"{PROGRAMS}:{images.PATH}", "HOSTNAME": self.pod.name, "LC_ALL": "C.UTF-8", "PYTHONPATH": HOME}
         return base | {name: value for name, value in own.items() if value is not None}
 
     def _value(self, variable: Object) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from typing import Any
 
 from hotswitch.cluster.client import Cluster
@@ -83,6 +84,7 @@ class Node:
         self.pods.pop((pod.namespace, pod.name), None)
         self._box.pods.pop(pod.name, None)
         await self._box.network.detach(pod.place)
+        await asyncio.to_thread(shutil.rmtree, pod.directory, ignore_errors=True)
 
     async def stop(self) -> None:
         tasks = [*self._workers.values(), *([self._watching] if self._watching else [])]

@@ -25,7 +25,7 @@ from hotswitch.sandbox.cluster.status import Identity, Status
 from hotswitch.sandbox.pod import Pod
 
 RETRY_S = 0.2
-GONE = (404, 409, 422)  # no such pod, or another one of the name
+LAST_WORD_S = 2.0  # how long the status of a pod that has ended is tried to be written
 
 
 class Published:
@@ -90,11 +90,13 @@ class Published:
 
     async def _delete(self, grace_s: float) -> None:
         await self._end(grace_s)
-        await self._write()
+        with contextlib.suppress(ApiFailure, TimeoutError):
+            async with asyncio.timeout(LAST_WORD_S):
+                await self._write()
         with contextlib.suppress(ApiFailure):
             await self._forget()
-        self.gone.set()
         await self._removed(self.pod)
+        self.gone.set()
 
     async def _end(self, grace_s: float) -> None:
         others = (each.stop(grace_s) for each in self.ephemeral.values())
@@ -139,7 +141,7 @@ class Published:
                 self.manifest = await self._cluster.patch_strategic(PODS, *self.key, patch, "status")
                 self._sent = fresh
             except ApiFailure as failure:
-                if failure.status in GONE:
+                if failure.is_missing or failure.is_conflict:  # no such pod, or another one of the name
                     return
                 await asyncio.sleep(RETRY_S)
 
