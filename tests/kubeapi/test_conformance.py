@@ -206,6 +206,7 @@ async def test_ephemeral_container_is_added_and_never_changed(api):
     patch = {"spec": {"ephemeralContainers": [helper]}}
     changed = await api.patch(f"{PODS}/web-0/ephemeralcontainers", patch, STRATEGIC)
     assert [each["name"] for each in changed["spec"]["ephemeralContainers"]] == ["hotswitch-helper"]
+    await api.patch(f"{PODS}/web-0/status", {"status": {"message": "seen by its node"}}, STRATEGIC)
     patch = {"spec": {"ephemeralContainers": [{**helper, "image": "hotswitch:2"}]}}
     await api.patch(f"{PODS}/web-0/ephemeralcontainers", patch, STRATEGIC, status=422)
     removal = [{"op": "remove", "path": "/spec/ephemeralContainers"}]

@@ -99,11 +99,11 @@ def _pod_defaulted(spec: Obj) -> Obj:
     return {**_POD_DEFAULTS, **spec, **containers}
 
 
-def check(resource: Resource, obj: Obj) -> None:
-    """Raises ApiError 422 with a cause for each field that is wrong."""
+def check(resource: Resource, obj: Obj, *, created: bool = False) -> None:
+    """Raises ApiError 422 with a cause for each field that is wrong. `created`: it is new."""
     causes = [*_name(resource, obj["metadata"]), *_labels(obj["metadata"])]
     if resource.table == ("", "pods"):
-        causes += _pod(obj.get("spec") or {})
+        causes += _pod(obj.get("spec") or {}, created)
     if causes:
         name = obj["metadata"].get("name", "")
         raise invalid(resource.qualified_kind, name, causes)
@@ -140,7 +140,7 @@ alphanumeric characters, '-', '_' or '.', and must start and end with an alphanu
         yield "metadata.annotations", f"Too long: may not be more than {_ANNOTATIONS_LIMIT} bytes"
 
 
-def _pod(spec: Obj) -> Iterator[Cause]:
+def _pod(spec: Obj, created: bool) -> Iterator[Cause]:
     if not spec.get("containers"):
         yield "spec.containers", "Required value"
     seen: set[str] = set()
@@ -151,5 +151,5 @@ def _pod(spec: Obj) -> Iterator[Cause]:
             if container.get("name") in seen:
                 yield f"{path}.name", f'Duplicate value: "{container["name"]}"'
             seen.add(container.get("name", ""))
-    if spec.get("ephemeralContainers"):
+    if created and spec.get("ephemeralContainers"):
         yield "spec.ephemeralContainers", "Forbidden: cannot be set on create"

@@ -39,7 +39,7 @@ class Writes:
         for shaper in self.shapers:
             shaper(ask, before, after)
         if ask.sub in ("", "status"):
-            birth.check(ask.resource, after)
+            birth.check(ask.resource, after, created=before is None)
 
     def guard(self, ask: Ask, operation: str, before: Obj | None, after: Obj | None) -> None:
         for guard in self.guards:
