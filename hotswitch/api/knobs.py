@@ -75,7 +75,12 @@ KNOBS: Mapping[Bearer, Mapping[str, Knob]] = {
     Bearer.POD: {**_EVERYWHERE, names.BUDGET: Knob(("budgets", "workload"), _number, "0")},
     Bearer.NAMESPACE: {**_EVERYWHERE, names.BUDGET: Knob(("budgets", "namespace"), _number, "0")},
 }
-_MODE = Knob(("mode",), careful="observe")
+_MODE = {names.MODE_LABEL: Knob(("mode",), careful="observe")}
+_KNOWN: Mapping[Bearer, Mapping[str, Knob]] = {
+    Bearer.POD: {**_MODE, **KNOBS[Bearer.POD], names.TRUSTS_PROXY_HEADERS: Knob((), careful="true")},
+    Bearer.NAMESPACE: {**_MODE, **KNOBS[Bearer.NAMESPACE]},
+}
+"""With the label, and with what is no part of a spec."""
 NO_KNOBS: frozenset[str] = frozenset(
     {
         names.STATUS,
@@ -106,7 +111,7 @@ def read(
     bearer: Bearer, labels: Mapping[str, str], annotations: Mapping[str, str], before: Knobs | None = None
 ) -> Knobs:
     """`before`: what the same object (by uid) said last; None: it is seen for the first time. Never raises."""
-    known = _known(bearer)
+    known = _KNOWN[bearer]
     said = {name: annotations[name] for name in known if name in annotations and name != names.MODE_LABEL}
     said |= {names.MODE_LABEL: labels[names.MODE_LABEL]} if names.MODE_LABEL in labels else {}
     problems = _strangers(bearer, labels, annotations)
@@ -124,17 +129,12 @@ def said_by_us(annotations: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in annotations.items() if name.startswith(names.PREFIX) and name not in NO_KNOBS}
 
 
-def _known(bearer: Bearer) -> dict[str, Knob]:
-    known = {names.MODE_LABEL: _MODE, **KNOBS[bearer]}
-    return known | ({names.TRUSTS_PROXY_HEADERS: Knob((), careful="true")} if bearer is Bearer.POD else {})
-
-
 def _instead(knob: Knob, name: str, before: Knobs | None) -> str | None:
     return knob.careful if before is None else before.texts.get(name)
 
 
 def _strangers(bearer: Bearer, labels: Mapping[str, str], annotations: Mapping[str, str]) -> list[InvalidValue]:
-    known, found = _known(bearer), []
+    known, found = _KNOWN[bearer], []
     for name, text in said_by_us(annotations).items():
         if name == names.MODE_LABEL:
             found.append(InvalidValue(name, text, "is read as a label, not as an annotation"))
@@ -152,7 +152,7 @@ def _wrong(bearer: Bearer, name: str, text: str) -> tuple[InvalidValue, ...]:
     if name == names.TRUSTS_PROXY_HEADERS:
         return () if text in ("true", "false") else (InvalidValue(name, text, "is neither true nor false"),)
     try:
-        parse(_placed(_known(bearer)[name], text))
+        parse(_placed(_KNOWN[bearer][name], text))
     except InvalidValues as failure:
         return (InvalidValue(name, text, failure.found[0].why),)
     except ValueError as failure:
@@ -184,7 +184,7 @@ def _together(bearer: Bearer, texts: dict[str, str], problems: tuple[InvalidValu
 
 @lru_cache(maxsize=4096)
 def _spec(bearer: Bearer, texts: tuple[tuple[str, str], ...]) -> PolicySpec:
-    known = _known(bearer)
+    known = _KNOWN[bearer]
     content: dict[str, Any] = {}
     for name, text in texts:
         if known[name].path:

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from hotswitch.api.knobs import Bearer, Knobs, read, said_by_us
+from hotswitch.api.policy import PolicySpec
 from hotswitch.config.layers import Bearing
 from hotswitch.config.merged import Effective, merge, with_problems
 from hotswitch.config.objects import ObjectRef, PolicyObject, Problem, policy_object, problem
 from hotswitch.config.scope import scoped
+from hotswitch.model import Mode
 
 Labels = Mapping[str, str]
 _Question = tuple[str, tuple[str | None, ...], frozenset[tuple[str, str]]]
 ANSWERS_AT_MOST = 4096
 ROOT_NAMESPACE = "istio-system"
+_OBSERVES = Knobs(PolicySpec(mode=Mode.OBSERVE))
 
 
 @dataclass(slots=True)
@@ -32,6 +35,11 @@ class _Known:
     knobs: Knobs
     revision: int
     effective: Effective
+
+
+def _unknown(namespace: str) -> Bearing:
+    """Of a namespace that was not seen (yet, or any longer) nobody knows what it forbids."""
+    return Bearing(ObjectRef(kind="Unknown namespace", name=namespace), {}, _OBSERVES)
 
 
 class Settings:
@@ -102,7 +110,7 @@ class Settings:
         told_by = tuple(pod.labels.get(key) for key in self._keys)
         question = (pod.ref.namespace, told_by, frozenset(pod.knobs.texts.items()))
         if question not in self._answers:
-            space = self._namespaces.get(pod.ref.namespace)
+            space = self._namespaces.get(pod.ref.namespace) or _unknown(pod.ref.namespace)
             self._answers[question] = merge(self._policies.values(), self.root_namespace, space, pod)
         return self._answers[question]
 

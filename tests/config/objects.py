@@ -21,6 +21,7 @@ def known(*policies: tuple[str, Any], mode: str = "", **annotations: str) -> Set
         created = f"2026-01-01T00:00:{place:02}Z"
         found.put_policy(manifest(namespace, f"p{place}", spec, creationTimestamp=created))
     found.put_namespace("shop", "n1", {names.MODE_LABEL: mode} if mode else {}, annotations)
+    found.put_namespace("batch", "n2", {}, {})
     return found
 
 

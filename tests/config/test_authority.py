@@ -98,6 +98,7 @@ def test_nobody_is_given_more_than_the_mesh_gives(
 ) -> None:  # I2
     known = mesh_of(mesh)
     asking = {names.MODE_LABEL: "auto"}
+    known.put_namespace("shop", "n1", {}, {})
     most = known.for_pod("shop", "web-9", "u9", {"app": "web", **asking}, {names.TRUSTS_PROXY_HEADERS: "false"})
     for place, spec in enumerate(spaces):
         known.put_policy(policy("shop", f"own-{place}", spec))

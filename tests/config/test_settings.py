@@ -123,7 +123,7 @@ def test_an_answer_follows_every_change_it_rests_on() -> None:
     found.put_namespace("shop", "n1", {names.MODE_LABEL: "observe"}, {})
     assert mode_of(found) is Mode.OBSERVE
     assert mode_of(found, mode="off") is Mode.OFF
-    found.drop_namespace("shop")
+    found.put_namespace("shop", "n1", {}, {})
     assert (mode_of(found, mode="off"), mode_of(found)) == (Mode.OFF, Mode.AUTO)
     found.put_policy(manifest("shop", "own", {"selector": {"matchLabels": {"app": "web"}}, "mode": "off"}))
     assert (mode_of(found, app="web"), mode_of(found, app="db")) == (Mode.OFF, Mode.AUTO)
@@ -131,6 +131,15 @@ def test_an_answer_follows_every_change_it_rests_on() -> None:
     assert mode_of(found, app="web") is Mode.AUTO
     found.drop_policy(ROOT, "p0")
     assert mode_of(found, app="web") is Mode.OBSERVE
+
+
+def test_in_a_namespace_that_is_not_known_nobody_is_acted_on() -> None:  # I2
+    found = known((ROOT, AUTO))
+    assert mode_of(found, namespace="new") is Mode.OBSERVE
+    found.put_namespace("new", "n9", {}, {})
+    assert mode_of(found, namespace="new") is Mode.AUTO
+    found.drop_namespace("new")
+    assert mode_of(found, namespace="new") is Mode.OBSERVE
 
 
 def test_nothing_is_worked_out_again_while_nothing_changes() -> None:
