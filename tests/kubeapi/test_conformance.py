@@ -215,6 +215,17 @@ async def test_ephemeral_container_is_added_and_never_changed(api):
     await api.patch(f"{PODS}/web-0/ephemeralcontainers", patch, STRATEGIC, status=422)
 
 
+async def test_pod_with_an_ephemeral_container_goes_on_changing(api):
+    await api.post(PODS, pod())
+    patch = {"spec": {"ephemeralContainers": [{"name": "hotswitch-helper", "image": "hotswitch:1"}]}}
+    changed = await api.patch(f"{PODS}/web-0/ephemeralcontainers", patch, STRATEGIC)
+    assert changed["metadata"]["generation"] == 2
+    running = [{"name": "hotswitch-helper", "image": "", "imageID": "", "ready": False, "restartCount": 0}]
+    await api.patch(f"{PODS}/web-0/status", {"status": {"ephemeralContainerStatuses": running}})
+    await api.patch(f"{PODS}/web-0", {"metadata": {"labels": {"x": "y"}}})
+    await api.patch(f"{PODS}/web-0", [{"op": "remove", "path": "/spec/ephemeralContainers"}], JSON, status=422)
+
+
 async def test_ephemeral_container_cannot_come_by_the_main_path(api):
     await api.post(PODS, pod())
     patch = {"spec": {"ephemeralContainers": [{"name": "x", "image": "x"}]}}

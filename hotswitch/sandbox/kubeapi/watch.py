@@ -113,6 +113,8 @@ class Watch:
             self._send("ADDED" if now else "DELETED", change.record)
 
     def _send(self, kind: str, record: Record) -> None:
+        if self._ended:
+            return
         self._lines.append(_line(kind, record.sent(self.ask.resource)))
         self._wake.set()
         if len(self._lines) > BACKLOG and kind != "ADDED":
