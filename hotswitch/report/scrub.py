@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from hotswitch import redact
@@ -25,14 +25,18 @@ def scrub(notice: Notice) -> Notice:
         notice,
         key=short_key(notice.key),
         sentence=plain(notice.sentence, SENTENCE),
-        labels=dict(_labels(notice.labels)),
+        labels=_labels(notice.labels),
         evidence=_evidence(notice.evidence),
     )
 
 
 def plain(text: str, at_most: int) -> str:
     """One line without secrets and without signs that steer a terminal or turn the direction of reading."""
-    clean = _CONTROL.sub(" ", redact.text(text[: 4 * at_most])).encode("utf-8", "replace").decode()
+    return _cut(redact.text(text[: 2 * at_most]), at_most)
+
+
+def _cut(text: str, at_most: int) -> str:
+    clean = _CONTROL.sub(" ", text).encode("utf-8", "replace").decode()
     return clean if len(clean) <= at_most else clean[: at_most - 1] + "…"
 
 
@@ -40,12 +44,18 @@ def short_key(key: str) -> str:
     return key if len(key) <= KEY else f"{key[:64]}-{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-def _labels(labels: Mapping[str, str]) -> list[tuple[str, str]]:
+def _labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Only such names as Prometheus has always taken."""
-    named = [(name, plain(str(value), LABEL_VALUE)) for name, value in labels.items() if _LABEL.fullmatch(name)]
-    return named[:LABELS]
+    named = [(name, value) for name, value in labels.items() if _LABEL.fullmatch(name)]
+    return _values(named[:LABELS], LABEL_VALUE)
 
 
 def _evidence(evidence: Mapping[str, str]) -> dict[str, str]:
-    bounded = {plain(str(name), 64): str(value)[: 4 * VALUE] for name, value in list(evidence.items())[:EVIDENCE]}
-    return {name: plain(str(value), VALUE) for name, value in redact.tree(bounded).items()}
+    named = [(_cut(str(name), 64), value) for name, value in list(evidence.items())[:EVIDENCE]]
+    return _values(named, VALUE)
+
+
+def _values(named: Iterable[tuple[str, str]], at_most: int) -> dict[str, str]:
+    """A value whose name says that it is secret goes as well."""
+    bounded = {name: str(value)[: 2 * at_most] for name, value in named}
+    return {name: _cut(value, at_most) for name, value in redact.tree(bounded).items()}

@@ -20,7 +20,7 @@ from hotswitch.report.alerts.backoff import Backoff, retry_after_s
 from hotswitch.report.alerts.guard import Rules
 from hotswitch.report.alerts.receiver import Kind, SecretRef
 from hotswitch.report.alerts.signature import HEADER, sign, verify
-from hotswitch.report.alerts.store import FileStore, file_name
+from hotswitch.report.alerts.store import FileStore, MemoryStore, file_name
 from hotswitch.report.notice import Severity
 from tests.report.receiving import LOOPBACK, OK, Counted, Secrets, Server, dispatching, notice, receiver, status, until
 
@@ -321,6 +321,38 @@ def test_receiver_leaves_the_policy_and_comes_back() -> None:
             return [json.loads(request.body)["key"] for request in got]
 
     assert asyncio.run(run()) == ["u1/HSD001", "new"]
+
+
+def test_policies_change_faster_than_workers_end() -> None:
+    """Whoever came last wins, and nothing is left running."""
+
+    async def run():
+        async with Server() as server, dispatching(receiver(server, name="first")) as dispatcher:
+            many = [[receiver(server, name=f"r{n}")] if n % 2 else [] for n in range(10)]
+            await asyncio.gather(*(dispatcher.configure(each) for each in many))
+            dispatcher.tell(notice())
+            await until(lambda: dispatcher.counts.results["r9", "sent"] == 1)
+            await asyncio.gather(dispatcher.stop(), dispatcher.configure([receiver(server)]))
+            dispatcher.tell(notice("too late"))
+            assert len(asyncio.all_tasks()) <= 2 + server.connections
+            return [each for each in dispatcher.counts.results if each[1] == "sent"], dispatcher.standing()
+
+    sent, standing = asyncio.run(run())
+    assert sent == [("r9", "sent")] and standing == {}
+
+
+@pytest.mark.parametrize("deposed", [True, False])
+def test_deposed_leader_leaves_the_state_to_the_next(deposed) -> None:
+    async def run():
+        store = MemoryStore()
+        async with Server() as server, dispatching(receiver(server), store=store, save_every_s=3600) as dispatcher:
+            dispatcher.tell(notice())
+            await until(lambda: dispatcher.counts.results["team", "sent"] == 1)
+            store.saved["team"] = b"the next leader's"
+            await dispatcher.stop(save=not deposed)
+            return store.saved["team"]
+
+    assert (asyncio.run(run()) == b"the next leader's") is deposed
 
 
 def test_receivers_are_not_known_yet() -> None:

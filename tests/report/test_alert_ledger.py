@@ -169,7 +169,7 @@ def test_state_stays_small_whatever_workloads_write() -> None:
     """Labels and sentences come from whoever owns a workload."""
     wide = "\N{SNOWMAN}" * 9999
     ledger = Ledger(repeat_s=60)
-    for number in range(300):
+    for number in range(260):
         labels = {f"label_{n}": wide for n in range(50)}
         evidence = {f"evidence {n}": wide for n in range(50)}
         ledger.tell(scrub(notice(f"{number}{wide}", sentence=wide, labels=labels, evidence=evidence)), T)

@@ -111,7 +111,7 @@ def test_secrets_that_found_their_way_into_a_notice_go_no_further() -> None:
     token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln"
     leaky = notice(
         sentence=f"Last log line: authorization: Bearer {token} password=hunter2",
-        labels={"note": f"token={token}"},
+        labels={"note": f"token={token}", "password": "hunter2"},
         evidence={"db_password": "hunter2", "log": "https://user:hunter2@db/", "cookie": "hunter2"},
     )
     for kind in Kind:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 
 from hotswitch.report.alerts.post import Poster
 from hotswitch.report.alerts.receiver import Receiver, SecretReader
-from hotswitch.report.alerts.worker import Sender, Surroundings, Worker
+from hotswitch.report.alerts.worker import FORGET, KEEP, LEAVE, Sender, Surroundings, Worker
 from hotswitch.report.notice import Notice
 from hotswitch.report.scrub import scrub
 
@@ -29,14 +30,21 @@ class Dispatcher:
         self._around = around
         self._make_sender = make_sender
         self._workers: dict[str, Worker] = {}
-        self._configured = False
+        self._configured = self._stopped = False
+        self._changing = asyncio.Lock()
         self._early: deque[Notice] = deque(maxlen=EARLY)
 
     async def configure(self, receivers: Iterable[Receiver]) -> None:
-        """Start, change and end workers so that these receivers, unique by name, are served."""
+        """Start, change and end workers so that these receivers, unique by name, are served. Several calls are carried
+        out one after the other; after `stop` nothing is started any more."""
+        async with self._changing:
+            if not self._stopped:
+                await self._configure(receivers)
+
+    async def _configure(self, receivers: Iterable[Receiver]) -> None:
         wanted = {receiver.name: receiver for receiver in receivers}
         for name in self._workers.keys() - wanted.keys():
-            await self._workers.pop(name).stop(keep=False)
+            await self._workers.pop(name).stop(FORGET)
             self._around.counts.forget_receiver(name)
         for name, receiver in wanted.items():
             known = self._workers.get(name)
@@ -75,8 +83,10 @@ class Dispatcher:
         """What receivers believe to be going on, by (shortened) key: a controller that starts resolves what is not."""
         return {key: notice for each in self._workers.values() for key, notice in each.standing.items()}
 
-    async def stop(self) -> None:
-        """What is unsaid is kept in the store for the next life."""
-        for worker in self._workers.values():
-            await worker.stop()
-        self._workers.clear()
+    async def stop(self, *, save: bool = True) -> None:
+        """What is unsaid is kept in the store for the next life. `save` False: leave the store alone, it is another
+        leader's by now."""
+        self._stopped = True
+        async with self._changing:
+            workers, self._workers = list(self._workers.values()), {}
+            await asyncio.gather(*(worker.stop(KEEP if save else LEAVE) for worker in workers))

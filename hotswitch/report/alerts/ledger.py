@@ -19,7 +19,7 @@ from hotswitch.report.notice import Notice
 
 MATTERS = 256
 ENDED = 128  # keys of matters that are over, so that a second word on their end is not a second message
-STATE_BYTES = 700_000  # a ConfigMap may have 1 MiB
+STATE_BYTES = 200_000  # a ConfigMap may have 1 MiB, for all receivers
 NEVER = float("inf")
 
 
@@ -242,7 +242,6 @@ def _without_evidence(matter: Matter) -> Matter:
 
 
 def _bare(matter: Matter) -> Matter:
-    """An alert whose labels are lost cannot be ended by name: it ends by itself, as each one says."""
-    told = None if matter.told is None else replace(matter.told, evidence={}, sentence="", labels={})
-    notice = replace(matter.notice, evidence={}, labels={}, sentence=matter.notice.sentence[:64])
-    return msgspec.structs.replace(matter, notice=notice, told=told)
+    """That it was told, and no longer what: an alert whose labels are lost ends by itself, as each one says."""
+    notice = replace(matter.notice, evidence={}, labels={}, sentence=matter.notice.sentence[:32])
+    return msgspec.structs.replace(matter, notice=notice, told=None, tries=max(1, matter.tries))

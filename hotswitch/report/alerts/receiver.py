@@ -62,9 +62,9 @@ class Receiver:
 
     @property
     def repeats_after_s(self) -> float:
-        """Alertmanager's alerts have to be repeated, whatever is wished."""
+        """To Alertmanager, often enough whatever is wished: how often people hear of it again is its own matter."""
         if self.kind is Kind.ALERTMANAGER:
-            return min(self.repeat_s or ALERTMANAGER_REPEAT_S, 3600.0)
+            return min(self.repeat_s or ALERTMANAGER_REPEAT_S, ALERTMANAGER_REPEAT_S)
         return DEFAULT_REPEAT_S if self.repeat_s is None else self.repeat_s
 
     def wants(self, notice: Notice) -> bool:

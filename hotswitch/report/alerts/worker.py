@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import msgspec
 
@@ -26,6 +26,8 @@ from hotswitch.report.notice import Notice
 
 log = logging.getLogger(__name__)
 STORE_TIMEOUT_S = 10.0
+State = Literal["keep", "leave", "forget"]
+KEEP, LEAVE, FORGET = get_args(State)
 WAIT_AT_MOST_S = 60.0  # then the clock is looked at again, whatever happened to it
 
 
@@ -90,17 +92,17 @@ class Worker:
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._send_on()), asyncio.create_task(self._save_on())]
 
-    async def stop(self, keep: bool = True) -> None:
-        """`keep`: what is not yet said is saved for the next life; else it is forgotten."""
+    async def stop(self, state: State = KEEP) -> None:
+        """What is not yet said is saved for the next life, left as it was saved last, or removed."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._sender.close()
         with contextlib.suppress(Exception):
             async with asyncio.timeout(STORE_TIMEOUT_S):
-                if not keep:
+                if state == FORGET:
                     await self._around.store.remove(self.receiver.name)
-                elif await self._load():
+                elif state == KEEP and await self._load():
                     await self._save()
 
     async def change(self, receiver: Receiver, sender: Sender) -> None:
