@@ -38,12 +38,14 @@ def _read(mesh: Mapping[str, Any], networks: frozenset[str], cluster_domain: str
     inbound = manifest.mapping("inboundTrafficPolicy", mesh.get("inboundTrafficPolicy"))
     outbound = mesh.get("outboundTrafficPolicy")
     auto_mtls = mesh.get("enableAutoMtls")
+    exported = manifest.strings("defaultDestinationRuleExportTo", mesh.get("defaultDestinationRuleExportTo"))
     return MeshConfig(
         root_namespace=text("rootNamespace", mesh.get("rootNamespace")) or ROOT_NAMESPACE,
         registry_only=outbound is not None and registry_only("outboundTrafficPolicy", outbound, "REGISTRY_ONLY"),
         egress_proxy=egress_proxy("outboundTrafficPolicy", outbound),
         local_only=inbound.get("mode") == "LOCALHOST",
         auto_mtls=True if auto_mtls is None else manifest.boolean("enableAutoMtls", auto_mtls),
+        rules_exported=not exported or "*" in exported,
         trust_domain=text("trustDomain", mesh.get("trustDomain")) or "cluster.local",
         cluster_domain=cluster_domain,
         networks=networks,

@@ -56,7 +56,7 @@ NO_POLICY: frozenset[tuple[str, str]] = frozenset(
     }
 )
 _READ_BY_ALL = frozenset({"DestinationRule", "VirtualService", "ServiceEntry", "AuthorizationPolicy"})
-"""Of other namespaces too: their traffic, or what they deny, may concern any pod."""
+"""Of other namespaces too: their traffic, or what they deny, may concern any pod, whatever they select."""
 
 
 def read_object(
@@ -104,7 +104,8 @@ def _unknown(group: str, kind: str, found: Object) -> Doubt | None:
 def _doubt(kind: str, found: Object, why: str) -> Doubt:
     spec = found.get("spec")
     private = isinstance(spec, Mapping) and spec.get("exportTo") == ["."]
-    return Doubt(_ref(kind, found), why, _selector(spec), everywhere=kind in _READ_BY_ALL and not private)
+    for_all = kind in _READ_BY_ALL
+    return Doubt(_ref(kind, found), why, {} if for_all else _selector(spec), everywhere=for_all and not private)
 
 
 def _ref(kind: str, found: Object) -> Ref:

@@ -9,7 +9,7 @@ replaces the evidence, never the policy.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from hotswitch.decide.codes import Code
@@ -17,12 +17,13 @@ from hotswitch.decide.damping import in_episode, mass_failure
 from hotswitch.decide.ports import CLOSED, direct_inbound, effective, within
 from hotswitch.decide.supply import left_to_people
 from hotswitch.decide.verdict import SURE
-from hotswitch.model import OPEN_LEVELS, Diagnosis, Direction, Fault, Grade, Level, Opening, View
+from hotswitch.model import OPEN_LEVELS, Diagnosis, Direction, Fault, Grade, Level, Opening, Port, View
 
 RESCUE_DEATHS_AT_MOST = 1  # inside the hold-down: what kills the proxy may be killing it too
 
 _ALL = frozenset({Level.RESCUE, Level.DIRECT})
 _NONE: frozenset[Level] = frozenset()
+_NO_PORTS: frozenset[Port] = frozenset()
 _BOTH_WAYS = {Direction.INBOUND: _ALL, Direction.OUTBOUND: _ALL}
 _INBOUND_ONLY = {Direction.INBOUND: _ALL, Direction.OUTBOUND: _NONE}
 _RESCUE_ONLY = dict.fromkeys(Direction, frozenset({Level.RESCUE}))
@@ -108,7 +109,7 @@ def _try(question: Question, level: Level) -> tuple[Opening | None, str]:
     opening = _opening(question, level)
     never = _first_refusal(question, level, _ALWAYS)
     if opening is None or never is not None:
-        return None, _because(question, never or Code.STRICT_MTLS)
+        return None, _because(question, never or _no_port(question))
     now = _first_refusal(question, level, _ON_ENTRY)
     if now is None:
         return opening, ""
@@ -143,6 +144,12 @@ def _opening(question: Question, level: Level) -> Opening | None:
     if level is Level.DIRECT and question.direction is Direction.INBOUND:
         return direct_inbound(question.view.policy, question.view.facts.app_ports)
     return Opening(level)
+
+
+def _no_port(question: Question) -> Code:
+    """Whether it is mTLS that leaves no port to `direct`, or the preflight besides."""
+    by_mtls = direct_inbound(replace(question.view.policy, never_direct=_NO_PORTS), question.view.facts.app_ports)
+    return Code.STRICT_MTLS if by_mtls is None else Code.PORTS_REFUSED
 
 
 def _no_wider(in_use: Opening, wanted: Opening) -> Opening | None:

@@ -21,7 +21,8 @@ ROOT_NAMESPACE = "istio-system"
 
 @dataclass(frozen=True, slots=True)
 class MeshConfig:
-    """Parts of meshConfig. `local_only`: inboundTrafficPolicy LOCALHOST. `networks`: all that the mesh spans, "" for
+    """Parts of meshConfig. `local_only`: inboundTrafficPolicy LOCALHOST. `rules_exported`: DestinationRules that do not
+    say to whom are for all namespaces. `networks`: all that the mesh spans, "" for
     the one without a name."""
 
     root_namespace: str = ROOT_NAMESPACE
@@ -29,6 +30,7 @@ class MeshConfig:
     egress_proxy: str = ""
     local_only: bool = False
     auto_mtls: bool = True
+    rules_exported: bool = True
     trust_domain: str = "cluster.local"
     cluster_domain: str = "cluster.local"
     networks: frozenset[str] = frozenset()

@@ -194,6 +194,7 @@ accessLogFile: /dev/stdout
 rootNamespace: istio-config
 trustDomain: prod.example
 enableAutoMtls: false
+defaultDestinationRuleExportTo: ["."]
 outboundTrafficPolicy: {mode: REGISTRY_ONLY}
 inboundTrafficPolicy: {mode: LOCALHOST}
 defaultConfig: {discoveryAddress: istiod.istio-system.svc:15012}
@@ -204,6 +205,7 @@ defaultConfig: {discoveryAddress: istiod.istio-system.svc:15012}
         registry_only=True,
         local_only=True,
         auto_mtls=False,
+        rules_exported=False,
         trust_domain="prod.example",
         networks=frozenset({"eu"}),
     )

@@ -131,6 +131,8 @@ def _policy(dice: random.Random) -> Policy:
         outbound_free=dice.random() < 0.5,
         mtls=dice.choice(mtls),
         mtls_by_port={port: dice.choice(mtls) for port in dice.sample(PORTS, 3)},
+        strict_granted=dice.random() < 0.2,
+        never_direct=frozenset(dice.sample(PORTS, dice.randrange(3))),
         dependencies={dependency: dice.choice(list(Reaction)) for dependency in Dependency if dice.random() < 0.3},
         stale_after_s=_number(dice),
         certificate_ends_s=_number(dice),

@@ -206,7 +206,9 @@ def check_gate(world: World, pod: Pod, view: View, standing: Standing) -> None:
         listed = policy.inbound if direction is Direction.INBOUND else policy.outbound
         hold("I2", level in listed, f"{direction} {level} is not listed")
         if direction is Direction.INBOUND and level is Level.DIRECT:
-            hold("I2", policy.mtls_on(port) is not Mtls.STRICT, f"plaintext on STRICT port {port}")
+            strict = policy.mtls_on(port) is Mtls.STRICT and not policy.strict_granted
+            hold("I2", not strict, f"plaintext on STRICT port {port}")
+            hold("I2", port not in policy.never_direct, f"direct on port {port}, which the preflight refuses")
         if level is Level.DIRECT and not ordered(view, standing, direction):
             free = direction is Direction.OUTBOUND and policy.outbound_free
             hold("I3", free or not _induced(world, pod, standing), f"{direction} direct in an induced episode")

@@ -122,6 +122,21 @@ def test_all_ports_but_one_are_strict() -> None:
     assert opened.openings[Direction.INBOUND] == Opening(HOLD, {APP: DIRECT})  # 15008 is never opened (S4.3a)
 
 
+def test_strict_is_granted_by_the_mesh() -> None:
+    """The administrators accept plaintext where STRICT forbids it; the rescue still comes first, if listed."""
+    granted = replace(AUTO, mtls=Mtls.STRICT, strict_granted=True)
+    assert first(SURE, granted, NO_RESCUE).openings[Direction.INBOUND] == Opening(DIRECT)
+    assert levels(SURE, granted) == both(RESCUE, DIRECT)
+
+
+def test_ports_that_the_preflight_refuses() -> None:
+    some = replace(AUTO, never_direct=frozenset({9000}))
+    assert first(SURE, some, NO_RESCUE).openings[Direction.INBOUND] == Opening(DIRECT, {9000: HOLD})
+    every = replace(AUTO, never_direct=frozenset({APP}))
+    assert levels(SURE, every, NO_RESCUE) == both(HOLD, DIRECT)
+    assert first(SURE, every, NO_RESCUE).evidence["not inbound direct"].startswith(Code.PORTS_REFUSED)
+
+
 def test_every_declared_port_is_strict() -> None:
     assert direct_inbound(replace(AUTO, mtls_by_port={APP: Mtls.STRICT}), frozenset({APP})) is None
     assert direct_inbound(replace(AUTO, mtls=Mtls.STRICT), frozenset()) is None

@@ -83,6 +83,8 @@ POLICIES: tuple[Policy, ...] = (
     replace(_BASE, inbound=(Level.DIRECT, Level.HOLD), mtls=Mtls.STRICT, mtls_by_port={APP: Mtls.PERMISSIVE}),
     replace(_BASE, mtls_by_port={APP: Mtls.STRICT, 9000: Mtls.DISABLE}),
     replace(_BASE, inbound=(Level.DIRECT,), mtls_by_port={9000: Mtls.STRICT, 9001: Mtls.STRICT}),
+    replace(_BASE, mtls=Mtls.STRICT, strict_granted=True, never_direct=frozenset({9000})),
+    replace(_BASE, inbound=(Level.DIRECT,), never_direct=frozenset({APP, 9001})),
     replace(_BASE, inbound=(Level.RESCUE,), outbound=(Level.HOLD, Level.DIRECT), hold_down_max_s=100.0),
     replace(_BASE, open_at_most_s=400.0),
     replace(_BASE, outbound=(Level.DIRECT,), outbound_free=True),

@@ -16,7 +16,7 @@ from hotswitch.decide.preflight.mtls import Demand
 from hotswitch.decide.preflight.result import Finding, Verdict
 from hotswitch.mesh import MeshPod, MeshView
 from hotswitch.mesh.objects import ClientTls, DestinationRule, Service, ServiceEntry
-from hotswitch.mesh.view import exported, selects
+from hotswitch.mesh.view import selects
 from hotswitch.model import Direction, Level, Mtls, Port
 
 ISTIO = "istio"
@@ -79,9 +79,13 @@ def _followed(mesh: MeshView, host: str, owner: str) -> tuple[DestinationRule, .
     shared = [rule for rule in rules if rule.namespace == owner and set(rule.export_to) != {"."}]
     found = [rule for space in {r.namespace for r in rules} - {mesh.root} for rule in _best(rules, space)]
     found += _best(shared, owner)
-    if not any(exported(rule.export_to, owner, "*") for rule in shared):
+    if not any(_for_all(rule, mesh) for rule in shared):
         found += _best(rules, mesh.root)
     return tuple({rule.ref: rule for rule in found}.values())
+
+
+def _for_all(rule: DestinationRule, mesh: MeshView) -> bool:
+    return "*" in rule.export_to or (not rule.export_to and mesh.config.rules_exported)
 
 
 def matches(pattern: str, host: str) -> bool:

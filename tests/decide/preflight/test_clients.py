@@ -91,6 +91,12 @@ def test_which_namespaces_rule_a_client_follows() -> None:
     assert names(narrow_but_private) == {"shop/private", "shop/public"}
 
 
+def test_rules_are_private_by_default() -> None:
+    text = rule("web.shop.svc.cluster.local", "ISTIO_MUTUAL", "istio-system") + rule("web", "DISABLE")
+    assert ask(text).allows(IN, DIRECT)
+    assert not ask(text, rules_exported=False).allows(IN, DIRECT)
+
+
 def test_a_more_specific_rule_lifts_a_general_one() -> None:
     general = rule("*.local", "ISTIO_MUTUAL", name="general")
     assert not ask(general).allows(IN, DIRECT)

@@ -37,6 +37,7 @@ NETWORKING = "networking.istio.io/v1"
         (broken("PeerAuthentication", "{selector: {matchExpressions: [{key: app}]}}"), True),
         (broken("AuthorizationPolicy", "{action: MAYBE}"), True),
         (broken("AuthorizationPolicy", "{rules: nothing}", "other"), True),
+        (broken("AuthorizationPolicy", "{action: MAYBE, selector: {matchLabels: {app: db}}}"), True),
         (broken("RequestAuthentication", "{selector: [web]}"), True),
         (broken("EnvoyFilter", "{configPatches: [{match: {context: SIDEWAYS}}]}", group=NETWORKING), True),
         (broken("WasmPlugin", "{match: [{mode: BOTH}]}", group="extensions.istio.io/v1alpha1"), True),
