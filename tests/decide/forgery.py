@@ -111,9 +111,11 @@ def forged_view(dice: random.Random) -> View:
 
 
 def _surroundings(dice: random.Random) -> Surroundings:
-    node, workload, node_budget, workload_budget, pods, faulty = (dice.randrange(-1, 9) for _ in range(6))
+    names = ("open_on_node", "open_of_workload", "node_budget", "workload_budget", "pods_on_node", "faulty_on_node")
+    numbers = {name: dice.randrange(-1, 9) for name in (*names, "open_in_namespace")}
+    budget = dice.choice((None, 0, 1, 3))
     ages_s = (_number(dice), _number(dice))
-    return Surroundings(node, workload, node_budget, workload_budget, pods, faulty, ages_s)
+    return Surroundings(**numbers, namespace_budget=budget, workload_fault_ages_s=ages_s)
 
 
 def _number(dice: random.Random) -> float:
