@@ -115,7 +115,7 @@ class SliceController:
         self._note(await self._cluster.create(ENDPOINTSLICES, metadata["namespace"], body))
 
     async def _change(self, known: Object, content: Object) -> None:
-        parts = {part: content[part] for part in ("endpoints", "ports") if known.get(part) != content[part]}
+        parts = {part: content[part] for part in ("endpoints", "ports") if (known.get(part) or []) != content[part]}
         if parts:
             self._note(await self._cluster.patch_merge(ENDPOINTSLICES, *_key(known), parts))
 

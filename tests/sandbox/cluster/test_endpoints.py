@@ -12,9 +12,9 @@ from hotswitch.sandbox.cluster.cluster import SandboxCluster
 from hotswitch.sandbox.kubelet import Timings
 from hotswitch.sandbox.registry import TLS_MODE_LABEL
 from tests.sandbox.cluster.edsclient import subscribed
-from tests.sandbox.cluster.watching import is_ready, shown
+from tests.sandbox.cluster.watching import every_api, is_ready, shown
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, every_api]
 
 SLOW = Timings(scale=10.0)  # after the second crash the sidecar stays away
 
@@ -26,7 +26,7 @@ async def _slices(cluster: SandboxCluster, service: str) -> list[dict[str, Any]]
 
 async def _conditions(cluster: SandboxCluster, service: str) -> dict[str, dict[str, bool]]:
     found = await _slices(cluster, service)
-    return {each["targetRef"]["name"]: each["conditions"] for one in found for each in one["endpoints"]}
+    return {each["targetRef"]["name"]: each["conditions"] for one in found for each in one["endpoints"] or ()}
 
 
 async def _until(cluster: SandboxCluster, service: str, wanted: dict[str, dict[str, bool]]) -> None:
@@ -39,11 +39,15 @@ async def _until(cluster: SandboxCluster, service: str, wanted: dict[str, dict[s
         raise TimeoutError(f"{seen}, not {wanted}") from None
 
 
-def _state(ready: bool, serving: bool, terminating: bool = False) -> dict[str, bool]:
-    return {"ready": ready, "serving": serving, "terminating": terminating}
+async def _ends(cluster: SandboxCluster, service: str, pod: str) -> None:
+    """Until the pod's endpoint is a terminating one. How long it still serves is a matter of milliseconds."""
+    async with asyncio.timeout(10):
+        while not (await _conditions(cluster, service))[pod]["terminating"]:
+            await asyncio.sleep(0.02)
+    assert not (await _conditions(cluster, service))[pod]["ready"]
 
 
-WELL, AWAY = _state(True, True), _state(False, False)
+WELL, AWAY = ({"ready": is_well, "serving": is_well, "terminating": False} for is_well in (True, False))
 
 
 def test_dead_sidecar_takes_the_endpoint_away(cluster: SandboxCluster, runner: asyncio.Runner) -> None:
@@ -74,7 +78,7 @@ def test_dead_sidecar_takes_the_endpoint_away(cluster: SandboxCluster, runner: a
             await asyncio.gather(whole.until(name, both), incremental.until(name, both))
 
         await cluster.cluster.delete(PODS, "default", "web-1")
-        await _until(cluster, "web", {"web-0": WELL, "web-1": _state(False, True, True)})
+        await _ends(cluster, "web", "web-1")
         await pods[1].gone.wait()
         await _until(cluster, "web", {"web-0": WELL})
 

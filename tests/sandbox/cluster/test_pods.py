@@ -12,9 +12,9 @@ from hotswitch.cluster.kinds import PODS, REPLICASETS
 from hotswitch.kernel.command import Command, run
 from hotswitch.sandbox.cluster.cluster import SandboxCluster
 from hotswitch.sandbox.kubelet import Restart, Timings
-from tests.sandbox.cluster.watching import condition, container, is_ready, shown, waits
+from tests.sandbox.cluster.watching import condition, container, every_api, is_ready, shown, waits
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, every_api]
 
 FAST = Timings(scale=0.05)  # the second crash waits half a second
 QUICK: dict[str, Any] = {"timings": FAST, "termination_drain_s": 0.2, "grace_s": 5}

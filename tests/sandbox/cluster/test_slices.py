@@ -16,10 +16,7 @@ def _pod(number: int, *, ready: bool = True, ending: bool = False, phase: str = 
     app = {"name": "app", "ports": [{"name": "http", "containerPort": 80}]}
     return {
         "metadata": metadata | ({"deletionTimestamp": "now"} if ending else {}),
-        "spec": {
-            "nodeName": "node-a",
-            "containers": [{"name": "app", "ports": [{"name": "http", "containerPort": 80}]}],
-        },
+        "spec": {"nodeName": "node-a", "containers": [app]},
         "status": {
             "phase": phase,
             "podIPs": [{"ip": f"10.0.{number >> 8}.{number & 255}"}, {"ip": f"fd00::{number:x}"}],

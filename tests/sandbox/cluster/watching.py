@@ -6,11 +6,19 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.kinds import PODS, Kind
 from hotswitch.cluster.watch import Watcher
+from tests.kubeapi import realapi
 
 Object = dict[str, Any]
+EMBEDDED, REAL = "embedded", "real"
+every_api = pytest.mark.parametrize(
+    "cluster", [EMBEDDED, *([REAL] if realapi.assets() else [])], indirect=True, scope="module"
+)
+"""What is true on the embedded API has to be true on a real API server: tried there where there is one."""
 
 
 async def shown(
