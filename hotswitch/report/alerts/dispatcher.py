@@ -72,12 +72,15 @@ class Dispatcher:
             log.exception("alert lost code=%s", getattr(notice, "code", "?"))
 
     def _of(self, notice: Notice) -> list[Worker]:
-        """Those it names, or, where none of these exists, the defaults: somebody has to hear it. And whoever was told
-        of the matter, for he must hear its end."""
+        """An end: whoever was told of the matter. Else those it names or, where none of these exists, the defaults:
+        somebody has to hear it."""
+        knowing = [each for each in self._workers.values() if each.knows(notice.key)]
+        if notice.resolved and knowing:
+            return knowing
         named = [self._workers[name] for name in dict.fromkeys(notice.receivers) if name in self._workers]
         chosen = named or [each for each in self._workers.values() if each.receiver.default]
         wanting = {each.receiver.name for each in chosen if each.receiver.wants(notice)}
-        return [each for name, each in self._workers.items() if name in wanting or each.knows(notice.key)]
+        return [each for name, each in self._workers.items() if name in wanting or each in knowing]
 
     def standing(self) -> dict[str, Notice]:
         """What receivers believe to be going on, by (shortened) key: a controller that starts resolves what is not."""
