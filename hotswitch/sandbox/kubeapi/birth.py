@@ -10,6 +10,7 @@ import secrets
 import uuid
 from collections.abc import Iterator
 
+from hotswitch.sandbox.kubeapi import kinds
 from hotswitch.sandbox.kubeapi.failure import ApiError, Cause, Obj, invalid
 from hotswitch.sandbox.kubeapi.record import at, now
 from hotswitch.sandbox.kubeapi.resources import Resource
@@ -87,6 +88,7 @@ def _defaulted(resource: Resource, obj: Obj) -> Obj:
         }
     if resource.custom and "status" in resource.subs:
         return {field: value for field, value in obj.items() if field != "status"}
+    kinds.complete(resource, obj)
     return obj
 
 
@@ -100,8 +102,9 @@ def _pod_defaulted(spec: Obj) -> Obj:
 
 
 def check(resource: Resource, obj: Obj, *, created: bool = False) -> None:
-    """Raises ApiError 422 with a cause for each field that is wrong. `created`: it is new."""
-    causes = [*_name(resource, obj["metadata"]), *_labels(obj["metadata"])]
+    """Raises ApiError 422 with a cause for each field that is wrong, 400 for one of a wrong type. `created`: new."""
+    kinds.read(resource, obj)
+    causes = [*_name(resource, obj["metadata"]), *_labels(obj["metadata"]), *kinds.mistakes(resource, obj)]
     if resource.table == ("", "pods"):
         causes += _pod(obj.get("spec") or {}, created)
     if causes:
