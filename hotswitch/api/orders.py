@@ -6,6 +6,7 @@ them checks every field; an unknown one is an error, so that nothing is half und
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -88,16 +89,21 @@ def order_text(
     generation: Generation,
     openings: dict[Direction, Opening],
     policy: Policy | None = None,
-    authorization: tuple[dict[str, Any], ...] = (),
+    authorization: Iterable[Mapping[str, Any]] = (),
     **more: Any,
 ) -> OrderText:
     """An order made of the model's values. `authorization`: AuthorizationPolicies, or their specs alone; `more`: the
     other fields as they are."""
     texts = {way: OpeningText(each.level, dict(each.ports)) for way, each in openings.items()}
     if policy is not None:
-        whole = [dict(each) if "spec" in each else {"spec": dict(each)} for each in authorization]
-        more |= {"mtls": policy.mtls, "mtls_by_port": dict(policy.mtls_by_port), "authorization": whole}
+        kept = whole_policies(authorization)
+        more |= {"mtls": policy.mtls, "mtls_by_port": dict(policy.mtls_by_port), "authorization": kept}
     return OrderText(uid=uid, generation=int(generation), openings=texts, **more)
+
+
+def whole_policies(authorization: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """AuthorizationPolicies, or their specs alone, as whole ones."""
+    return [dict(each) if "spec" in each else {"spec": dict(each)} for each in authorization]
 
 
 def diagnosis_text(diagnosis: Diagnosis, now_s: float) -> DiagnosisText:

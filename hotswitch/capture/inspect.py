@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -119,16 +119,38 @@ class Inspection:
         return [*found, *(f"Istio's rules are there by {other}, not by {backend}" for other in others)]
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was read. `nft`, `legacy`: the texts of iptables-save, by family (ip, ip6)."""
+
+    listing: Listing
+    nft: Mapping[str, str]
+    legacy: Mapping[str, str] = field(default_factory=dict)
+    legacy_tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
 def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspection:
     """Look at the namespace at path `netns` (None: this one); about 10 ms and one command, plus one for each address
     family that has iptables' tables. With `spec`, a family counts as captured only if its rules are exactly those.
 
     Raises CommandFailed when nft or iptables-save fails, FileNotFoundError when either or the namespace is missing.
     """
-    legacy = legacy_tables(netns)
-    listing = _listing(netns)
-    texts = {Backend.IPTABLES_NFT: _texts(nft_families(listing), "nft", netns)}
-    with_ours = _texts(tuple(legacy), "legacy", netns)
+    legacy, listing = legacy_tables(netns), _listing(netns)
+    nft, old = _texts(nft_families(listing), "nft", netns), _texts(tuple(legacy), "legacy", netns)
+    return judge(Look(listing, nft, old, legacy), spec, lambda found: routing.look(netns, found, spec))
+
+
+def _unknown(found: Iterable[Ruleset]) -> None:
+    return None
+
+
+def judge(
+    look: Look, spec: CaptureSpec | None = None, seen_of: Callable[[Iterable[Ruleset]], Routing | None] = _unknown
+) -> Inspection:
+    """What the texts of one look mean. `seen_of`: Istio's share of the routing, given its rules; None: not known, and
+    taken for right. Raises ValueError for a text that is none."""
+    legacy, listing, with_ours = look.legacy_tables, look.listing, look.legacy
+    texts = {Backend.IPTABLES_NFT: look.nft}
     texts[Backend.IPTABLES_LEGACY] = {at: gate_legacy_table.without_ours(text) for at, text in with_ours.items()}
     saved = {backend: _parsed(of) for backend, of in texts.items()}
     native = listing.in_tables("inet", NATIVE_TABLE_PREFIX)
@@ -139,7 +161,7 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
     dormant = sorted(table for family, table in listing.dormant if table.startswith(NATIVE_TABLE_PREFIX))
     foreign = _foreign(listing, saved)
     openings = (*listing.timed.get(OWN_TABLE, ()), *_openings(with_ours))
-    seen = routing.look(netns, rulesets.values(), spec)
+    seen = seen_of(rulesets.values())
     ip, ip6 = (_view(family, rulesets, known, dormant, seen, foreign, openings, spec) for family in FAMILIES)
     return Inspection(
         ip=ip,
@@ -149,7 +171,7 @@ def inspect(netns: str | None = None, spec: CaptureSpec | None = None) -> Inspec
         legacy_tables=tuple(f"{family} {table}" for family, tables in legacy.items() for table in tables),
         rulesets=rulesets,
         dormant=tuple(dormant),
-        routing=seen,
+        routing=seen or Routing(),
         doubtful=doubtful,
     )
 
@@ -236,7 +258,7 @@ def _view(
     rulesets: Mapping[Backend, Ruleset],
     known: Known,
     dormant: list[str],
-    seen: Routing,
+    seen: Routing | None,
     foreign: list[tuple[str, str]],
     openings: tuple[str, ...],
     spec: CaptureSpec | None,
@@ -250,7 +272,8 @@ def _view(
     if spec is not None:
         for backend, ruleset in here.items():
             problems = problems or _differences(family, spec, backend, ruleset)
-    problems += [text for ruleset in here.values() for text in undelivered(ruleset, seen, family)]
+    if seen is not None:
+        problems += [text for ruleset in here.values() for text in undelivered(ruleset, seen, family)]
     if len(here) > 1:
         problems.append(f"Istio's rules are there more than once: {', '.join(here)}")
     problems += [f"{table} is dormant: its rules do nothing" for table in dormant]

@@ -24,9 +24,9 @@ _STATUS_BYTES = len(b"HTTP/1.1 200")
 class HttpProbe:
     """One GET from inside the namespace. `done(Probe)` is called exactly once, unless `cancel()` comes first.
 
-    `netns` None: from where this process is. `timeout_s` counts from the start; a timer that fires more than `lag_s` late
-    makes the outcome INVALID, because then it is our own loop that was slow. `uid`: whose socket it shall be (None: our
-    own).
+    `netns` None: from where this process is. `timeout_s` counts from the start; a timer that fires more than `lag_s`
+    late makes the outcome INVALID, because then it is our own loop that was slow. `uid`: whose socket it shall be
+    (None: our own).
     """
 
     def __init__(

@@ -34,7 +34,7 @@ def confined(argv: Sequence[str], capabilities: Sequence[str] = HELPER_CAPABILIT
 
 
 def program(*words: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "hotswitch.cli.main", *words)
+    return (sys.executable, "-m", "hotswitch.cli.start", *words)
 
 
 class InPod:

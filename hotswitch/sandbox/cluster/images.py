@@ -51,7 +51,7 @@ class Image:
 
 _HOTSWITCH = Image(
     ("hotswitch",),
-    {"hotswitch": (*_PYTHON, "-m", "hotswitch.cli.main"), "python": _PYTHON, "python3": _PYTHON},
+    {"hotswitch": (*_PYTHON, "-m", "hotswitch.cli.start"), "python": _PYTHON, "python3": _PYTHON},
 )
 _APP = Image(("/app",), {})
 

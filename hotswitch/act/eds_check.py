@@ -1,0 +1,161 @@
+"""What istiod tells meshed clients about an endpoint: a subscription of our own to its endpoint discovery (S4.3).
+
+One stream for one question, state of the world, for the clusters asked for and no others. istiod decides by the
+endpoint's metadata whether clients speak mTLS to it (envoy.transport_socket_match tlsMode=istio), and we see what they
+see; a proxy in a slow corner may see it a little later, hence SETTLE_S.
+Sources: Istio's pilot/pkg/xds/endpoints/mtls_checker.go, networking/core/cluster_tls.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from envoy_data_plane.envoy.config.core.v3 import Node
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, LbEndpoint
+from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest, DiscoveryResponse
+from envoy_data_plane.google.protobuf import Struct, Value
+
+from hotswitch.act.steps import StepFailed
+
+SETTLE_S = 1.0
+STREAM = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+EDS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+MATCH, TLS_MODE, ISTIO = "envoy.transport_socket_match", "tlsMode", "istio"
+MESSAGE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Istiod:
+    """`address`: host:port. `roots`: PEM of istiod's CA (ConfigMap istio-ca-root-cert); None: the plaintext port.
+    `token`: of audience istio-ca, read anew for each stream. `namespace`: whose view of the mesh is asked for."""
+
+    address: str
+    roots: bytes | None = None
+    token: Callable[[], str] | None = None
+    server_name: str = ""
+    namespace: str = "istio-system"
+    ip: str = "127.0.0.1"
+    domain: str = "cluster.local"
+    cluster_id: str = "Kubernetes"
+
+    def node(self) -> Node:
+        values = {"NAMESPACE": self.namespace, "CLUSTER_ID": self.cluster_id, "ISTIO_VERSION": "1.27.0"}
+        return Node(
+            id=f"sidecar~{self.ip}~hotswitch.{self.namespace}~{self.namespace}.svc.{self.domain}",
+            metadata=Struct(fields={name: Value(string_value=text) for name, text in values.items()}),
+        )
+
+
+class EdsCheck:
+    """Clients, for act.tlsmode."""
+
+    def __init__(self, istiod: Istiod, settle_s: float = SETTLE_S) -> None:
+        self._istiod, self._settle_s = istiod, settle_s
+
+    async def until(self, clusters: tuple[str, ...], addresses: frozenset[str], *, tls: bool, within_s: float) -> None:
+        """Until every cluster has been told of, and all its endpoints at `addresses` are mTLS ones (`tls`) or none is,
+        for SETTLE_S without a word to the contrary. One that clients are not given at all is neither. Raises
+        StepFailed."""
+        seen: dict[str, frozenset[bool]] = {}
+        try:
+            async with asyncio.timeout(within_s), self._answers(clusters) as answers:
+                await self._settled(answers, clusters, addresses, tls, seen)
+        except TimeoutError:
+            raise StepFailed(f"within {within_s:g} s istiod says: {_said(clusters, seen, tls)}") from None
+        except grpc.aio.AioRpcError as failure:
+            code = failure.code().name
+            raise StepFailed(f"istiod at {self._istiod.address}: {code}: {failure.details()}") from failure
+
+    async def _settled(
+        self, answers: AsyncIterator[DiscoveryResponse], clusters: tuple[str, ...], addresses: frozenset[str],
+        tls: bool, seen: dict[str, frozenset[bool]],
+    ) -> None:  # fmt: skip
+        following = aiter(answers)
+        waiting = asyncio.ensure_future(anext(following))
+        try:
+            while True:
+                good = all(name in seen and not seen[name] & {not tls} for name in clusters)
+                done, _ = await asyncio.wait({waiting}, timeout=self._settle_s if good else None)
+                if not done:
+                    return
+                seen |= modes(waiting.result(), addresses)
+                waiting = asyncio.ensure_future(anext(following))
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _answers(self, clusters: tuple[str, ...]) -> AsyncIterator[AsyncIterator[DiscoveryResponse]]:
+        async with self._channel() as channel:
+            call = channel.stream_stream(
+                STREAM, request_serializer=bytes, response_deserializer=DiscoveryResponse.FromString
+            )(metadata=self._credentials())
+            await call.write(DiscoveryRequest(node=self._istiod.node(), type_url=EDS, resource_names=list(clusters)))
+            try:
+                yield self._acknowledged(call, clusters)
+            finally:
+                call.cancel()
+
+    async def _acknowledged(
+        self, call: grpc.aio.StreamStreamCall, clusters: tuple[str, ...]
+    ) -> AsyncIterator[DiscoveryResponse]:
+        while True:
+            answer = await call.read()
+            if answer is grpc.aio.EOF:
+                raise StepFailed(f"istiod at {self._istiod.address} has ended the stream")
+            await call.write(
+                DiscoveryRequest(
+                    type_url=EDS,
+                    resource_names=list(clusters),
+                    version_info=answer.version_info,
+                    response_nonce=answer.nonce,
+                )
+            )
+            yield answer
+
+    def _channel(self) -> grpc.aio.Channel:
+        options: list[tuple[str, int | str]] = [("grpc.max_receive_message_length", MESSAGE_BYTES)]
+        if self._istiod.roots is None:
+            return grpc.aio.insecure_channel(self._istiod.address, options=options)
+        if self._istiod.server_name:
+            options.append(("grpc.ssl_target_name_override", self._istiod.server_name))
+        return grpc.aio.secure_channel(
+            self._istiod.address, grpc.ssl_channel_credentials(self._istiod.roots), options=options
+        )
+
+    def _credentials(self) -> tuple[tuple[str, str], ...]:
+        token = self._istiod.token
+        return (("authorization", f"Bearer {token()}"),) if token else ()
+
+
+def modes(answer: DiscoveryResponse, addresses: frozenset[str]) -> dict[str, frozenset[bool]]:
+    """By cluster: whether clients speak mTLS to its endpoints at `addresses`; empty where it has none there."""
+    assignments = (ClusterLoadAssignment.FromString(each.value) for each in answer.resources)
+    return {each.cluster_name: frozenset(_modes(each, addresses)) for each in assignments}
+
+
+def _modes(assignment: ClusterLoadAssignment, addresses: frozenset[str]) -> Iterable[bool]:
+    return (_is_tls(each) for group in assignment.endpoints for each in group.lb_endpoints if _at(each) in addresses)
+
+
+def _at(endpoint: LbEndpoint) -> str:
+    address = endpoint.endpoint.address if endpoint.endpoint else None
+    return address.socket_address.address if address and address.socket_address else ""
+
+
+def _is_tls(endpoint: LbEndpoint) -> bool:
+    found = endpoint.metadata.filter_metadata.get(MATCH) if endpoint.metadata else None
+    value = found.fields.get(TLS_MODE) if found else None
+    return value is not None and value.string_value == ISTIO
+
+
+def _said(clusters: tuple[str, ...], seen: Mapping[str, frozenset[bool]], tls: bool) -> str:
+    untold = [name for name in clusters if name not in seen]
+    if untold:
+        return f"nothing of {untold[0]}"
+    other = next((name for name in clusters if (not tls) in seen[name]), clusters[0] if clusters else "")
+    return f"{other} is still sent {'plaintext' if tls else 'mTLS'}"

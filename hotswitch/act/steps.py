@@ -1,0 +1,40 @@
+"""Small named steps of a longer act: each can be written down before it is begun, and done again (I4, I6).
+
+Whoever carries them out (the controller) writes a step's name into the pod's status first; after a crash it goes on at
+that step, because doing one twice is doing it once. Nothing is remembered here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+
+class StepFailed(RuntimeError):
+    """The step is not done; the message is a sentence. `again`: it may be tried again as it is."""
+
+    def __init__(self, sentence: str, *, again: bool = True) -> None:
+        super().__init__(sentence)
+        self.again = again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """`do` raises StepFailed. `done`: seen from outside, so that one that was done before a crash is not waited for
+    again; raises StepFailed when it cannot be seen. `says`: what it does, as a person would (for a plan)."""
+
+    name: str
+    do: Callable[[], Awaitable[None]]
+    done: Callable[[], Awaitable[bool]]
+    says: str
+
+
+async def carry_out(steps: Sequence[Step], begin: Callable[[str], Awaitable[None]], after: str = "") -> None:
+    """One after the other. `begin` is told each step's name before it is begun, and may raise to stop there. `after`:
+    the step that was begun last before a crash; those before it are done. Raises StepFailed."""
+    names = [step.name for step in steps]
+    first = names.index(after) if after in names else 0
+    for step in steps[first:]:
+        if not await step.done():
+            await begin(step.name)
+            await step.do()

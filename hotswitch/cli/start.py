@@ -1,0 +1,45 @@
+"""The program `hotswitch`. What a controller runs in a pod by exec starts at once; everything else is the command line.
+
+`order` and `truth` are on the way from a fault to traffic, on machines that may have little CPU time left just then.
+All that the command line imports would be most of what they cost: a tenth is left without.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hotswitch.cli.ask import DEFAULT_SOCKET, AgentError, ask
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    if words[:1] in (["order"], ["truth"]) and (len(words) == 1 or (len(words) == 3 and words[1] == "--socket")):
+        sys.exit(quick(words))
+    from hotswitch.cli.main import app  # heavy
+
+    app()
+
+
+def quick(words: Sequence[str]) -> int:
+    """`order` or `truth`; the exit code. The same as cli.helper does for people who ask for --help."""
+    socket = Path(words[2] if len(words) == 3 else os.environ.get("HOTSWITCH_SOCKET", DEFAULT_SOCKET))
+    request = {"verb": words[0]}
+    try:
+        if words[0] == "order":
+            request["order"] = json.load(sys.stdin)
+        print(json.dumps(ask(socket, request)))
+    except ValueError as failure:
+        print(f"hotswitch: standard input: not JSON: {failure}", file=sys.stderr)
+        return 1
+    except AgentError as failure:
+        print(f"hotswitch: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    main()
