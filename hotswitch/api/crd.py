@@ -44,7 +44,12 @@ def _labels() -> Schema:
 
 def _selector() -> Schema:
     names = described(f"Namespaces of the pods; empty: all. {_ROOT_ONLY}", a_set(dns_label(), most=256))
-    return an_object(matchLabels=described("Labels that a pod must have.", _labels()), namespaces=names)
+    return an_object(
+        matchLabels=described(
+            "Labels that a pod must have. By labels alone nothing is given, only taken away.", _labels()
+        ),
+        namespaces=names,
+    )
 
 
 def _timings() -> Schema:

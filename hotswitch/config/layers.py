@@ -1,8 +1,9 @@
 """Everybody who has said something about a pod, from the mesh to the pod itself, and where each value came from (I2).
 
 The first three tiers speak with the mesh's authority: there a nearer one replaces what a farther one gives. All others
-can only take away. Within a tier nobody stands above: safety is the most careful of what is said, a timing is that of
-the oldest policy, as Istio does it.
+can only take away; so does a policy of the mesh that selects by labels alone, for those are the workload's own word.
+Within a tier nobody stands above: safety is the most careful of what is said, a timing is that of the oldest policy, as
+Istio does it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ THE_POD = "the pod"
 class Tier(IntEnum):
     MESH = auto()  # in the root namespace, for all
     MESH_NAMESPACES = auto()  # in the root namespace, for some namespaces
-    MESH_SELECTED = auto()  # in the root namespace, for pods by their labels
+    MESH_SELECTED = auto()  # in the root namespace, for pods by their labels in some namespaces
+    MESH_LABELLED = auto()  # in the root namespace, for pods by their labels alone
     NAMESPACE = auto()  # in the pod's namespace, for all of it
     NAMESPACE_OBJECT = auto()  # label and annotations of the namespace
     WORKLOAD = auto()  # in the pod's namespace, for pods by their labels
@@ -77,6 +79,8 @@ def layers(
 def _tier(policy: PolicyObject, root_namespace: str) -> Tier:
     if policy.ref.namespace != root_namespace:
         return Tier.WORKLOAD if policy.selects_some else Tier.NAMESPACE
+    if policy.by_labels_alone:
+        return Tier.MESH_LABELLED
     if policy.selects_some:
         return Tier.MESH_SELECTED
     return Tier.MESH_NAMESPACES if policy.spec.selector.namespaces else Tier.MESH

@@ -157,12 +157,13 @@ def _accepted(
     always, by_order = set[str](), set[str]()
     for policy in mine:
         for entry in policy.spec.accept if policy.ref.namespace == root_namespace else ():
-            if not _speaks_of(entry, pod):
+            if not (policy.may_accept(entry) and _speaks_of(entry, pod)):
                 continue
             (by_order if entry.only_by_order else always).add(entry.code)
             how = "only by order" if entry.only_by_order else "accepted"
             name = f"accept.{entry.code}" + (" (by order)" if entry.only_by_order else "")
-            where[name] = Provenance(how, str(policy.ref), (entry.reason,))
+            others = (*where[name].notes, f"also by {where[name].source}") if name in where else ()
+            where[name] = Provenance(how, str(policy.ref), (*others, entry.reason))
     return frozenset(always), frozenset(by_order)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hotswitch.api.fields import InvalidValues
 from hotswitch.api.names import KIND
-from hotswitch.api.policy import PolicySpec, parse
+from hotswitch.api.policy import Acceptance, PolicySpec, parse
 from hotswitch.api.values import InvalidValue, instant_unix_s
 from hotswitch.model import Mode
 
@@ -67,6 +67,16 @@ class PolicyObject:
     def selects_some(self) -> bool:
         """By labels; a selection of namespaces is none of workloads."""
         return bool(self.spec.selector.match_labels)
+
+    @property
+    def by_labels_alone(self) -> bool:
+        """Labels are the workload's own word: whoever may set them could choose to be selected."""
+        return self.selects_some and not self.spec.selector.namespaces
+
+    def may_accept(self, entry: Acceptance) -> bool:
+        """Whether it is given to pods that others than their owners have named."""
+        named = bool(entry.namespaces or self.spec.selector.namespaces)
+        return named or not (self.selects_some or entry.selector.match_labels)
 
     def label_keys(self) -> set[str]:
         """Labels by which it tells pods apart."""

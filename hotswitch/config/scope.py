@@ -3,7 +3,8 @@ nothing; the rest of the policy holds.
 
 Root namespace only: accepted codes, bounds, opt-in, the budgets of mesh and node, namespaces in the selector, and the
 addresses of receivers. A budget speaks of what the policy speaks of as a whole: that of a namespace cannot come from a
-policy that selects some of its pods, that of the mesh not from one that selects at all.
+policy that selects some of its pods, that of the mesh not from one that selects at all. And what the root namespace
+gives goes to namespaces, or to all: labels alone are the workload's own word.
 """
 
 from __future__ import annotations
@@ -34,7 +35,21 @@ def _refusals(policy: PolicyObject, root_namespace: str) -> Iterator[Refusal]:
     if policy.ref.namespace != root_namespace:
         why = f"only a policy in the root namespace {root_namespace} may say this"
         yield from ((field, value, why) for field, value in _of_root(policy.spec))
+    else:
+        yield from _by_labels_alone(policy)
     yield from _budgets(policy, policy.ref.namespace == root_namespace)
+
+
+def _by_labels_alone(policy: PolicyObject) -> Iterator[Refusal]:
+    """What gives something away goes to namespaces, or to all."""
+    why = "labels are the workload's own word: name the namespaces too"
+    if policy.by_labels_alone and policy.spec.bounds != _NOBODY.bounds:
+        yield "bounds", policy.spec.bounds.model_dump(by_alias=True, exclude_none=True), why
+    if policy.by_labels_alone and policy.spec.opt_in is not None:
+        yield "optIn", policy.spec.opt_in, why
+    for place, entry in enumerate(policy.spec.accept):
+        if not policy.may_accept(entry):
+            yield f"accept[{place}]", entry.code, why
 
 
 def _of_root(spec: PolicySpec) -> Iterator[tuple[str, object]]:
@@ -70,7 +85,7 @@ def _without(spec: PolicySpec, fields: set[str]) -> PolicySpec:
         "selector": spec.selector.model_copy(update={"namespaces": ()}),
         "optIn": None,
         "bounds": _NOBODY.bounds,
-        "accept": (),
+        "accept": tuple(entry for place, entry in enumerate(spec.accept) if f"accept[{place}]" not in fields),
         "budgets": spec.budgets.model_copy(update=budgets),
         "alerts": spec.alerts.model_copy(update={"receivers": _receivers(spec, fields)}),
     }

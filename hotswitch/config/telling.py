@@ -40,7 +40,7 @@ def receivers(mine: Iterable[PolicyObject], where: dict[str, Provenance]) -> tup
     sources = {(policy.ref.namespace, policy.ref.name): str(policy.ref) for policy in mine}
     for each in found:
         source = sources[each.namespace, each.policy]
-        where[f"alerts.receivers.{each.receiver.name}"] = Provenance(each.receiver.type, source)
+        where[f"alerts.receivers.{each.key}"] = Provenance(each.receiver.type, source)
     return tuple(found)
 
 

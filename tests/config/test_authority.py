@@ -108,6 +108,17 @@ def test_nobody_is_given_more_than_the_mesh_gives(
 
 
 @settings(max_examples=200, deadline=None)
+@given(mesh=st.lists(SPEC, max_size=3), of_pod=st.tuples(MODE_LABEL, ANNOTATIONS))
+def test_no_label_gets_more_than_its_absence(mesh: list[Any], of_pod: Any) -> None:  # I2
+    """In a namespace that no policy names."""
+    known = mesh_of(mesh)
+    known.put_namespace("new", "n1", {}, {})
+    asking = {names.MODE_LABEL: "auto"}
+    most = known.for_pod("new", "web-9", "u9", asking, {names.TRUSTS_PROXY_HEADERS: "false"})
+    no_more(known.for_pod("new", "web-0", "u1", {"app": "web", **of_pod[0]}, of_pod[1]), most)
+
+
+@settings(max_examples=200, deadline=None)
 @given(mesh=SPEC, space=ANY_SPEC, of_pod=ANNOTATIONS)
 def test_no_timing_leaves_the_bounds_of_the_mesh(mesh: Any, space: Any, of_pod: dict[str, str]) -> None:  # I2
     known = mesh_of([{**mesh, "selector": {}}])

@@ -92,8 +92,9 @@ def test_direct_inbound_needs_a_word_on_proxy_headers(said: str | None, inbound:
         ({}, "shop", {}, {"HSW0101"}),
         ({"namespaces": ["shop"]}, "shop", {}, {"HSW0101"}),
         ({"namespaces": ["batch"]}, "shop", {}, set()),
-        ({"selector": WEB}, "shop", {"app": "web"}, {"HSW0101"}),
-        ({"selector": WEB}, "shop", {"app": "db"}, set()),
+        ({"selector": WEB, "namespaces": ["shop"]}, "shop", {"app": "web"}, {"HSW0101"}),
+        ({"selector": WEB, "namespaces": ["shop"]}, "shop", {"app": "db"}, set()),
+        ({"selector": WEB}, "shop", {"app": "web"}, set()),  # whoever wants can wear a label
         ({"selector": WEB, "namespaces": ["batch"]}, "shop", {"app": "web"}, set()),
     ],
 )
@@ -103,7 +104,8 @@ def test_a_code_is_accepted_only_where_it_is_named(entry: Any, namespace: str, l
 
 
 def test_a_code_of_a_policy_that_selects_other_pods_is_not_accepted() -> None:
-    found = known((ROOT, {"selector": WEB, "accept": [{"code": "HSW0101", "reason": "so it is"}]}))
+    selector = {**WEB, "namespaces": ["shop"]}
+    found = known((ROOT, {"selector": selector, "accept": [{"code": "HSW0101", "reason": "so it is"}]}))
     assert (pod(found, app="web").accepted, pod(found, app="db").accepted) == ({"HSW0101"}, frozenset())
 
 
@@ -151,11 +153,18 @@ def test_a_nearer_policy_of_the_mesh_replaces_a_farther_one() -> None:
     found = known(
         (ROOT, {"levels": {"outbound": ["hold"]}}),
         (ROOT, {"selector": {"namespaces": ["shop"]}, "levels": {"outbound": ["rescue", "direct"]}}),
-        (ROOT, {"selector": WEB, "levels": {"outbound": ["direct"]}}),
+        (ROOT, {"selector": {**WEB, "namespaces": ["shop"]}, "levels": {"outbound": ["direct"]}}),
     )
     assert pod(found, app="db").policy.outbound == (R, D, H)
     assert pod(found, app="web").policy.outbound == (D, H)
     assert pod(found, app="db", namespace="batch").policy.outbound == (H,)
+
+
+def test_a_policy_of_the_mesh_that_selects_by_labels_alone_takes_away_and_gives_nothing() -> None:  # I2
+    wide, narrow = {"levels": {"inbound": ["direct"], "outbound": ["rescue"]}}, {"levels": {"inbound": ["hold"]}}
+    found = known((ROOT, {}), (ROOT, {"selector": WEB, **wide}), (ROOT, {"selector": WEB, **narrow}))
+    assert (pod(found, app="db").policy.inbound, pod(found, app="web").policy.inbound) == ((R, H), (H,))
+    assert pod(found, TRUSTS_NOT, app="web").policy.outbound == (H,)
 
 
 def test_two_policies_of_one_reach_give_what_both_give() -> None:

@@ -12,6 +12,8 @@ from tests.config.objects import ROOT, TRUSTS_NOT, known, manifest, pod
 
 pytestmark = pytest.mark.unit
 AUTO = {"mode": "auto", "optIn": "all"}
+WEB = {"matchLabels": {"app": "web"}}
+CODE = {"code": "HSW0101", "reason": "so it is"}
 RECEIVER = {"name": "a", "type": "slack"}
 
 
@@ -50,9 +52,25 @@ def test_what_a_namespace_may_not_say_counts_for_nothing(spec: Any, field: str) 
     assert got.policy.mode is Mode.OFF, "the rest of the policy is in force"
     assert {name: origin.source for name, origin in got.provenance.items() if origin.source != "default"} in (
         {"mode": "HotSwitchPolicy shop/p0"},
-        {"mode": "HotSwitchPolicy shop/p0", "alerts.receivers.a": "HotSwitchPolicy shop/p0"},
+        {"mode": "HotSwitchPolicy shop/p0", "alerts.receivers.shop/p0/a": "HotSwitchPolicy shop/p0"},
     )
     assert all(each.receiver.allow_networks == () for each in got.receivers)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"selector": WEB, "accept": [CODE]}, "spec.accept[0]"),
+        ({"accept": [{**CODE, "namespaces": ["shop"]}, {**CODE, "selector": WEB}]}, "spec.accept[1]"),
+        ({"selector": WEB, "bounds": {"expiry": {"max": "9h"}}}, "spec.bounds"),
+        ({"selector": WEB, "optIn": "all"}, "spec.optIn"),
+    ],
+)
+def test_labels_alone_get_nothing_from_the_mesh(spec: Any, field: str) -> None:  # I2
+    found = known((ROOT, spec))
+    got = pod(found, namespace="batch", app="web")
+    assert [problem.field for problem in found.problems()] == [field]
+    assert (got.accepted, got.provenance["optIn"].value) == (frozenset(), "label")
 
 
 @pytest.mark.parametrize("selector", [{"matchLabels": {"app": "web"}}, {"namespaces": ["shop"]}])
