@@ -43,13 +43,9 @@ def _labels() -> Schema:
 
 
 def _selector() -> Schema:
+    labels = described("Labels that a pod must have. By labels alone nothing is given, only taken away.", _labels())
     names = described(f"Namespaces of the pods; empty: all. {_ROOT_ONLY}", a_set(dns_label(), most=256))
-    return an_object(
-        matchLabels=described(
-            "Labels that a pod must have. By labels alone nothing is given, only taken away.", _labels()
-        ),
-        namespaces=names,
-    )
+    return an_object(matchLabels=labels, namespaces=names)
 
 
 def _timings() -> Schema:

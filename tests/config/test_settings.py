@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hotswitch.api import names
 from hotswitch.config import condition, explain
@@ -13,6 +15,10 @@ from tests.config.objects import ROOT, TRUSTS_NOT, known, manifest, pod
 pytestmark = pytest.mark.unit
 AUTO = {"mode": "auto", "optIn": "all"}
 WEB = {"matchLabels": {"app": "web"}}
+NAMES = ["mode", "levels", "inbound", "timings", "expiry", "selector", "matchLabels", "alerts", "labels"]
+FIELDS = st.sampled_from(NAMES)
+    ["mode", "levels", "inbound", "timings", "expiry", "selector", "matchLabels", "alerts", "labels"]
+)
 CODE = {"code": "HSW0101", "reason": "so it is"}
 RECEIVER = {"name": "a", "type": "slack"}
 
@@ -103,6 +109,24 @@ def test_a_policy_made_anew_under_its_name_has_no_past() -> None:
 def test_a_policy_that_cannot_be_read_at_first_sight_makes_its_namespace_observe() -> None:
     found = known((ROOT, AUTO), ("shop", {"selector": {"matchLabels": 3}, "mode": "off"}))
     assert (mode_of(found), mode_of(found, namespace="batch")) == (Mode.OBSERVE, Mode.AUTO)
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS | st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(junk=JUNK)
+def test_junk_in_a_policy_changes_nothing_or_takes_away(junk: Any) -> None:  # I2
+    found = known((ROOT, AUTO), ("shop", {"levels": {"inbound": ["hold"]}}))
+    before = pod(found).policy
+    written = found.put_policy(manifest("shop", "p1", junk))
+    after = pod(found).policy
+    assert after == before or written.read
+    assert Level.DIRECT not in after.inbound and Level.RESCUE not in after.outbound
 
 
 @pytest.mark.parametrize("spec", [None, {}, [], "x", 3, {"mode": None}, {"levels": []}, {"accept": {}}])
