@@ -17,8 +17,6 @@ AUTO = {"mode": "auto", "optIn": "all"}
 WEB = {"matchLabels": {"app": "web"}}
 NAMES = ["mode", "levels", "inbound", "timings", "expiry", "selector", "matchLabels", "alerts", "labels"]
 FIELDS = st.sampled_from(NAMES)
-    ["mode", "levels", "inbound", "timings", "expiry", "selector", "matchLabels", "alerts", "labels"]
-)
 CODE = {"code": "HSW0101", "reason": "so it is"}
 RECEIVER = {"name": "a", "type": "slack"}
 
