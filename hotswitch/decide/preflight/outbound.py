@@ -7,12 +7,12 @@ to encrypt; such findings concern both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from hotswitch.decide.preflight.codes import Code
-from hotswitch.decide.preflight.result import Finding, Verdict
+from hotswitch.decide.preflight.result import Finding, Verdict, gathered
 from hotswitch.mesh import MeshPod, MeshView
 from hotswitch.mesh.objects import (
     Authorization,
@@ -32,28 +32,22 @@ from hotswitch.model import Direction, Level, Mtls
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all pods of a namespace have in common."""
+    """What all pods of a namespace have in common: findings, without and with captured DNS; and the rules that choose
+    among the pods."""
 
-    findings: tuple[Finding, ...]
-    rules: tuple[DestinationRule, ...]
-    entries: tuple[ServiceEntry, ...]
+    findings: tuple[tuple[Finding, ...], tuple[Finding, ...]]
+    selective: tuple[DestinationRule, ...]
 
 
 _KNOWN: WeakKeyDictionary[MeshView, dict[str, _Shared]] = WeakKeyDictionary()
 
 
 def outbound(mesh: MeshView, pod: MeshPod) -> Iterator[Finding]:
+    """Objects that say the same are one finding, which names the first and counts the others."""
     shared = _shared(mesh, pod.namespace)
     yield from _registry(mesh, pod)
-    for rule in shared.rules:
-        if applies(rule, pod):
-            modes = ", ".join(sorted({use.mode for use in rule.uses} - {ClientTls.DISABLE}))
-            yield _refuse(
-                Code.TLS_ORIGINATION, f"{rule.ref}: traffic to {rule.host} is to be encrypted ({modes})", rule.ref
-            )
-    for entry in shared.entries:
-        yield from _mesh_only(entry, pod)
-    yield from shared.findings
+    yield from gathered(_originates(rule) for rule in shared.selective if applies(rule, pod))
+    yield from shared.findings[pod.dns_capture]
 
 
 def sidecar_of(mesh: MeshView, pod: MeshPod) -> Sidecar | None:
@@ -76,24 +70,35 @@ def _registry(mesh: MeshView, pod: MeshPod) -> Iterator[Finding]:
         yield _refuse(Code.EGRESS_ROUTE, f"outboundTrafficPolicy leads unknown hosts to {proxy}", ref)
 
 
-def _mesh_only(entry: ServiceEntry, pod: MeshPod) -> Iterator[Finding]:
-    hosts = ", ".join(entry.hosts)
-    if not entry.ordinary:
-        yield _degraded(Code.MESH_ONLY_NAMES, f"{entry.ref}: only the proxy knows where {hosts} leads", entry)
-    elif pod.dns_capture and not entry.addressed:
-        why = f"{entry.ref}: for {hosts} the proxy's DNS may have made up an address, which only it can reach"
-        yield _degraded(Code.MESH_ONLY_NAMES, why, entry)
-
-
 def _shared(mesh: MeshView, namespace: str) -> _Shared:
     known = _KNOWN.setdefault(mesh, {})
     if namespace not in known:
-        known[namespace] = _Shared(
-            findings=(*_routes(mesh, namespace), *_identity(mesh), *_strict(mesh)),
-            rules=tuple(rule for rule in mesh.every(DestinationRule) if _encrypts(rule, namespace)),
-            entries=tuple(e for e in mesh.every(ServiceEntry) if exported(e.export_to, e.namespace, namespace)),
-        )
+        known[namespace] = _of_namespace(mesh, namespace)
     return known[namespace]
+
+
+def _of_namespace(mesh: MeshView, namespace: str) -> _Shared:
+    rules = [rule for rule in mesh.every(DestinationRule) if _encrypts(rule, namespace)]
+    for_all = [rule for rule in rules if not (rule.selector or rule.revision)]
+    entries = [e for e in mesh.every(ServiceEntry) if exported(e.export_to, e.namespace, namespace)]
+    common = (*map(_originates, for_all), *_routes(mesh, namespace), *_identity(mesh), *_strict(mesh))
+    plain, captured = (gathered((*common, *_mesh_only(entries, captured))) for captured in (False, True))
+    return _Shared((plain, captured), tuple(rule for rule in rules if rule not in for_all))
+
+
+def _originates(rule: DestinationRule) -> Finding:
+    modes = ", ".join(sorted({use.mode for use in rule.uses} - {ClientTls.DISABLE}))
+    return _refuse(Code.TLS_ORIGINATION, f"{rule.ref}: traffic to {rule.host} is to be encrypted ({modes})", rule.ref)
+
+
+def _mesh_only(entries: Iterable[ServiceEntry], dns_capture: bool) -> Iterator[Finding]:
+    for entry in entries:
+        hosts = ", ".join(entry.hosts)
+        if not entry.ordinary:
+            yield _degraded(Code.MESH_ONLY_NAMES, f"{entry.ref}: only the proxy knows where {hosts} leads", entry)
+        elif dns_capture and not entry.addressed:
+            why = f"{entry.ref}: for {hosts} the proxy's DNS may have made up an address, which only it can reach"
+            yield _degraded(Code.MESH_ONLY_NAMES, why, entry)
 
 
 def _encrypts(rule: DestinationRule, namespace: str) -> bool:

@@ -17,7 +17,7 @@ from hotswitch.decide.preflight.outbound import outbound
 from hotswitch.decide.preflight.result import Finding, Preflight, Verdict, accept
 from hotswitch.decide.preflight.shape import not_ours, shape
 from hotswitch.mesh import MeshPod, MeshView
-from hotswitch.model import Direction, Mtls
+from hotswitch.model import Direction, Mtls, Port
 
 _DOUBTS = frozenset({Code.OBJECT_NOT_UNDERSTOOD, Code.POD_NOT_UNDERSTOOD, Code.MESH_NOT_READ})
 
@@ -30,7 +30,7 @@ def preflight(mesh: MeshView, pod: MeshPod, accepted: frozenset[str] = frozenset
     demanded = demand(mesh, pod)
     flip = flips(mesh, pod, demanded)
     ports = mesh.inbound_ports(pod)
-    found = tuple(dict.fromkeys((*doubts(mesh, pod), *_rules(mesh, pod, demanded, flip))))
+    found = tuple(dict.fromkeys((*doubts(mesh, pod), *_rules(mesh, pod, demanded, flip, ports))))
     doubtful = any(finding.code in _DOUBTS for finding in found)
     return Preflight(
         findings=accept((*_nothing_lost(found), *found), accepted),
@@ -43,8 +43,8 @@ def preflight(mesh: MeshView, pod: MeshPod, accepted: frozenset[str] = frozenset
     )
 
 
-def _rules(mesh: MeshView, pod: MeshPod, demanded: Demand, flip: bool) -> Iterator[Finding]:
-    yield from strict_ports(demanded, mesh.inbound_ports(pod))
+def _rules(mesh: MeshView, pod: MeshPod, demanded: Demand, flip: bool, ports: tuple[Port, ...]) -> Iterator[Finding]:
+    yield from strict_ports(demanded, ports)
     yield from authorization(mesh, pod)
     yield from extension(mesh, pod)
     yield from clients(mesh, pod, flip)

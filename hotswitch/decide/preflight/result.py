@@ -15,6 +15,8 @@ from hotswitch.decide.preflight.codes import Code, acceptable
 from hotswitch.mesh.objects import Ref
 from hotswitch.model import OPEN_LEVELS, Direction, Level, Mtls, Policy, Port
 
+SHOWN = 3  # further objects that a gathered finding names
+
 
 class Verdict(StrEnum):
     ALLOW = "allow"
@@ -92,6 +94,22 @@ class Preflight:
     def _open(self, direction: Direction, level: Level) -> bool:
         by_port = direction is Direction.INBOUND and level is Level.DIRECT
         return self.allows(direction, level) if by_port else not self.refusals(direction, level)
+
+
+def gathered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings of one code, level and port as one: the first by its object's name speaks, the others are counted."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for f in findings:
+        groups.setdefault((f.code, f.verdict, f.direction, f.port, f.level), []).append(f)
+    return tuple(_as_one(sorted(members, key=lambda finding: str(finding.object))) for members in groups.values())
+
+
+def _as_one(findings: list[Finding]) -> Finding:
+    first, others = findings[0], [str(finding.object) for finding in findings[1:]]
+    if not others:
+        return first
+    rest = f", and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+    return replace(first, sentence=f"{first.sentence}; likewise {', '.join(others[:SHOWN])}{rest}")
 
 
 def accept(findings: Iterable[Finding], codes: frozenset[str]) -> tuple[Finding, ...]:

@@ -193,3 +193,12 @@ def test_names_that_only_the_mesh_knows(spec: str, dns_capture: bool, said: bool
     found = ask(entry(spec), pod=replace(WEB, dns_capture=dns_capture))
     assert codes(found, Verdict.DEGRADED) == ({"HSW0506"} if said else set())
     assert found.outbound_free and found.allows(OUT, DIRECT)
+
+
+def test_many_objects_that_say_the_same_are_one_finding() -> None:
+    text = "".join(rule("api.example", "SIMPLE", name=f"r{number}") for number in range(9))
+    (found,) = [finding for finding in ask(text).findings if finding.code == "HSW0503"]
+    assert found.sentence.startswith("DestinationRule shop/r0: traffic to api.example")
+    assert found.sentence.endswith(
+        "likewise DestinationRule shop/r1, DestinationRule shop/r2, DestinationRule shop/r3, and 5 more"
+    )
