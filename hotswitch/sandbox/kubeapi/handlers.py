@@ -11,6 +11,7 @@ from dataclasses import replace
 import yaml
 from aiohttp import web
 
+from hotswitch.sandbox.kubeapi import protobuf
 from hotswitch.sandbox.kubeapi.backend import CannotRun, NodeBackend, NoNode
 from hotswitch.sandbox.kubeapi.discovery import discover
 from hotswitch.sandbox.kubeapi.exec import container_of, options, serve_exec
@@ -25,6 +26,7 @@ from hotswitch.sandbox.kubeapi.request import Ask, read
 from hotswitch.sandbox.kubeapi.resources import REVIEWS, Catalogue
 from hotswitch.sandbox.kubeapi.reviews import Reviews
 from hotswitch.sandbox.kubeapi.store import Store
+from hotswitch.sandbox.kubeapi.tables import table, wanted
 from hotswitch.sandbox.kubeapi.updates import scale_of
 from hotswitch.sandbox.kubeapi.watch import BOOKMARK_EVERY_S, Watch
 from hotswitch.sandbox.kubeapi.writes import Writes
@@ -82,9 +84,9 @@ class Handlers:
         if ask.verb == "watch":
             return await self._watch(request, ask)
         if ask.verb == "list":
-            return _raw(listed(ask, self._store))
+            return _raw(listed(ask, self._store, as_table=wanted(request.headers.get("Accept", ""))))
         if ask.verb == "get":
-            return await self._get(ask)
+            return await self._get(ask, as_table=wanted(request.headers.get("Accept", "")))
         body = await request.read()
         if ask.verb == "patch":
             before = self._store.find(ask.resource.table, ask.key)
@@ -103,7 +105,7 @@ class Handlers:
     def _shown(self, ask: Ask, obj: Obj) -> Obj:
         return scale_of(obj) if ask.sub == "scale" else obj
 
-    async def _get(self, ask: Ask) -> web.StreamResponse:
+    async def _get(self, ask: Ask, *, as_table: bool) -> web.StreamResponse:
         record = self._store.get(ask.resource, ask.key)
         if ask.sub == "scale":
             return _json(scale_of(record.decode()))
@@ -114,10 +116,13 @@ class Handlers:
                 return web.Response(body=await self.backend.log(pod, container), content_type="text/plain")
             except CannotRun as failure:
                 raise ApiError(400, str(failure)) from None
+        if as_table and not ask.sub:
+            return _json(table(ask.resource, [record], str(record.version)))
         return _raw(record.sent(ask.resource))
 
     async def _watch(self, request: web.BaseRequest, ask: Ask) -> web.StreamResponse:
-        watch = Watch(ask, self._store, self.bookmark_every_s)
+        as_table = wanted(request.headers.get("Accept", ""))
+        watch = Watch(ask, self._store, bookmark_every_s=self.bookmark_every_s, as_table=as_table)
         closed = self._faults.opened(watch)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.enable_chunked_encoding()
@@ -191,10 +196,8 @@ class Handlers:
 def _content(content_type: str, body: bytes) -> Obj:
     if not body:
         return {}
-    if content_type == "application/vnd.kubernetes.protobuf":
-        raise ApiError(
-            415, "the body of the request was in an unknown format - accepted media types include: JSON, YAML"
-        )
+    if content_type == protobuf.CONTENT_TYPE:
+        return protobuf.read(body)
     try:
         content = yaml.safe_load(body) if content_type.endswith("yaml") else decode(body)
     except (ValueError, yaml.YAMLError) as error:

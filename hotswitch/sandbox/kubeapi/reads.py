@@ -15,9 +15,10 @@ from hotswitch.sandbox.kubeapi.record import Key, Record, decode, encode
 from hotswitch.sandbox.kubeapi.request import Ask
 from hotswitch.sandbox.kubeapi.selectors import selector
 from hotswitch.sandbox.kubeapi.store import Store
+from hotswitch.sandbox.kubeapi.tables import table
 
 
-def listed(ask: Ask, store: Store) -> bytes:
+def listed(ask: Ask, store: Store, *, as_table: bool = False) -> bytes:
     """Raises ApiError 400 for a selector or a continue token that cannot be read, 504 for a version yet to come."""
     version, after = _continued(ask.query.get("continue", ""), store.version)
     _check_version(ask.query.get("resourceVersion", ""), store.version)
@@ -30,6 +31,9 @@ def listed(ask: Ask, store: Store) -> bytes:
             meta["remainingItemCount"] = len(found) - limit
     shown = islice(found, limit or None)
     resource = ask.resource
+    if as_table:
+        shape = table(resource, shown, str(version))
+        return encode({**shape, "metadata": meta})
     items = b",".join(record.sent(resource) if resource.custom else record.raw for record in shown)
     kind = f'{{"kind":"{resource.kind}List","apiVersion":"{resource.api_version}","metadata":'.encode()
     return b'%s%s,"items":[%s]}\n' % (kind, encode(meta), items)

@@ -16,6 +16,7 @@ from hotswitch.sandbox.kubeapi.record import Record, encode
 from hotswitch.sandbox.kubeapi.request import Ask, truth
 from hotswitch.sandbox.kubeapi.selectors import Matches, selector
 from hotswitch.sandbox.kubeapi.store import Change, Store
+from hotswitch.sandbox.kubeapi.tables import table
 
 BOOKMARK_EVERY_S = 60.0  # a real API server's, and kopf takes a watch for dead after 70 s without a word
 LASTS_S = (1800.0, 3600.0)  # without timeoutSeconds: at random between --min-request-timeout and twice that
@@ -24,8 +25,11 @@ INITIAL_END = {"k8s.io/initial-events-end": "true"}
 
 
 class Watch:
-    def __init__(self, ask: Ask, store: Store, bookmark_every_s: float = BOOKMARK_EVERY_S) -> None:
+    def __init__(
+        self, ask: Ask, store: Store, *, bookmark_every_s: float = BOOKMARK_EVERY_S, as_table: bool = False
+    ) -> None:
         self.ask, self._store, self._bookmark_every_s = ask, store, bookmark_every_s
+        self._as_table, self._columns_sent = as_table, False
         self._matches: Matches | None = selector(
             ask.resource, ask.query.get("labelSelector", ""), ask.query.get("fieldSelector", "")
         )
@@ -115,11 +119,17 @@ class Watch:
     def _send(self, kind: str, record: Record) -> None:
         if self._ended:
             return
-        self._lines.append(_line(kind, record.sent(self.ask.resource)))
+        self._lines.append(_line(kind, self._shown(record)))
         self._wake.set()
         if len(self._lines) > BACKLOG and kind != "ADDED":
             self._lines.clear()
             self.end()
+
+    def _shown(self, record: Record) -> bytes:
+        if not self._as_table:
+            return record.sent(self.ask.resource)
+        head, self._columns_sent = not self._columns_sent, True
+        return encode(table(self.ask.resource, [record], str(record.version), head=head))
 
     def _bookmark(self, annotations: Mapping[str, str] | None = None) -> None:
         meta: Obj = {"resourceVersion": str(self._store.version)}
