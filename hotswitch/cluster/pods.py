@@ -1,4 +1,4 @@
-"""What the controller must know of every pod at every moment: about 6 KB of the 9 that a pod is (S4.2a).
+"""What the controller must know of every pod at every moment: about 3 KB of the 9 that a pod is (S4.2a).
 
 The rest of a manifest (arguments, variables, probes) is needed only to act, so it is asked for only then: an act needs
 the API server anyhow, because it is written down before it is done.
@@ -13,17 +13,21 @@ import msgspec
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import PODS
-from hotswitch.cluster.objects import Metadata
+from hotswitch.cluster.objects import Metadata, Shared
 
 
-class Port(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class Port(Shared, frozen=True, gc=False, rename="camel"):
+    shared = ("name", "protocol")
+
     container_port: int
     name: str = ""
     protocol: str = "TCP"
 
 
-class Container(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class Container(Shared, frozen=True, gc=False, rename="camel"):
     """`restart_policy` "Always" of an init container: it keeps running beside the app (a native sidecar)."""
+
+    shared = ("name", "image", "restart_policy")
 
     name: str
     image: str = ""
@@ -35,7 +39,9 @@ class Gate(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     condition_type: str = ""
 
 
-class Spec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class Spec(Shared, frozen=True, gc=False, rename="camel"):
+    shared = ("node_name", "service_account_name", "restart_policy")
+
     node_name: str = ""
     service_account_name: str = ""
     host_network: bool = False
@@ -46,7 +52,9 @@ class Spec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     readiness_gates: tuple[Gate, ...] | None = None
 
 
-class Running(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class Running(Shared, frozen=True, gc=False, rename="camel"):
+    shared = ("started_at",)
+
     started_at: str | None = None
 
 
@@ -55,8 +63,10 @@ class Waiting(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     message: str = ""
 
 
-class Terminated(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class Terminated(Shared, frozen=True, gc=False, rename="camel"):
     """`reason`: "OOMKilled", "Error", "Completed" ..."""
+
+    shared = ("reason", "finished_at", "started_at")
 
     exit_code: int = 0
     reason: str = ""
@@ -73,7 +83,9 @@ class State(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     terminated: Terminated | None = None
 
 
-class ContainerStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class ContainerStatus(Shared, frozen=True, gc=False, rename="camel"):
+    shared = ("name",)
+
     name: str
     ready: bool = False
     started: bool | None = None
@@ -87,7 +99,9 @@ class ContainerStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         return self.state is not None and self.state.running is not None
 
 
-class Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class Condition(Shared, frozen=True, gc=False, rename="camel"):
+    shared = ("type", "status", "reason", "last_transition_time")
+
     type: str
     status: str = "Unknown"
     reason: str | None = None
@@ -98,7 +112,9 @@ class Address(msgspec.Struct, frozen=True, gc=False):
     ip: str = ""
 
 
-class Status(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class Status(Shared, frozen=True, gc=False, rename="camel"):
+    shared = ("phase", "host_ip", "start_time")
+
     phase: str = ""
     reason: str = ""
     pod_ip: str = msgspec.field(default="", name="podIP")

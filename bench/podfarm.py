@@ -1,0 +1,61 @@
+"""An API server with many pods, in a process of its own: `python -m bench.podfarm PODS DIRECTORY`.
+
+It prints the path of a kubeconfig once it serves. Each line on standard input, "RATE SECONDS", makes it change so many
+pods a second for so long, evenly; it answers with how many events it made. Pods and events go into the embedded API's
+store as bytes, so that the farm takes little of the machine's time from those who are measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from bench.injected import AT, pod
+from hotswitch.sandbox.kubeapi.server import EmbeddedApi
+
+TICK_S = 0.01
+
+
+class Farm:
+    def __init__(self, api: EmbeddedApi, count: int) -> None:
+        self._api, self._next = api, 0
+        self._pods = [msgspec.json.encode(pod(number)) for number in range(count)]
+        self._table = api.catalogue.find("pods").table
+        for raw in self._pods:
+            api.store.put(self._table, msgspec.json.decode(raw))
+
+    def change(self, count: int) -> None:
+        """The next pods, in turn: another instant, and another restart of the app."""
+        for _ in range(count):
+            changed = msgspec.json.decode(self._pods[self._next % len(self._pods)])
+            changed["status"]["containerStatuses"][0]["restartCount"] = self._next + 1
+            changed["metadata"]["annotations"][AT] = str(time.monotonic_ns())
+            self._api.store.put(self._table, changed)
+            self._next += 1
+
+    async def run(self, rate: float, seconds: float) -> int:
+        """How many events were made: fewer than asked for when the machine cannot."""
+        began_s, first = time.monotonic(), self._next
+        while (elapsed_s := time.monotonic() - began_s) < seconds:
+            self.change(int(elapsed_s * rate) - (self._next - first))
+            await asyncio.sleep(TICK_S)
+        return self._next - first
+
+
+async def main(count: int, directory: Path) -> None:
+    async with EmbeddedApi(directory=directory) as api:
+        farm = Farm(api, count)
+        print(api.kubeconfig(), flush=True)
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            rate, seconds = (float(word) for word in line.split())
+            print(await farm.run(rate, seconds), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2])))
