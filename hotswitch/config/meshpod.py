@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from hotswitch.api.names import STATUS
+from hotswitch.api.status import StatusError, decode
 from hotswitch.capture import manifest, podspec
 from hotswitch.capture.fields import SpecError
 from hotswitch.config.meshfields import Object, labels, port, text
@@ -56,7 +58,7 @@ def _read(about: Object, spec: Object, marks: dict[str, str], notes: dict[str, s
         hbone=marks.get(TUNNEL) == "http" or _on(env, "ISTIO_META_ENABLE_HBONE"),
         dns_capture=_on(env, "ISTIO_META_DNS_CAPTURE"),
         local_only=_local_only(env, notes),
-        tls_mode=marks.get(TLS_MODE, ""),
+        tls_mode=_tls_mode(about, marks, notes),
         network=marks.get(NETWORK) or env.get("ISTIO_META_NETWORK") or "",
         revision=_revision(marks, notes),
         proxy_version=_version(proxy),
@@ -103,6 +105,17 @@ def _local_only(env: Mapping[str, str | None], notes: Mapping[str, str]) -> bool
     if "inboundTrafficPolicy" not in given:
         return None
     return "LOCALHOST" in given
+
+
+def _tls_mode(about: Object, marks: Mapping[str, str], notes: Mapping[str, str]) -> str:
+    """What the label says when hotswitch has not changed it: while it has, the pod is judged as it was before. The
+    annotation can be anybody's, so it counts only where it makes for more care."""
+    now = marks.get(TLS_MODE, "")
+    try:
+        status = decode(notes.get(STATUS, ""), text("metadata.uid", about.get("uid"))) if STATUS in notes else None
+    except StatusError:
+        return now
+    return "istio" if status is not None and status.tls_mode_before == "istio" else now
 
 
 def _revision(marks: Mapping[str, str], notes: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hotswitch.api.status import PodStatus, encode
 from hotswitch.config.meshconfig import MeshConfigRefused, read_config_map
 from hotswitch.config.meshpod import read_pod
 from hotswitch.config.meshread import NO_POLICY, READERS, assemble, read_object
@@ -102,6 +103,22 @@ def test_injected_pod() -> None:
 )
 def test_what_a_pod_says(changes: dict[str, Any], field: str, value: object) -> None:
     assert getattr(read_pod(pod(**changes)), field) == value
+
+
+@pytest.mark.parametrize(
+    ("uid", "status", "mode"),
+    [
+        ("u1", encode(PodStatus(uid="u1", tls_mode_before="istio")), "istio"),
+        ("u1", encode(PodStatus(uid="u1")), "disabled"),
+        ("u1", encode(PodStatus(uid="u1", tls_mode_before="")), "disabled"),
+        ("u2", encode(PodStatus(uid="u1", tls_mode_before="istio")), "disabled"),
+        ("u1", "junk", "disabled"),
+    ],
+)
+def test_label_that_hotswitch_changed(uid: str, status: str, mode: str) -> None:
+    found = pod(labels={"security.istio.io/tlsMode": "disabled"}, annotations={"hotswitch.io/status": status})
+    found["metadata"]["uid"] = uid
+    assert read_pod(found).tls_mode == mode
 
 
 def test_gateways_and_waypoints_are_no_sidecars() -> None:

@@ -39,6 +39,7 @@ class Code(StrEnum):
     STRICT_DESTINATIONS = "HSW0505"
     MESH_ONLY_NAMES = "HSW0506"
     ROUTES = "HSW0507"
+    MTLS_ORIGINATION = "HSW0508"
 
     NOT_CAPTURED = "HSW0601"
     ENVOY_DISABLED = "HSW0602"
@@ -72,11 +73,12 @@ MEANING: Mapping[Code, str] = {
     Code.CLIENTS_USE_TLS: "A DestinationRule makes clients use TLS, and who ends it is not known.",
     Code.REGISTRY_ONLY: "Unknown hosts are forbidden on the way out (REGISTRY_ONLY): no bypass would forbid them.",
     Code.EGRESS_ROUTE: "Routes lead outbound traffic elsewhere (an egress gateway): a bypass would go past it.",
-    Code.TLS_ORIGINATION: "A DestinationRule makes this proxy encrypt on the way out: a bypass would not.",
+    Code.TLS_ORIGINATION: "A DestinationRule makes this proxy speak TLS to a server: a bypass would send plaintext.",
     Code.IDENTITY_DENIED: "A policy tells clients apart by identity and lets through who has none: as a bypass has.",
     Code.STRICT_DESTINATIONS: "Destinations that demand mTLS refuse what comes without it.",
     Code.MESH_ONLY_NAMES: "Hosts that only a ServiceEntry knows stay unreachable while the proxy is away.",
     Code.ROUTES: "Routes, retries and splits of outbound traffic are not followed by a bypass.",
+    Code.MTLS_ORIGINATION: "A DestinationRule makes this proxy use Istio's mTLS: a bypass would send plaintext.",
     Code.NOT_CAPTURED: "Interception is NONE: nothing is captured, so there is nothing to bypass.",
     Code.ENVOY_DISABLED: "The sidecar runs no Envoy (DISABLE_ENVOY).",
     Code.HOST_NETWORK: "The pod lives in the node's network: its rules are not its own.",

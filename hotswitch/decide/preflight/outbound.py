@@ -46,7 +46,7 @@ def outbound(mesh: MeshView, pod: MeshPod) -> Iterator[Finding]:
     """Objects that say the same are one finding, which names the first and counts the others."""
     shared = _shared(mesh, pod.namespace)
     yield from _registry(mesh, pod)
-    yield from gathered(_originates(rule) for rule in shared.selective if applies(rule, pod))
+    yield from gathered(f for rule in shared.selective if applies(rule, pod) for f in _originates(rule))
     yield from shared.findings[pod.dns_capture]
 
 
@@ -81,14 +81,20 @@ def _of_namespace(mesh: MeshView, namespace: str) -> _Shared:
     rules = [rule for rule in mesh.every(DestinationRule) if _encrypts(rule, namespace)]
     for_all = [rule for rule in rules if not (rule.selector or rule.revision)]
     entries = [e for e in mesh.every(ServiceEntry) if exported(e.export_to, e.namespace, namespace)]
-    common = (*map(_originates, for_all), *_routes(mesh, namespace), *_identity(mesh), *_strict(mesh))
+    encrypted = (finding for rule in for_all for finding in _originates(rule))
+    common = (*encrypted, *_routes(mesh, namespace), *_identity(mesh), *_strict(mesh))
     plain, captured = (gathered((*common, *_mesh_only(entries, captured))) for captured in (False, True))
     return _Shared((plain, captured), tuple(rule for rule in rules if rule not in for_all))
 
 
-def _originates(rule: DestinationRule) -> Finding:
-    modes = ", ".join(sorted({use.mode for use in rule.uses} - {ClientTls.DISABLE}))
-    return _refuse(Code.TLS_ORIGINATION, f"{rule.ref}: traffic to {rule.host} is to be encrypted ({modes})", rule.ref)
+def _originates(rule: DestinationRule) -> Iterator[Finding]:
+    """Towards servers, and within the mesh: two codes, because who accepts the one need not accept the other."""
+    modes = {use.mode for use in rule.uses} - {ClientTls.DISABLE}
+    own, others = modes & {ClientTls.ISTIO_MUTUAL}, modes - {ClientTls.ISTIO_MUTUAL}
+    for code, found in ((Code.TLS_ORIGINATION, others), (Code.MTLS_ORIGINATION, own)):
+        if found:
+            said = ", ".join(sorted(found))
+            yield _refuse(code, f"{rule.ref}: traffic to {rule.host} is to be encrypted ({said})", rule.ref)
 
 
 def _mesh_only(entries: Iterable[ServiceEntry], dns_capture: bool) -> Iterator[Finding]:

@@ -42,6 +42,7 @@ EXAMPLES: dict[Code, Callable[[], Preflight]] = {
     Code.REGISTRY_ONLY: lambda: ask(sidecar(REGISTRY)),
     Code.EGRESS_ROUTE: lambda: ask(virtual_service("api.example", EGRESS)),
     Code.TLS_ORIGINATION: lambda: ask(rule("api.example", "SIMPLE")),
+    Code.MTLS_ORIGINATION: lambda: ask(rule("*.local", "ISTIO_MUTUAL", "istio-system")),
     Code.IDENTITY_DENIED: lambda: ask(policy(DENY_ONE, "payments")),
     Code.STRICT_DESTINATIONS: lambda: ask(ROOT_STRICT),
     Code.MESH_ONLY_NAMES: lambda: ask(entry("{hosts: [db.internal], resolution: STATIC}")),

@@ -135,8 +135,15 @@ def test_unknown_hosts_are_led_to_an_egress_proxy() -> None:
 )
 def test_tls_origination(text: str, enforced: bool) -> None:
     found = ask(text)
-    assert ("HSW0503" in codes(found)) == enforced
+    assert bool({"HSW0503", "HSW0508"} & codes(found)) == enforced
     assert found.allows(OUT, RESCUE) != enforced
+
+
+def test_tls_to_servers_and_mtls_within_the_mesh_are_accepted_apart() -> None:
+    text = rule("api.example", "SIMPLE") + rule("*.local", "ISTIO_MUTUAL", name="mesh", export='exportTo: ["."]')
+    assert {"HSW0503", "HSW0508"} <= codes(ask(text))
+    assert not ask(text, accepted=("HSW0508",)).allows(OUT, DIRECT)
+    assert ask(text, accepted=("HSW0503", "HSW0508")).allows(OUT, DIRECT)
 
 
 DENY_ONE = "{action: DENY, rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/web]}}]}]}"
