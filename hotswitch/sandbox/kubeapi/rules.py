@@ -6,13 +6,13 @@ before. Items of lists have no `oldSelf` here, except of lists that are maps by 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from hotswitch.sandbox.kubeapi.cel import CelError, Expression, cel
 from hotswitch.sandbox.kubeapi.failure import Cause, Obj
+from hotswitch.sandbox.kubeapi.schema import named_type
 
 RULES = "x-kubernetes-validations"
 
@@ -41,7 +41,7 @@ class _Rule:
                 return ""
             return str(self.message_expression.value(names)) if self.message_expression else self.message
         except CelError as error:
-            return str(error)
+            return f"{error} evaluating rule: {self.message}"
 
 
 class Rules:
@@ -76,8 +76,7 @@ class Rules:
             if rule.of_changes and old is None:
                 continue
             if why := rule.broken(names):
-                shown = json.dumps(value) if isinstance(value, (str, int, float)) else f'"{_kind(value)}"'
-                yield f"{path}{rule.below}".lstrip(".") or "<nil>", f"Invalid value: {shown}: {why}"
+                yield f"{path}{rule.below}".lstrip(".") or "<nil>", f'Invalid value: "{named_type(value)}": {why}'
         yield from self._below(schema, value, old, path)
 
     def _below(self, schema: Obj, value: Any, old: Any, path: str) -> Iterator[Cause]:
@@ -99,7 +98,3 @@ def _same(schema: Obj, item: Any, old: Any) -> Any:
     if not keys or not isinstance(old, list):
         return None
     return next((each for each in old if all(each.get(key) == item.get(key) for key in keys)), None)
-
-
-def _kind(value: Any) -> str:
-    return "array" if isinstance(value, list) else "object"

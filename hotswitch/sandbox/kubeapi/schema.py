@@ -86,8 +86,9 @@ def violations(schema: Obj, value: Any, path: str = "") -> Iterator[Cause]:
         return
     wrong_type = _type(schema, value)
     if wrong_type:
-        shown = json.dumps(_named_type(value))
+        shown = json.dumps(named_type(value))
         yield path or "<nil>", f"Invalid value: {shown}: {_body(path)} must be of type {wrong_type}: {shown}"
+        yield from ((path or "<nil>", why) for why in _enum(schema, value))
         return
     for why in (*_value(schema, value, path), *_combined(schema, value, path)):
         yield path or "<nil>", why
@@ -108,14 +109,15 @@ def _body(path: str) -> str:
     return f"{path} in body" if path else "in body"
 
 
-def _named_type(value: Any) -> str:
+def named_type(value: Any) -> str:
+    """As JSON Schema and messages name it."""
     names: dict[type, str] = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
     return names.get(type(value), "object" if value is not None else "null")
 
 
 def _type(schema: Obj, value: Any) -> str:
     """The type that it should have had."""
-    found = _named_type(value)
+    found = named_type(value)
     if schema.get(INT_OR_STRING):
         return "" if found in ("integer", "string") else "integer,string"
     wanted = schema.get("type")
@@ -125,15 +127,19 @@ def _type(schema: Obj, value: Any) -> str:
 
 
 def _value(schema: Obj, value: Any, path: str) -> Iterator[str]:
-    if "enum" in schema and value not in schema["enum"]:
-        supported = ", ".join(json.dumps(each) for each in schema["enum"])
-        yield f"Unsupported value: {json.dumps(value)}: supported values: {supported}"
+    yield from _enum(schema, value)
     if isinstance(value, str):
         yield from _string(schema, value, path)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield from _number(schema, value, path)
     elif isinstance(value, (list, dict)):
         yield from _count(schema, value, path)
+
+
+def _enum(schema: Obj, value: Any) -> Iterator[str]:
+    if "enum" in schema and value not in schema["enum"]:
+        supported = ", ".join(json.dumps(each) for each in schema["enum"])
+        yield f"Unsupported value: {json.dumps(value)}: supported values: {supported}"
 
 
 def _string(schema: Obj, value: str, path: str) -> Iterator[str]:
@@ -176,12 +182,12 @@ def _doubles(schema: Obj, items: list[Any], path: str) -> Iterator[Cause]:
     elif kind != "set":
         return
     for place, item in enumerate(items):
-        if item in items[:place]:
+        if items[:place].count(item) == 1:
             yield f"{path}[{place}]", f"Duplicate value: {json.dumps(item)}"
 
 
 def _combined(schema: Obj, value: Any, path: str) -> Iterator[str]:
-    start = f"Invalid value: {json.dumps(_named_type(value))}: {_body(path)}"
+    start = f"Invalid value: {json.dumps(named_type(value))}: {_body(path)}"
 
     def fits(part: Obj) -> bool:
         return next(violations(part, value, path), None) is None
