@@ -394,6 +394,7 @@ async def test_version_that_is_yet_to_come(api):
     refused = await api.get(MAPS, resourceVersion="999999999", status=504)
     assert "Too large resource version" in refused["message"]
     await api.get(MAPS, resourceVersion="none", status=400)
+    await api.get(MAPS, resourceVersion="none", watch="1", status=(400, 500))
 
 
 async def test_server_side_apply_makes_and_changes_and_takes_back(api):

@@ -60,6 +60,31 @@ async def test_cut_watch_ends_and_goes_on_from_its_version(own, embedded):
     assert embedded.faults.cut_watches("secrets") == 0
 
 
+async def test_broken_watch_is_an_error_for_its_reader(own, embedded):
+    async with own.watch(MAPS, resourceVersion="0") as events:
+        await own.post(MAPS, config_map("one"))
+        await events.next()
+        embedded.faults.cut_watches(broken=True)
+        with pytest.raises(aiohttp.ClientError):
+            await events.next()
+
+
+async def test_silent_watch_says_nothing_until_it_is_cut(own, embedded):
+    embedded.handlers.bookmark_every_s = 0.02
+    async with own.watch(MAPS, resourceVersion="0", allowWatchBookmarks="true") as events:
+        await events.next()
+        assert embedded.faults.silence_watches("configmaps") == 1
+        await own.post(MAPS, config_map("one"))
+        seen = []
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                while True:  # bookmarks that were on their way
+                    seen.append((await events.next())[0])
+        assert "ADDED" not in seen
+    async with own.watch(MAPS, resourceVersion="0") as events:
+        assert await events.names(1) == [("ADDED", "one")]  # a new watch is told all
+
+
 async def test_watch_is_told_that_its_version_is_too_old(own, embedded):
     async with own.watch(MAPS, resourceVersion="0") as events:
         embedded.faults.expire_watches()

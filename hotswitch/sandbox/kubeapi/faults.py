@@ -1,4 +1,5 @@
-"""What can be made to go wrong: answers of 500 or 409, slow answers, watches that expire or are cut, lost exec results.
+"""What can be made to go wrong: answers of 500 or 409, slow answers, watches that expire or are cut, lost exec
+results, watches that have died without a word.
 
 Each fault says which requests it meets and how often; it is over when that is used up or when it is cancelled. The
 server that refuses connections is `EmbeddedApi.stop` and `start`.
@@ -90,18 +91,28 @@ class Faults:
     def clear(self) -> None:
         self._faults.clear()
 
-    def cut_watches(self, resource: str = "") -> int:
-        """End all open watches (of this plural) without a word; how many there were."""
-        return self._end(resource, None)
+    def cut_watches(self, resource: str = "", *, broken: bool = False) -> int:
+        """End all open watches (of this plural) without a word; how many there were. `broken`: by a reset."""
+        return self._end(resource, None, broken=broken)
 
     def expire_watches(self, resource: str = "") -> int:
         """Tell all open watches that their version is too old (410): their clients have to list anew."""
         return self._end(resource, ApiError(410, _MESSAGES[410]))
 
-    def _end(self, resource: str, error: ApiError | None) -> int:
-        met = [watch for watch in self._watches if resource in ("", watch.ask.resource.plural)]
+    def silence_watches(self, resource: str = "") -> int:
+        """Let all open watches live on and say nothing more: zombies, which only their client's patience can find."""
+        met = self._met(resource)
         for watch in met:
-            watch.end(error)
+            watch.silence()
+        return len(met)
+
+    def _met(self, resource: str) -> list[Watch]:
+        return [watch for watch in self._watches if resource in ("", watch.ask.resource.plural)]
+
+    def _end(self, resource: str, error: ApiError | None, *, broken: bool = False) -> int:
+        met = self._met(resource)
+        for watch in met:
+            watch.end(error, broken=broken)
         return len(met)
 
     def opened(self, watch: Watch) -> Callable[[], None]:

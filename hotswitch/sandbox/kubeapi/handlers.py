@@ -130,6 +130,8 @@ class Handlers:
             await response.prepare(request)
             async for chunk in watch.lines():
                 await response.write(chunk)
+            if watch.broken and request.transport is not None:
+                request.transport.abort()
         except ConnectionError:
             pass  # the client went away
         finally:

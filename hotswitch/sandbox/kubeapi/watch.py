@@ -35,18 +35,24 @@ class Watch:
         )
         self._lines: list[bytes] = []
         self._wake = asyncio.Event()
-        self._ended = False
-
+        self._ended = self._silent = False
+        self.broken = False  # the connection is to be reset, not closed
+        said = ask.query.get("resourceVersion", "")
+        self._since = None if said in ("", "0") else _version(said)
         if truth(ask.query, "sendInitialEvents") and ask.query.get("resourceVersionMatch") != "NotOlderThan":
             why = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
             raise invalid("ListOptions", "", [("resourceVersionMatch", why)])
 
-    def end(self, error: ApiError | None = None) -> None:
-        """Now: with an ERROR event, or without a word as when the connection is cut."""
+    def end(self, error: ApiError | None = None, *, broken: bool = False) -> None:
+        """Now: with an ERROR event, without a word, or with a connection that breaks."""
         if error is not None:
             self._lines.append(_line("ERROR", encode(error.status())))
-        self._ended = True
+        self._ended, self._silent, self.broken = True, False, broken
         self._wake.set()
+
+    def silence(self) -> None:
+        """Stay open and say nothing any more, not even bookmarks: the watch is dead, and nobody has told its client."""
+        self._silent = True
 
     async def lines(self) -> AsyncIterator[bytes]:
         """Chunks of whole lines. Ends by timeoutSeconds, by `end`, or when the reader is too slow."""
@@ -54,7 +60,7 @@ class Watch:
         ends, bookmark = time.monotonic() + _lasts_s(self.ask.query), self._next_bookmark()
         try:
             while True:
-                if self._lines:
+                if self._lines and not self._silent:
                     chunk, self._lines = b"".join(self._lines), []
                     yield chunk
                     continue
@@ -82,13 +88,12 @@ class Watch:
 
     def _start(self) -> Callable[[], None]:
         """Queue what the client has not seen, then listen: nothing comes between, since this does not wait."""
-        said = self.ask.query.get("resourceVersion", "")
         initial = truth(self.ask.query, "sendInitialEvents")
         try:
-            if initial or said in ("", "0"):
+            if initial or self._since is None:
                 self._send_all()
             else:
-                for change in self._store.since(self.ask.resource.table, _version(said)):
+                for change in self._store.since(self.ask.resource.table, self._since):
                     self._tell(change)
         except ApiError as error:
             self.end(error)
