@@ -11,6 +11,7 @@ from hotswitch.mesh.objects import Labels, Ref
 
 Object = Mapping[str, Any]
 REVISION = "istio.io/rev"
+NETWORK = "topology.istio.io/network"
 
 
 class Common(TypedDict):

@@ -12,10 +12,10 @@ from hotswitch.api.names import STATUS
 from hotswitch.api.status import StatusError, decode
 from hotswitch.capture import manifest, podspec
 from hotswitch.capture.fields import SpecError
-from hotswitch.config.meshfields import Object, labels, port, text
+from hotswitch.config.meshfields import NETWORK, Object, labels, port, text
 from hotswitch.mesh import AppPort, MeshPod
 
-TLS_MODE, NETWORK, TUNNEL = "security.istio.io/tlsMode", "topology.istio.io/network", "networking.istio.io/tunnel"
+TLS_MODE, TUNNEL = "security.istio.io/tlsMode", "networking.istio.io/tunnel"
 STATUS_ANNOTATION, PROXY_CONFIG = "sidecar.istio.io/status", "proxy.istio.io/config"
 _TRUE = frozenset({"1", "t", "true"})
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from hotswitch.api.status import PodStatus, encode
-from hotswitch.config.meshconfig import MeshConfigRefused, read_config_map
+from hotswitch.config.meshconfig import MeshConfigRefused, networks_of, read_config_map
 from hotswitch.config.meshpod import read_pod
 from hotswitch.config.meshread import NO_POLICY, READERS, assemble, read_object
 from hotswitch.mesh import AppPort, MeshConfig, MeshPod
@@ -228,6 +228,13 @@ defaultConfig: {discoveryAddress: istiod.istio-system.svc:15012}
     )
     assert read_config_map(config_map("")) == MeshConfig()
     assert read_config_map(config_map("outboundTrafficPolicy: {mode: ALLOW_ANY}")) == MeshConfig()
+
+
+def test_networks_of_the_mesh() -> None:
+    listed = config_map("") | {"data": {"mesh": "", "meshNetworks": "networks: {us: {endpoints: []}}"}}
+    assert read_config_map(listed, networks=frozenset({"eu"})).networks == {"eu", "us"}
+    labelled = [{"metadata": {"labels": {"topology.istio.io/network": "eu"}}}, {"metadata": {}}, {}, {"metadata": 7}]
+    assert networks_of(labelled) == {"eu"}
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,14 @@ class Preflight:
     def closed_ports(self, direction: Direction, level: Level) -> frozenset[Port]:
         return frozenset(f.port for f in self.refusals(direction, level) if f.port is not None)
 
+    def because(self, direction: Direction, level: Level) -> str:
+        """Why the level may not be used, with its code; "" when it may, on one port at least."""
+        if self.allows(direction, level):
+            return ""
+        found = self.refusals(direction, level)
+        others = sorted({str(finding.code) for finding in found} - {str(found[0].code)})
+        return f"{found[0].code} {found[0].sentence}" + (f" (also {', '.join(others)})" if others else "")
+
     @property
     def codes(self) -> frozenset[Code]:
         return frozenset(finding.code for finding in self.findings)

@@ -8,7 +8,7 @@ import pytest
 
 from hotswitch.decide.ports import direct_inbound
 from hotswitch.model import Level, Mtls, Opening, Policy
-from tests.decide.preflight.meshes import DIRECT, HOLD, RESCUE, WEB, ask
+from tests.decide.preflight.meshes import DIRECT, HOLD, IN, OUT, RESCUE, WEB, ask
 from tests.decide.preflight.test_authorization import CHECKOUT, METHODS, policy
 from tests.decide.preflight.test_mtls import ROOT_STRICT, peer
 from tests.decide.preflight.test_outbound import REGISTRY, sidecar
@@ -31,6 +31,15 @@ def test_levels_are_taken_away(text: str, inbound: tuple[Level, ...], outbound: 
     left = ask(text).limit(WIDE)
     assert (left.inbound, left.outbound, left.outbound_free) == (inbound, outbound, free)
     assert left.expiry_s == 17.0
+
+
+def test_reason_is_given_in_one_sentence() -> None:
+    found = ask(ROOT_STRICT + policy(METHODS))
+    why = found.because(IN, DIRECT)
+    assert why.startswith("HSW0101 mTLS is STRICT on every port") and why.endswith("(also HSW0201)")
+    assert found.because(OUT, DIRECT) == ""
+    by_port = peer("shop", "STRICT", name="web", more="selector: {matchLabels: {app: web}}, portLevelMtls: {8080: {}}")
+    assert ask(by_port).because(IN, DIRECT).startswith("HSW0101 mTLS is STRICT on port 8080")
 
 
 def test_nothing_is_added() -> None:
