@@ -20,6 +20,7 @@ from tests.manifests.shipped import ACCOUNT, NAMESPACE, with_opt_ins
 
 pytestmark = pytest.mark.e2e
 SHOP = "hotswitch-test-keys"
+RBAC = "rbac.authorization.k8s.io"
 COUNT = itertools.count()
 IN_FORCE = {"tier-1-rescue": "in this tier", "tier-2-direct": "only security.istio.io/tlsMode"}
 
@@ -113,6 +114,38 @@ def test_one_label_where_direct_is_installed(server, tier, pod, case):
 def test_the_pod_itself_is_not_patched(server, tier, pod):
     answer = server.send("PATCH", pod, annotations(hotswitch_io__status="{}"), STRATEGIC, as_account=ACCOUNT)
     assert answer.status == 403
+
+
+@pytest.fixture
+def too_much(server):
+    """What nobody ships: the right to patch pods."""
+    name = {"name": "hotswitch-test-too-much"}
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]}
+    role = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": name, "rules": [rule]}
+    binding = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": name,
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", **name},
+        "subjects": [{"kind": "ServiceAccount", "name": "hotswitch-controller", "namespace": NAMESPACE}],
+    }
+    server.apply(role)
+    server.apply(binding)
+    yield
+    server.remove(binding)
+    server.remove(role)
+
+
+@pytest.mark.parametrize("tier", ["tier-1-rescue"], indirect=True)
+def test_a_right_that_was_granted_by_mistake(server, tier, pod, too_much):
+    """RBAC lets it patch pods; the spec and other annotations stay what they are all the same."""
+    own = annotations(hotswitch_io__status="{}")
+    await_that(lambda: server.send("PATCH", pod, own, STRATEGIC, as_account=ACCOUNT).status == 200, "it is granted")
+    image = {"spec": {"containers": [{"name": "app", "image": "evil:1"}]}}
+    refused = server.send("PATCH", pod, image, STRATEGIC, as_account=ACCOUNT)
+    assert "hotswitch may not change a pod's spec" in refused.message
+    refused = server.send("PATCH", pod, annotations(owner="x"), STRATEGIC, as_account=ACCOUNT)
+    assert "of a pod's annotations hotswitch may change only its own" in refused.message
 
 
 @pytest.fixture(scope="module")
