@@ -45,21 +45,19 @@ class Installation:
                         ]
                     ),
                 },
-                {
-                    "target": {"kind": "Deployment", "name": "hotswitch-controller"},
-                    "patch": json.dumps(
-                        [
-                            {
-                                "op": "add",
-                                "path": "/spec/template/spec/containers/0/env/-",
-                                "value": {"name": "HOTSWITCH_HELPER_IMAGE", "value": self._agent},
-                            }
-                        ]
-                    ),
-                },
+                {"patch": json.dumps(self._helper_image())},
             ],
         }
         (self._folder / "kustomization.yaml").write_text(json.dumps(said))  # JSON is YAML
+
+    def _helper_image(self) -> object:
+        variable = {"name": "HOTSWITCH_HELPER_IMAGE", "value": self._agent}
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "hotswitch-controller", "namespace": NAMESPACE},
+            "spec": {"template": {"spec": {"containers": [{"name": "controller", "env": [variable]}]}}},
+        }
 
     def install(self) -> None:
         self._kubectl("apply", "--server-side", "--force-conflicts", "-k", str(self._folder))

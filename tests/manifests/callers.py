@@ -87,6 +87,8 @@ class Caller:
         assert answer.status in (200, 201), f"{path_of(obj)}: {answer.message}"
 
     def remove(self, obj: dict[str, Any]) -> None:
+        if obj["kind"] == "Pod":  # a test that fails may have let a finalizer through
+            self.send("PATCH", path_of(obj), {"metadata": {"finalizers": None}}, MERGE)
         answer = self.send("DELETE", path_of(obj) + "?propagationPolicy=Background&gracePeriodSeconds=0")
         assert answer.status in (200, 202, 404), answer.message
         if obj["kind"] == "Namespace" and answer.status != 404:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 from hotswitch.sandbox.manifests import render
-from tests.manifests.callers import STRATEGIC, Caller, await_that, path_of
+from tests.manifests.callers import MERGE, STRATEGIC, Caller, await_that, path_of
 from tests.manifests.keys import HELPERS, LABELS_DIRECT, LABELS_OBSERVE, POD, POD_STATUS, SLICE, SLICES, annotations
 from tests.manifests.shipped import ACCOUNT, NAMESPACE, with_opt_ins
 
@@ -55,10 +55,14 @@ def tier(server, request, tmp_path_factory):
     objects = render(with_opt_ins(folder, request.param, "exec", "ephemeral"))
     for obj in objects:
         server.apply(obj)
-    pod = server_pod(server, "canary")
-    await_that(lambda: IN_FORCE[request.param] in labelled(server, pod), "the tier's admission policies are in force")
+    canaries = [placed(POD, "canary"), placed(SLICE, "canary")]
+    for canary in canaries:
+        server.apply(canary)
+    for policy, path, said in in_force(request.param, *map(path_of, canaries)):
+        await_that(lambda path=path, said=said: said in provoked(server, path), f"{policy} is in force")
     yield request.param
-    server.remove(placed(POD, "canary"))
+    for canary in canaries:
+        server.remove(canary)
     for obj in reversed(objects):
         server.remove(obj)
 
@@ -69,10 +73,25 @@ def server_pod(server, name):
     return path_of(pod)
 
 
-def labelled(server, pod):
+def in_force(tier, pod, endpoint_slice):
+    """Each policy is taken up in its own time: what it says of an annotation, a label, and an added container."""
+    yield "hotswitch-pods", f"{pod}/status", "of a pod's annotations"
+    yield "hotswitch-pod-labels", f"{pod}/status?", IN_FORCE[tier]
+    yield "hotswitch-ephemeral-containers", f"{pod}/ephemeralcontainers", "one ephemeral container"
+    yield "hotswitch-exec", f"{pod}/exec?container=app&command=id&stdout=true", "only in hotswitch-helper"
+    if tier == "tier-2-direct":
+        yield "hotswitch-endpoint-slices", endpoint_slice, "of an EndpointSlice's annotations"
+
+
+def provoked(server, path):
     """A change each time: what changes nothing is always let through."""
-    patch = {"metadata": {"labels": {"x": f"y{next(COUNT)}"}}}
-    return server.send("PATCH", f"{pod}/status", patch, as_account=ACCOUNT, kind=STRATEGIC).message
+    if "/exec" in path:
+        return server.send("POST", path, as_account=ACCOUNT).message
+    value = {"x": f"y{next(COUNT)}"}
+    patch = {"metadata": {"labels" if path.endswith("?") else "annotations": value}}
+    if path.endswith("ephemeralcontainers"):
+        patch = {"spec": {"ephemeralContainers": [{"name": f"c{next(COUNT)}", "image": "x:1"}]}}
+    return server.send("PATCH", path, patch, as_account=ACCOUNT, kind=MERGE).message
 
 
 def check(server, path, case):
@@ -180,9 +199,17 @@ def test_a_second_helper_is_refused(server, tier, pod):
     ("container", "command", "refused"),
     [
         ("app", ["id"], "hotswitch may run commands only in"),
-        ("istio-proxy", ["sh", "-c", "id"], "in istio-proxy hotswitch may run only"),
-        ("istio-proxy", ["pilot-agent", "istio-clean-iptables"], ""),
-        ("hotswitch-helper", ["sh"], "in its helper hotswitch may run only itself"),
+        ("app", ["pilot-agent", "istio-clean-iptables"], "hotswitch may run commands only in"),
+        ("istio-proxy", ["sh", "-c", "id"], "hotswitch may run only its own program"),
+        ("istio-proxy", ["env", "A=b", "sh"], "hotswitch may run only its own program"),
+        ("istio-proxy", ["hotswitch", "truth"], "hotswitch may run only its own program"),
+        ("istio-proxy", ["pilot-agent", "request", "POST", "quitquitquit"], "hotswitch may run only its own program"),
+        ("istio-proxy", ["nft", "flush", "ruleset"], "hotswitch may run only its own program"),
+        ("hotswitch-helper", ["sh"], "hotswitch may run only its own program"),
+        ("istio-proxy", ["pilot-agent", "istio-iptables", "-p", "15001"], ""),
+        ("istio-proxy", ["sudo", "env", "A=b", "pilot-agent", "istio-iptables", "--cleanup-only"], ""),
+        ("istio-proxy", ["iptables-nft-save"], ""),
+        ("istio-proxy", ["nft", "-j", "list", "ruleset"], ""),
         ("hotswitch-helper", ["hotswitch", "truth"], ""),
     ],
 )
