@@ -47,11 +47,12 @@ def test_no_tier_can_give_itself_rights(name):
     assert {right for right in rights(tier(name)) if right[1] in groups} == set()
 
 
-def test_observing_writes_nothing_but_words_and_its_own_lease():
+def test_observing_writes_nothing_but_words_and_what_is_its_own():
     assert writes(tier("tier-0-observe")) == {
         ("", "", "events", "", "create"),
         ("", "", "events", "", "patch"),
         ("", "hotswitch.io", "hotswitchpolicies/status", "", "patch"),
+        ("hotswitch-system", "", "configmaps", "hotswitch-alerts", "update"),
         ("hotswitch-system", "coordination.k8s.io", "leases", "", "create"),
         ("hotswitch-system", "coordination.k8s.io", "leases", "hotswitch-controller", "update"),
     }
