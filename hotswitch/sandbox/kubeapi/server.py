@@ -54,8 +54,8 @@ class EmbeddedApi:
         self, *, host: str = "127.0.0.1", port: int = 0, tls: bool = True, directory: Path | None = None
     ) -> None:
         self._host, self._port, self._tls = host, port, tls
-        self._temporary = tempfile.TemporaryDirectory(prefix="hotswitch-api-") if directory is None else None
-        self.directory = directory or Path(self._temporary.name if self._temporary else "")
+        self._directory = directory
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._served: Served | None = None
         self._runner: web.ServerRunner | None = None
         self.catalogue, self.store, self.tokens, self.faults = Catalogue(), Store(), Tokens(), Faults()
@@ -69,6 +69,8 @@ class EmbeddedApi:
         self.admin.apply(bootstrap.objects())
 
     async def __aenter__(self) -> EmbeddedApi:
+        if self._directory is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="hotswitch-api-")
         if self._tls:
             self._served = serve_tls(self.directory, self._host)
         await self.start()
@@ -80,6 +82,7 @@ class EmbeddedApi:
         await self.stop()
         if self._temporary is not None:
             self._temporary.cleanup()
+            self._temporary = None
 
     async def start(self) -> None:
         """Listen (again). Raises OSError when the port is taken."""
@@ -98,6 +101,15 @@ class EmbeddedApi:
         if runner is not None:
             self.faults.cut_watches()
             await runner.cleanup()
+
+    @property
+    def directory(self) -> Path:
+        """Of certificates and kubeconfigs. Raises RuntimeError when it is a temporary one and nothing is served yet."""
+        if self._directory is not None:
+            return self._directory
+        if self._temporary is None:
+            raise RuntimeError("the API has no folder before it is entered")
+        return Path(self._temporary.name)
 
     @property
     def url(self) -> str:
