@@ -128,6 +128,8 @@ def _policy(policy: Policy) -> dict[str, Any]:
         "profile": "fast" if policy.thresholds.probe_timeout_s <= FAST.probe_timeout_s else "default",
         "recover_probes": policy.thresholds.recover_probes,
         "recover_after_s": policy.thresholds.recover_after_s,
+        "hold_down_s": policy.hold_down_s,
+        "hold_down_max_s": max(policy.hold_down_s, policy.hold_down_max_s),
     }
 
 

@@ -1,9 +1,8 @@
 """The helper inside one pod: an agent for the namespace it lives in, which acts on a controller's orders (S4.2, S4.3).
 
-It is the only command of the pod's one ephemeral container. Such a container is never started again, so its first
-process is no more than a keeper: it starts the helper, starts it again when it dies, and is told by SIGTERM to leave.
-Then gates stay as they are. The rescue Envoy lives beside the helper and is adopted by its successor; it ends with the
-container, and a gate that leads to it closes by the kernel within ordered.LEASE_S (I1).
+It is the only command of the pod's one ephemeral container, and is kept running there (agent.keep). SIGTERM leaves
+gates as they are. The rescue Envoy lives beside the helper and is adopted by its successor; it ends with the container,
+and a gate that leads to it closes by the kernel within LEASE_S (I1).
 
 It needs no right to change namespaces, since it is in the right one; docs/reference/helper.md has those it needs.
 """
@@ -13,18 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
-import sys
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hotswitch.agent.agent import Agent
 from hotswitch.agent.guard import Guard
+from hotswitch.agent.ledger import Ledger
 from hotswitch.agent.main import serve
-from hotswitch.agent.ordered import Ledger, OrderedGuard, needs_rescue
+from hotswitch.agent.ordered import OrderedGuard, needs_rescue
 from hotswitch.agent.spare import Spare
 from hotswitch.api.names import HELPER_VARIABLE
 from hotswitch.config.agentfile import AgentFile, ConfigError, Pod, parse
@@ -35,7 +30,6 @@ HERE = "/proc/self/ns/net"
 DIRECTORY = Path("/run/hotswitch")
 RESOLV_CONF = Path("/etc/resolv.conf")
 LINGER_STEP_S = 0.1
-FIRST_PAUSE_S, LONGEST_PAUSE_S, LONG_LIFE_S = 0.1, 5.0, 30.0
 
 
 def agent_file(text: str, resolv_conf: Path = RESOLV_CONF) -> AgentFile:
@@ -107,48 +101,3 @@ def _app_listens(guard: Guard) -> bool:
 def run(text: str) -> None:
     """Until SIGTERM. Raises ConfigError or OSError before anything has been changed."""
     serve(HelperAgent(agent_file(text)))
-
-
-def keep(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
-    """Have `argv` run until SIGTERM: started anew whenever it dies, with a pause that doubles while it lives shortly.
-    Reaps whatever the container's processes leave. Returns the exit code for the container."""
-    return _Keeper(argv, environment).run()
-
-
-class _Keeper:
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
-        self._argv, self._environment = argv, environment
-        self._child = 0
-        self._leaving = False
-
-    def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._leave)
-        pause_s = FIRST_PAUSE_S
-        while True:
-            began_s = time.monotonic()
-            code = self._one_life()
-            if self._leaving:
-                return 0
-            lived_s = time.monotonic() - began_s
-            print(f"hotswitch helper ended with {code} after {lived_s:.1f} s", file=sys.stderr, flush=True)
-            pause_s = FIRST_PAUSE_S if lived_s > LONG_LIFE_S else min(2 * pause_s, LONGEST_PAUSE_S)
-            time.sleep(pause_s)
-            if self._leaving:
-                return 0
-
-    def _one_life(self) -> int:
-        self._child = os.posix_spawnp(self._argv[0], list(self._argv), dict(self._environment))
-        if self._leaving:  # told so while it was being started
-            os.kill(self._child, signal.SIGTERM)
-        while True:
-            pid, status = os.waitpid(-1, 0)
-            if pid == self._child:
-                self._child = 0
-                return os.waitstatus_to_exitcode(status)
-
-    def _leave(self, number: int, frame: object) -> None:
-        self._leaving = True
-        if self._child:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._child, signal.SIGTERM)

@@ -13,22 +13,19 @@ nobody (I1).
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-import msgspec
+from dataclasses import replace
 
 from hotswitch.agent.guard import Guard, Means
+from hotswitch.agent.ledger import Carried, Ledger
 from hotswitch.agent.spare import Spare
 from hotswitch.api.orders import LEASE_S, ORDER_AT_MOST_S, AnswerText, OrderText, TruthText, diagnosis_text
 from hotswitch.capture.gate import GateState
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod, PolicySettings
 from hotswitch.decide.damping import closed
+from hotswitch.decide.levels import RESCUE_DEATHS_AT_MOST
 from hotswitch.decide.ports import effective, same
 from hotswitch.decide.track import in_its_time, seen, settled, tracked
 from hotswitch.model import (
@@ -39,6 +36,7 @@ from hotswitch.model import (
     Generation,
     Level,
     Opening,
+    View,
 )
 
 DONE, REFUSED, FAILED = "done", "refused", "failed"
@@ -46,35 +44,6 @@ DONE, REFUSED, FAILED = "done", "refused", "failed"
 
 class OrderRefused(ValueError):
     """Nothing was changed; the message is a sentence."""
-
-
-class Carried(msgspec.Struct, frozen=True):
-    """The newest order that was carried out."""
-
-    generation: int = 0
-    openings: dict[Direction, tuple[Level, dict[int, Level]]] = msgspec.field(default_factory=dict)
-    ends_unix_s: float = 0.0
-
-    def gate(self) -> dict[Direction, Opening]:
-        return {way: Opening(level, dict(ports)) for way, (level, ports) in self.openings.items()}
-
-
-@dataclass
-class Ledger:
-    """Keeps `Carried` in a file. One that cannot be read counts as none: the kernel's word is left."""
-
-    path: Path
-
-    def read(self) -> Carried:
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode(self.path.read_bytes(), type=Carried)
-        return Carried()
-
-    def write(self, carried: Carried) -> None:
-        """Raises OSError."""
-        fresh = self.path.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(carried))
-        os.replace(fresh, self.path)
 
 
 class OrderedGuard(Guard):
@@ -197,13 +166,8 @@ class OrderedGuard(Guard):
         view = self.view()
         if not view.capabilities.gate:
             raise OrderRefused(f"the gate cannot be used: {view.capabilities.gate_refusal}")
-        if not needs_rescue(gate):
-            return
-        if not view.capabilities.rescue:
-            raise OrderRefused(f"no rescue: {view.capabilities.rescue_refusal}")
-        left_s = view.facts.identity_expires_in_s
-        if left_s is None or left_s <= 0:
-            raise OrderRefused("no rescue: no identity of this pod that has not expired is held")
+        if needs_rescue(gate) and (refusal := _no_rescue(view)):
+            raise OrderRefused(f"no rescue: {refusal}")
 
     async def _take_policy(self, order: OrderText) -> None:
         """What the rescue must keep up, where the controller says it anew."""
@@ -238,7 +202,8 @@ class OrderedGuard(Guard):
             {way: (each.level, dict(each.ports)) for way, each in gate.items()},
             time.time() + order.expiry_s,
         )
-        act = Act.OPEN if gate else Act.CLOSE
+        renews = self.standing.is_open and same(gate, self.standing.openings)
+        act = Act.RENEW if gate and renews else Act.OPEN if gate else Act.CLOSE
         before, self._carried = self._carried, carried
         expiry_s = self._lease_s(gate) if gate else 0.0
         decision = Decision(
@@ -271,9 +236,6 @@ class OrderedGuard(Guard):
         await self._up_to_date()
         self.step()
         view = self.view()
-        rescue_refusal = view.capabilities.rescue_refusal
-        if not rescue_refusal and (view.facts.identity_expires_in_s or 0) <= 0:
-            rescue_refusal = "no identity of this pod that has not expired is held"
         return TruthText(
             uid=self.pod.uid,
             levels={way: effective(shown.openings.get(way, Opening(Level.CAPTURE))) for way in Direction},
@@ -285,7 +247,7 @@ class OrderedGuard(Guard):
             identity_expires_in_s=view.facts.identity_expires_in_s,
             path_passes=view.facts.path_passes,
             refusal=view.capabilities.gate_refusal,
-            rescue_refusal=rescue_refusal,
+            rescue_refusal=_no_rescue(view),
             rescue_deaths=view.capabilities.rescue_deaths,
             stand_in=self.stand_in.state,
         )
@@ -297,6 +259,18 @@ class OrderedGuard(Guard):
         kept = shown.generation == self._carried.generation and needs_rescue(shown.openings)
         left_s = self._carried.ends_unix_s - time.time() if kept else shown.expires_in_s
         return round(max(0.0, left_s or 0.0), 3)
+
+
+def _no_rescue(view: View) -> str:
+    """Why the rescue cannot be used now; what kills the proxy may be killing it, too."""
+    able, left_s = view.capabilities, view.facts.identity_expires_in_s
+    if not able.rescue:
+        return able.rescue_refusal
+    if left_s is None or left_s <= 0:
+        return "no identity of this pod that has not expired is held"
+    if able.rescue_deaths > RESCUE_DEATHS_AT_MOST:
+        return f"it died {able.rescue_deaths} times within {view.policy.hold_down_s:g} s"
+    return ""
 
 
 def needs_rescue(openings: Mapping[Direction, Opening]) -> bool:

@@ -10,10 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from hotswitch.agent.keep import BAD_SETTINGS, keep
 from hotswitch.api.names import HELPER_VARIABLE
 from hotswitch.cli.ask import DEFAULT_SOCKET, AgentError, ask
 from hotswitch.cli.show import fail
 
+ONCE = (sys.executable, "-m", "hotswitch.cli.main", "helper", "--once")
 SocketOption = Annotated[Path, typer.Option("--socket", help="The helper's control socket.", envvar="HOTSWITCH_SOCKET")]
 
 
@@ -34,11 +36,13 @@ def helper(
             typer.echo("good")
         elif once:
             program.run(text)
-    except (ConfigError, OSError) as failure:
+    except ConfigError as failure:
+        fail(str(failure))
+        raise typer.Exit(BAD_SETTINGS) from failure
+    except OSError as failure:
         raise fail(str(failure)) from failure
     if not (check_only or once):
-        argv = (sys.executable, "-m", "hotswitch.cli.main", "helper", "--once")
-        raise typer.Exit(program.keep(argv, {**os.environ, HELPER_VARIABLE: text}))
+        raise typer.Exit(keep(ONCE, {**os.environ, HELPER_VARIABLE: text}))
 
 
 def order(socket: SocketOption = DEFAULT_SOCKET) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hotswitch.agent.keep import keep
 from hotswitch.cli.ask import DEFAULT_SOCKET, AgentError, ask
 
 
@@ -19,6 +20,8 @@ def main() -> None:
     words = sys.argv[1:]
     if words[:1] in (["order"], ["truth"]) and (len(words) == 1 or (len(words) == 3 and words[1] == "--socket")):
         sys.exit(quick(words))
+    if words == ["helper"]:  # what keeps a helper running should not weigh as much as the helper
+        sys.exit(keep((sys.executable, "-m", "hotswitch.cli.start", "helper", "--once")))
     from hotswitch.cli.main import app  # heavy
 
     app()

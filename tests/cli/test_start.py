@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hotswitch.agent.keep import BAD_SETTINGS
+
 pytestmark = pytest.mark.unit
 
 HEAVY = {"typer", "pydantic", "asyncio", "hotswitch.cli.main", "msgspec", "yaml"}
@@ -42,4 +44,4 @@ def test_everything_else_is_the_command_line(tmp_path: Path) -> None:
     assert run("version").returncode == 0
     settings = {"pod": {"name": "p"}}
     done = run("helper", "--check", "--settings", json.dumps(settings))
-    assert done.returncode == 1 and "uid" in done.stderr
+    assert done.returncode == BAD_SETTINGS and "uid" in done.stderr
