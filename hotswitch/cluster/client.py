@@ -102,10 +102,11 @@ class Cluster:
     async def _answer(
         self, method: str, url: URL, data: bytes | None, headers: Mapping[str, str], timeout: aiohttp.ClientTimeout
     ) -> aiohttp.ClientResponse:
-        answer = await self._ask(method, url, data, headers, timeout)
-        if answer.status == 401 and await self._credentials.renew():
+        ours = await self.headers()
+        answer = await self._ask(method, url, data, {**ours, **headers}, timeout)
+        if answer.status == 401 and await self._credentials.renew(ours):
             answer.release()
-            answer = await self._ask(method, url, data, headers, timeout)
+            answer = await self._ask(method, url, data, {**await self.headers(), **headers}, timeout)
         return answer
 
     async def _ask(
@@ -115,7 +116,7 @@ class Cluster:
             method,
             url,
             data=data,
-            headers={**await self.headers(), **headers},
+            headers=headers,
             timeout=timeout,
             allow_redirects=False,
             server_hostname=self._credentials.server_hostname,
@@ -143,9 +144,9 @@ class Cluster:
             server_hostname=self._credentials.server_hostname,
         )
 
-    async def renew(self) -> bool:
-        """After a 401 of a WebSocket. False: it would be the same again."""
-        return await self._credentials.renew()
+    async def renew(self, refused: Mapping[str, str]) -> bool:
+        """After a 401 of a WebSocket with these headers. False: it would be the same again."""
+        return await self._credentials.renew(refused)
 
     @overload
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object: ...

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
+import yaml
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
@@ -29,7 +31,7 @@ class Credentials:
         self._kubeconfig = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG", "")
         self._context = context
         self._lock = asyncio.Lock()
-        self._renewed_s = 0.0
+        self._renewed_s = float("-inf")
 
     async def load(self) -> None:
         """Raises ConnectError."""
@@ -60,24 +62,28 @@ class Credentials:
             settings = await self._configuration.auth_settings()
         except (OSError, ConfigException) as failure:
             raise ConnectError(f"the token cannot be read: {failure}") from failure
-        found = {str(each["key"]): str(each["value"]).strip() for each in settings.values() if each["in"] == "header"}
-        return {"Authorization" if key == "authorization" else key: value for key, value in found.items()}
+        value = str(settings["BearerToken"]["value"]) if "BearerToken" in settings else ""
+        scheme, _, token = value.strip().partition(" ")  # the library writes "bearer" and the file's last newline
+        return {"Authorization": f"{scheme.capitalize()} {token.strip()}"} if token else {}
 
-    async def renew(self) -> bool:
-        """After a 401. False when it was done a moment ago, or nothing new is to be had: asking again is of no use."""
+    async def renew(self, refused: Mapping[str, str]) -> bool:
+        """After a 401 to these headers. False when nothing else is to be had: asking again is of no use."""
         async with self._lock:
+            if await self._differ(refused):
+                return True  # somebody else was refused a moment before
             if time.monotonic() - self._renewed_s < RENEW_AT_MOST_EVERY_S:
                 return False
             self._renewed_s = time.monotonic()
-            before = await self.headers()
             try:
                 fresh = await self._read()
             except ConnectError:
                 return False
             self._configuration.api_key = fresh.api_key
             self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
-            has_certificate = self._take_certificate(fresh)
-            return has_certificate or await self.headers() != before
+            return self._take_certificate(fresh) or await self._differ(refused)
+
+    async def _differ(self, refused: Mapping[str, str]) -> bool:
+        return (await self.headers()).get("Authorization") != refused.get("Authorization")
 
     def _take_certificate(self, fresh: Configuration) -> bool:
         if not fresh.cert_file:
@@ -94,7 +100,7 @@ class Credentials:
                 await load_kube_config(
                     self._existing(), context=self._context, client_configuration=configuration, persist_config=False
                 )
-        except (ConfigException, OSError, ValueError, TypeError, AttributeError) as failure:
+        except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError) as failure:
             raise ConnectError(f"{self._kubeconfig or 'service account'}: {failure}") from failure
         return configuration
 

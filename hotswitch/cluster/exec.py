@@ -27,6 +27,7 @@ CLOSE_STDIN = bytes([255, STDIN])  # v5 only
 PIECE_BYTES = 32 * 1024
 TIMEOUT_S = 20.0
 LIMIT_BYTES = 2**20
+Words = list[tuple[str, str]]
 
 
 async def exec_in(
@@ -54,16 +55,12 @@ async def exec_in(
         return heard.executed(ExecOutcome.UNKNOWN, None, f"it did not end within {timeout_s:g} s, and may still run")
 
 
-async def _run(
-    cluster: Cluster, path: str, query: list[tuple[str, str]], stdin: bytes | None, heard: _Heard
-) -> Executed:
+async def _run(cluster: Cluster, path: str, query: Words, stdin: bytes | None, heard: _Heard) -> Executed:
     try:
-        url, headers = cluster.url(path, query), await cluster.headers()
-        protocols = (V5, V4) if stdin is None else (V5,)
-        async with cluster.web_socket(url, protocols, headers) as socket:
-            return await _talk(socket, stdin, heard)
+        headers = await cluster.headers()
+        return await _connected(cluster, path, query, headers, stdin, heard)
     except aiohttp.WSServerHandshakeError as refusal:
-        if refusal.status == 401 and await cluster.renew():
+        if refusal.status == 401 and await cluster.renew(headers):
             return await _run(cluster, path, query, stdin, heard)
         sentence = await _why(cluster, path, query, refusal)
         return heard.executed(exec_outcome.of_handshake(refusal.status), None, sentence)
@@ -72,6 +69,14 @@ async def _run(
     except (aiohttp.ClientError, OSError) as failure:
         sentence = f"the connection was lost: {type(failure).__name__}: {failure}"
         return heard.executed(ExecOutcome.UNKNOWN, None, sentence)
+
+
+async def _connected(
+    cluster: Cluster, path: str, query: Words, headers: dict[str, str], stdin: bytes | None, heard: _Heard
+) -> Executed:
+    protocols = (V5, V4) if stdin is None else (V5,)
+    async with cluster.web_socket(cluster.url(path, query), protocols, headers) as socket:
+        return await _talk(socket, stdin, heard)
 
 
 async def _talk(socket: aiohttp.ClientWebSocketResponse, stdin: bytes | None, heard: _Heard) -> Executed:
@@ -94,9 +99,7 @@ async def _send(socket: aiohttp.ClientWebSocketResponse, stdin: bytes) -> None:
     await socket.send_bytes(CLOSE_STDIN)
 
 
-async def _why(
-    cluster: Cluster, path: str, query: list[tuple[str, str]], refusal: aiohttp.WSServerHandshakeError
-) -> str:
+async def _why(cluster: Cluster, path: str, query: Words, refusal: aiohttp.WSServerHandshakeError) -> str:
     """The handshake's own answer is not shown by the library; the same request without an upgrade gets the same one,
     and runs nothing."""
     try:

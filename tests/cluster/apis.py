@@ -18,11 +18,12 @@ from hotswitch.sandbox.kubeapi.server import EmbeddedApi
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`namespace`: one that nobody else uses."""
+    """`namespace`: one that nobody else uses. `embedded`: the server itself, where it is ours."""
 
     cluster: Cluster
     namespace: str
     kubeconfig: Path
+    embedded: EmbeddedApi | None = None
 
 
 Api = Callable[[], AbstractAsyncContextManager[Place]]
@@ -34,7 +35,7 @@ async def embedded() -> AsyncIterator[Place]:
     async with EmbeddedApi() as server:
         path = server.kubeconfig()
         async with connect(path) as cluster, namespace(cluster) as name:
-            yield Place(cluster, name, path)
+            yield Place(cluster, name, path, server)
 
 
 @asynccontextmanager
