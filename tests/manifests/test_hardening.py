@@ -55,9 +55,9 @@ def test_the_namespace_refuses_anything_less_hardened(objects):
 def test_its_token_is_its_own_and_short_lived(objects, pod):
     assert pod["spec"]["automountServiceAccountToken"] is False
     assert only("ServiceAccount", objects)["automountServiceAccountToken"] is False
-    (access,) = [volume for volume in pod["spec"]["volumes"] if "projected" in volume]
-    (token,) = [part for part in access["projected"]["sources"] if "serviceAccountToken" in part]
-    assert token["serviceAccountToken"]["expirationSeconds"] <= 3600
+    projected = [part for volume in pod["spec"]["volumes"] for part in volume.get("projected", {}).get("sources", [])]
+    tokens = [part["serviceAccountToken"] for part in projected if "serviceAccountToken" in part]
+    assert tokens and all(token["expirationSeconds"] <= 3600 for token in tokens)
 
 
 def test_the_loss_of_a_node_or_a_drain_leaves_one(objects, pod):
@@ -87,17 +87,30 @@ def test_whatever_selects_the_controller_selects_it(objects, pod):
     selectors = [
         only("Deployment", objects)["spec"]["selector"]["matchLabels"],
         only("PodDisruptionBudget", objects)["spec"]["selector"]["matchLabels"],
-        only("NetworkPolicy", objects)["spec"]["podSelector"]["matchLabels"],
+        *(obj["spec"]["podSelector"]["matchLabels"] for obj in objects if obj["kind"] == "NetworkPolicy"),
         only("Service", objects)["spec"]["selector"],
     ]
     assert all(selector.items() <= labels for selector in selectors)
 
 
-def test_only_what_it_speaks_to_is_reachable(objects):
-    policy = only("NetworkPolicy", objects)["spec"]
+def reachable(objects):
+    policies = [obj["spec"] for obj in objects if obj["kind"] == "NetworkPolicy"]
+    return {port["port"] for policy in policies for rule in policy.get("egress", []) for port in rule["ports"]}
+
+
+def test_only_what_it_speaks_to_is_reachable():
+    to_all = {53, 443, 6443, 9093, 15021}
+    assert [reachable(tier(name)) for name in TIERS] == [to_all, to_all, to_all | {15012}]
+
+
+def test_only_metrics_are_to_be_reached(objects):
+    policy = next(
+        obj["spec"]
+        for obj in objects
+        if obj["metadata"]["name"] == "hotswitch-controller" and obj["kind"] == "NetworkPolicy"
+    )
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == {"http"}
-    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 443, 6443, 9093, 15021}
 
 
 def test_everything_of_ours_lies_in_its_namespace_or_is_named_by_it(objects):
