@@ -6,6 +6,7 @@ controller's to keep. A policy has to list `exec` before it is used. Exit codes 
 back.
 
 The clean-up gets the very arguments of the set-up, as it needs them; which command there is depends on Istio's release.
+One that would leave rules is not used at all: capture could not be put back as it was (I4).
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hotswitch.act import exec_place, istio_rules
+from hotswitch.act import exec_place, helper_container, istio_container, istio_rules
 from hotswitch.act.exec_place import Place
-from hotswitch.act.helper import Exec
+from hotswitch.act.helper import Exec, not_running, put
 from hotswitch.act.order import Ability, Answer, Order, Outcome, Target, Truth
 from hotswitch.capture.fields import SpecError
 from hotswitch.capture.istio_commands import IstioCommand, commands
@@ -53,6 +54,14 @@ class Ways:
         return (*self.place.prefix, *_with_env(command.env), *command.argv, *more)
 
 
+def _refusal(target: Target) -> CannotExec | None:
+    try:
+        ways(target)
+    except CannotExec as refusal:
+        return refusal
+    return None
+
+
 def _with_env(env: Mapping[str, str]) -> tuple[str, ...]:
     return ("env", *(f"{name}={value}" for name, value in sorted(env.items()))) if env else ()
 
@@ -69,24 +78,37 @@ def ways(target: Target) -> Ways:
         raise CannotExec(str(failure)) from failure
     if found.setup is None or not found.cleanups:
         raise CannotExec("interception mode NONE captures nothing, so there is nothing to open")
+    if found.cleanups[0].rules:
+        left = "; ".join(found.cleanups[0].leaves[:2])
+        raise CannotExec(f"the clean-up of Istio {place.version} leaves {left}: capture would not come back as it was")
     if place.bare and (found.setup.env or found.cleanups[0].env):
         raise CannotExec("the command needs variables, and a distroless image has nothing that could set them")
     return Ways(place, spec, found.setup, found.cleanups[0])
 
 
 class ExecActuator:
+    """`own_container`: where no container of the pod has the rights, one of Istio's own image may be put into it."""
+
     name = "exec"
 
-    def __init__(self, cluster: Cluster, run: Exec = exec_in) -> None:
-        self._cluster, self._run = cluster, run
+    def __init__(self, cluster: Cluster, run: Exec = exec_in, *, own_container: bool = False) -> None:
+        self._cluster, self._run, self._own_container = cluster, run, own_container
 
     async def prepare(self, target: Target) -> str:
-        """Nothing can be put in place: either the containers allow it or they do not."""
         try:
             ways(target)
         except CannotExec as refusal:
-            return str(refusal)
+            return await self._put(target) if self._own_container else str(refusal)
         return ""
+
+    async def _put(self, target: Target) -> str:
+        found = helper_container.find(target.manifest)
+        if found is not None:
+            return not_running(found) if found.ended or not found.running else str(_refusal(target))
+        try:
+            return await put(self._cluster, target, istio_container.patch(target))
+        except SpecError as failure:
+            return f"no container of Istio's image can be made: {failure}"
 
     async def ability(self, target: Target) -> Ability:
         try:
@@ -147,7 +169,7 @@ class ExecActuator:
             return Answer(outcome=Outcome.DONE, sentence="it was so before", truth=before)
         done = await self._change(target, found, opens=wanted == BOTH)
         took_ms = (asyncio.get_running_loop().time() - started_s) * 1000
-        return await self._judged(target, found, wanted, done, {"exec_ms": round(took_ms, 3)})
+        return await self._judged(target, found, (before, wanted), done, {"exec_ms": round(took_ms, 3)})
 
     async def _change(self, target: Target, found: Ways, *, opens: bool) -> Executed:
         """A set-up over what a clean-up left fails on the chains; from 1.24 on Istio can take those away first."""
@@ -159,9 +181,16 @@ class ExecActuator:
         return done
 
     async def _judged(
-        self, target: Target, found: Ways, wanted: Mapping[Direction, Level], done: Executed, took: dict[str, float]
+        self,
+        target: Target,
+        found: Ways,
+        way: tuple[Truth, Mapping[Direction, Level]],
+        done: Executed,
+        took: dict[str, float],
     ) -> Answer:
-        """By what the kernel shows now. A command that may still be running is never taken for one that has ended."""
+        """By what the kernel shows now. A command that may still be running is never taken for one that has ended, and
+        one that stopped half-way has not failed without a trace. `way`: whence and whereto."""
+        before, wanted = way
         if done.outcome in (ExecOutcome.REFUSED, ExecOutcome.NOT_STARTED):
             return Answer(outcome=Outcome.FAILED, sentence=_words(done), durations_ms=took)
         try:
@@ -172,7 +201,8 @@ class ExecActuator:
         if reached:
             sentence = NO_EXPIRY if wanted == BOTH else "Istio's rules are back"
             return Answer(outcome=Outcome.DONE, sentence=sentence, truth=truth, durations_ms=took)
-        outcome = Outcome.FAILED if done.outcome is ExecOutcome.EXITED else Outcome.UNKNOWN
+        ended = done.outcome is ExecOutcome.EXITED and truth == before
+        outcome = Outcome.FAILED if ended else Outcome.UNKNOWN
         levels = ", ".join(f"{way} {level}" for way, level in truth.levels.items())
         left = "" if truth.istio_complete else ", Istio's rules are incomplete"
         sentence = f"{_words(done)}; the rules say {levels}{left}"

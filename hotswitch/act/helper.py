@@ -39,6 +39,21 @@ class Exec(Protocol):
     ) -> Awaitable[Executed]: ...  # fmt: skip
 
 
+async def put(cluster: Cluster, target: Target, body: Mapping[str, Any]) -> str:
+    """Have the API server add the ephemeral container of `body`; a sentence on what is missing then."""
+    path = PODS.path(target.pod.namespace, target.pod.name, "ephemeralcontainers")
+    try:
+        await cluster.request("PATCH", path, {"fieldManager": "hotswitch"}, body, STRATEGIC)
+    except ApiFailure as failure:
+        if failure.is_lost:
+            return f"whether the helper was put into the pod is not known: {failure.message}"
+        if failure.status == 422 and "may not be changed" in failure.message:
+            return BEING_STARTED  # it has one already, and our look at the pod is from before
+        why = (failure.message or failure.reason).partition("\n")[0][:300]  # a real server adds a whole diff
+        return f"the API server does not take the helper: {why}"
+    return BEING_STARTED
+
+
 class HelperActuator:
     """`image`: hotswitch's own, with nft, conntrack and Envoy in it."""
 
@@ -52,25 +67,12 @@ class HelperActuator:
     async def prepare(self, target: Target) -> str:
         found = helper_container.find(target.manifest)
         if found is not None:
-            return "" if found.running else _not_running(found)
+            return "" if found.running else not_running(found)
         try:
             body = helper_container.patch(target, self._image)
         except SpecError as failure:
             return f"the helper cannot be told what to guard: {failure}"
-        return await self._put(target, body)
-
-    async def _put(self, target: Target, body: Mapping[str, Any]) -> str:
-        path = PODS.path(target.pod.namespace, target.pod.name, "ephemeralcontainers")
-        try:
-            await self._cluster.request("PATCH", path, {"fieldManager": "hotswitch"}, body, STRATEGIC)
-        except ApiFailure as failure:
-            if failure.is_lost:
-                return f"whether the helper was put into the pod is not known: {failure.message}"
-            if failure.status == 422 and "may not be changed" in failure.message:
-                return BEING_STARTED  # it has one already, and our look at the pod is from before
-            why = (failure.message or failure.reason).partition("\n")[0][:300]  # a real server adds a whole diff
-            return f"the API server does not take the helper: {why}"
-        return BEING_STARTED
+        return await put(self._cluster, target, body)
 
     # ---- looking ----
 
@@ -79,7 +81,7 @@ class HelperActuator:
         if found is None:
             return Ability(actuator=self.name, refusal="there is no helper in the pod yet")
         if not found.running:
-            return Ability(actuator=self.name, refusal=_not_running(found))
+            return Ability(actuator=self.name, refusal=not_running(found))
         text = await self._truth(target)
         if isinstance(text, str):
             return Ability(actuator=self.name, refusal=text)
@@ -151,7 +153,7 @@ class HelperActuator:
 # ---- words ----
 
 
-def _not_running(found: helper_container.Found) -> str:
+def not_running(found: helper_container.Found) -> str:
     if found.ended:
         return f"the helper of this pod has ended ({found.ended}), and an ephemeral container never starts again"
     return f"{BEING_STARTED}: {found.waiting}" if found.waiting else BEING_STARTED

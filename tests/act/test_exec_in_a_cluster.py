@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from hotswitch.act.execing import ExecActuator
+from hotswitch.act.helper import HelperActuator
 from hotswitch.act.order import Outcome
 from hotswitch.cluster.exec import ExecOutcome, Executed, exec_in
 from hotswitch.model import Direction, Level, PodUid
 from hotswitch.sandbox.clients import Client
 from hotswitch.sandbox.cluster.cluster import SandboxCluster
 from hotswitch.sandbox.cluster.published import Published
-from tests.act.targets import order, target
+from tests.act.targets import IMAGE, order, target, until_able
 from tests.agent.keeper import rules
 
 pytestmark = pytest.mark.envoy
@@ -147,5 +148,27 @@ def test_ordinary_sidecar_cannot(cluster: SandboxCluster, runner: asyncio.Runner
         )  # fmt: skip
         assert tried.code == 0 and b"ermi" in tried.stderr, "what would become of it: refused, and exit code 0"
         assert rules(pod.pod).backends, "and nothing was cleaned"
+
+    runner.run(story())
+
+
+def test_ordinary_sidecar_with_a_helper_of_istios_image(
+    cluster: SandboxCluster, client: Client, runner: asyncio.Runner
+) -> None:
+    async def story() -> None:
+        pod = await cluster.pod("with-0", native=True)
+        await pod.pod.ready()
+        actuator, before = ExecActuator(cluster.cluster, own_container=True), rules(pod.pod).fingerprint
+        await until_able(actuator, lambda: target(cluster, pod))
+        opened = await actuator.carry_out(await target(cluster, pod), order(1, Level.DIRECT))
+        assert opened.outcome is Outcome.DONE, opened
+        assert (await client.ask(pod.pod.ip, 8080)).via == ""
+        closed = await actuator.carry_out(await target(cluster, pod), order(2))
+        assert closed.outcome is Outcome.DONE, closed
+        assert rules(pod.pod).fingerprint == before
+        assert await actuator.prepare(await target(cluster, pod)) == ""
+        assert len((await target(cluster, pod)).manifest["spec"]["ephemeralContainers"]) == 1
+        other = await HelperActuator(cluster.cluster, IMAGE).ability(await target(cluster, pod))
+        assert "executable file not found" in other.refusal, "there is no room for hotswitch's own"
 
     runner.run(story())

@@ -6,6 +6,8 @@ What the sandbox starts as istio-proxy's own process is sandbox.pilot; this is t
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Sequence
 
 from hotswitch.capture.version import IstioVersion
@@ -28,9 +30,18 @@ def main(argv: Sequence[str]) -> int:
             return 0
         case ["request", *words]:
             return _request(words)
+        case ["wait", *words]:
+            return _wait(words)
         case [command, *_]:
             print(f'Error: unknown command "{command}" for "pilot-agent"', file=sys.stderr)
     return istio_iptables.BAD_USAGE
+
+
+def _wait(words: Sequence[str]) -> int:
+    """Until the URL answers (nobody here lets it), or for so many seconds."""
+    named = dict(word.removeprefix("--").partition("=")[::2] for word in words)
+    time.sleep(min(float(named.get("timeoutSeconds", "60")), threading.TIMEOUT_MAX))
+    return istio_iptables.FAILED
 
 
 def _request(words: Sequence[str]) -> int:
