@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,29 +51,37 @@ def path_of(obj: dict[str, Any]) -> str:
     return f"{root}{inside}/{PLURALS.get(kind, kind.lower() + 's')}/{metadata['name']}"
 
 
-class Caller:
-    """Synchronous, as whoever the kubeconfig says; `as_account`: impersonating a service account."""
+class _Login:
+    def __init__(self, kubeconfig: str | None) -> None:
+        client = config.new_client_from_config(config_file=kubeconfig)
+        self.host: str = client.configuration.host
+        auth = client.configuration.auth_settings().get("BearerToken", {})
+        self.headers = {"Authorization": auth["value"]} if auth.get("value") else {}
+        self.pool: urllib3.PoolManager = client.rest_client.pool_manager
 
-    def __init__(self, kubeconfig: str | None = None) -> None:
-        self._client = config.new_client_from_config(config_file=kubeconfig)
-        conf = self._client.configuration
-        self._host = conf.host
-        auth = conf.auth_settings().get("BearerToken", {})
-        self._headers = {"Authorization": auth["value"]} if auth.get("value") else {}
-        self._pool: urllib3.PoolManager = self._client.rest_client.pool_manager
+
+class Caller:
+    """Synchronous, as whoever the kubeconfig says; `as_account`: as that service account, by impersonation, or by the
+    kubeconfig that `accounts` has for it."""
+
+    def __init__(self, kubeconfig: str | None = None, accounts: Mapping[str, str] | None = None) -> None:
+        self._admin = _Login(kubeconfig)
+        self._accounts = {account: _Login(file) for account, file in (accounts or {}).items()}
 
     def close(self) -> None:
-        self._pool.clear()
+        for login in (self._admin, *self._accounts.values()):
+            login.pool.clear()
 
     def send(self, method: str, path: str, body: Any = None, kind: str = JSON, as_account: str = "") -> Answer:
-        headers = self._headers | {"Content-Type": kind, "Accept": JSON}
-        if as_account:
+        login = self._accounts.get(as_account, self._admin)
+        headers = login.headers | {"Content-Type": kind, "Accept": JSON}
+        if as_account and login is self._admin:
             headers |= {"Impersonate-User": as_account, "Impersonate-Group": "system:authenticated"}
         sent = None if body is None else json.dumps(body)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)  # as the kubeconfig wants it
-            answer = self._pool.request(
-                method, self._host + path, body=sent, headers=headers, timeout=10.0, retries=False
+            answer = login.pool.request(
+                method, login.host + path, body=sent, headers=headers, timeout=10.0, retries=False
             )
         said = answer.data.decode(errors="replace")
         try:

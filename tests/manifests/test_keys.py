@@ -8,18 +8,17 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import os
 from urllib.parse import urlencode
 
 import pytest
 
 from hotswitch.sandbox.manifests import render
-from tests.manifests.callers import MERGE, STRATEGIC, Caller, await_that, path_of
+from tests.manifests.callers import MERGE, STRATEGIC, await_that, path_of
 from tests.manifests.keys import HELPERS, LABELS_DIRECT, LABELS_OBSERVE, POD, POD_STATUS, SLICE, SLICES, annotations
+from tests.manifests.servers import connected
 from tests.manifests.shipped import ACCOUNT, NAMESPACE, with_opt_ins
 
-pytestmark = pytest.mark.e2e
-SHOP = "hotswitch-test-keys"
+SHOP, ISTIO = "hotswitch-test-keys", "istio-system"
 RBAC = "rbac.authorization.k8s.io"
 COUNT = itertools.count()
 IN_FORCE = {"tier-1-rescue": "in this tier", "tier-2-direct": "only security.istio.io/tlsMode"}
@@ -35,17 +34,19 @@ def placed(template, name):
     return obj
 
 
-@pytest.fixture(scope="module")
-def server():
-    caller = Caller(os.environ.get("KUBECONFIG"))
-    roots = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (SHOP, "istio-system")]
-    ours = [root for root in roots if not caller.exists(root)]
-    for root in ours:
-        caller.apply(root)
-    yield caller
-    for root in ours:
-        caller.remove(root)
-    caller.close()
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("embedded", marks=pytest.mark.k8s), pytest.param("real", marks=pytest.mark.e2e)],
+)
+def server(request):
+    with connected(request.param) as caller:
+        roots = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (SHOP, ISTIO)]
+        ours = [root for root in roots if not caller.exists(root)]
+        for root in ours:
+            caller.apply(root)
+        yield caller
+        for root in ours:
+            caller.remove(root)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,8 @@ def check(server, path, case):
 @pytest.fixture(scope="module")
 def pod(server, tier):
     path = server_pod(server, "web")
+    kubelets = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    assert server.send("PATCH", f"{path}/status", kubelets, STRATEGIC).status == 200
     yield path
     server.remove(placed(POD, "web"))
 
