@@ -83,6 +83,8 @@ class Watcher(Generic[T]):
         self._version = ""  # resourceVersion to go on from; "": list first
         self._heard_s = time.monotonic()
         self._backoff = Backoff()
+        self.problem = ""
+        """Why the API server cannot be followed now; "" when it can."""
         self._store: Store[T] = Store()
         self.unreadable: dict[Key, str] = {}
         self.counters = Counters()
@@ -104,7 +106,8 @@ class Watcher(Generic[T]):
             problem = await self._turn()
             if problem is not None:
                 self.counters.failures += 1
-                self._say(problem)
+                self._say(problem, logging.DEBUG if problem == self.problem else logging.WARNING)
+                self.problem = problem
                 await asyncio.sleep(self._backoff.next_s())
 
     async def _turn(self) -> str | None:
@@ -168,6 +171,7 @@ class Watcher(Generic[T]):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=self._silence_s)
         async with self._cluster.opened("GET", self._path, self._watch_query(), None, {}, timeout) as answer:
             self.counters.watches += 1
+            self.problem = ""
             self._heard()
             try:
                 async for lines in batches(answer):
@@ -256,7 +260,7 @@ class Watcher(Generic[T]):
                 self.counters.failed_callbacks += 1
                 log.exception("on_event failed kind=%s object=%s", self._kind, identity(change.object))
 
-    def _say(self, problem: str) -> None:
-        log.warning("watch of %s: %s", self._kind, problem)
+    def _say(self, problem: str, level: int = logging.WARNING) -> None:
+        log.log(level, "watch of %s: %s", self._kind, problem)
         if self._on_problem:
             self._on_problem(problem)

@@ -59,13 +59,13 @@ async def namespace(cluster: Cluster) -> AsyncIterator[str]:
             await cluster.delete(NAMESPACES, None, name)
 
 
-async def make_pod(cluster: Cluster, namespace: str, name: str, **metadata: Any) -> dict[str, Any]:
-    """A pod that no node will ever run."""
-    body = {
-        "metadata": {"name": name, **metadata},
-        "spec": {"containers": [{"name": "app", "image": "none.invalid/app"}]},
-    }
-    return await cluster.create(PODS, namespace, body)
+async def make_pod(
+    cluster: Cluster, namespace: str, name: str, *, node: str | None = None, **metadata: Any
+) -> dict[str, Any]:
+    """A pod that no node will ever run, even if it is bound to one."""
+    spec: dict[str, Any] = {"containers": [{"name": "app", "image": "none.invalid/app"}]}
+    spec |= {"nodeName": node} if node else {}
+    return await cluster.create(PODS, namespace, {"metadata": {"name": name, **metadata}, "spec": spec})
 
 
 async def end_pod(cluster: Cluster, namespace: str, name: str) -> None:

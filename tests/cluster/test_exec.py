@@ -15,7 +15,9 @@ from aiohttp import web
 
 from hotswitch.cluster.client import connect
 from hotswitch.cluster.exec import ExecOutcome, Executed, exec_in
-from tests.cluster.apis import Api, make_pod
+from hotswitch.sandbox.kubeapi.backend import CannotRun, Channels
+from hotswitch.sandbox.kubeapi.failure import Obj
+from tests.cluster.apis import Api, embedded, make_pod
 from tests.cluster.scripted import kubeconfig, served, status
 
 pytestmark = pytest.mark.k8s
@@ -194,6 +196,45 @@ def test_the_way_is_cut_during_the_handshake(tmp_path: Path) -> None:
         return web.Response()
 
     assert executed(tmp_path, cut).outcome is ExecOutcome.UNKNOWN
+
+
+class Echo:
+    """A node whose only program says what it was told, and ends with 3."""
+
+    async def exec(self, pod: Obj, container: str, argv: list[str], channels: Channels) -> int:
+        if argv[0] != "echo":
+            raise CannotRun(f'exec: "{argv[0]}": executable file not found in $PATH: unknown')
+        while piece := await channels.read():
+            await channels.stdout(piece)
+        await channels.stderr(f"{pod['metadata']['name']}/{container}: {argv[1:]}".encode())
+        return 3
+
+    async def start_ephemeral(self, pod: Obj, container: Obj) -> None:
+        return None
+
+    async def log(self, pod: Obj, container: str) -> bytes:
+        return b""
+
+
+def test_through_an_api_server(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with embedded() as place:
+            assert place.embedded is not None
+            place.embedded.backend = Echo()
+            await make_pod(place.cluster, place.namespace, "p", node="a-node")
+            where = (place.cluster, place.namespace, "p", "app")
+            found = await exec_in(*where, ["echo", "a b", "&", "ü"], b"x" * 100_000)
+            assert (found.outcome, found.code, found.stdout) == (ExecOutcome.EXITED, 3, b"x" * 100_000)
+            assert found.stderr == "p/app: ['a b', '&', 'ü']".encode()
+            assert (await exec_in(*where, ["iptables"])).outcome is ExecOutcome.NOT_STARTED
+            place.embedded.faults.lose_exec_status()
+            lost = await exec_in(*where, ["echo"], b"all well")
+            assert (lost.outcome, lost.code) == (ExecOutcome.UNKNOWN, None)
+            async with connect(place.embedded.kubeconfig("nobody")) as cluster:
+                refused = await exec_in(cluster, *where[1:], ["echo"])
+            assert refused.outcome is ExecOutcome.REFUSED and "pods/exec" in refused.sentence
+
+    asyncio.run(run())
 
 
 def test_a_pod_that_no_node_runs(api: Api) -> None:
