@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hotswitch import __version__
-from hotswitch.cli import capture, helper, show
+from hotswitch.cli import capture, cluster, controller, helper, show
 from hotswitch.cli.ask import DEFAULT_SOCKET, AgentError, ask
 from hotswitch.cli.duration import seconds
 from hotswitch.cli.show import fail
@@ -25,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(capture.app, name="capture")
+app.add_typer(cluster.app, name="mesh")
+app.command()(controller.controller)
 for command in (helper.helper, helper.order, helper.truth):
     app.command()(command)
 

@@ -47,6 +47,10 @@ class Cluster:
         self._credentials, self._session = credentials, session
 
     @property
+    def credentials(self) -> Credentials:
+        return self._credentials
+
+    @property
     def host(self) -> str:
         """As in https://10.96.0.1:443."""
         return self._credentials.host

@@ -56,6 +56,16 @@ class Credentials:
     def proxy(self) -> str | None:
         return str(self._configuration.proxy) if self._configuration.proxy else None
 
+    @property
+    def files(self) -> tuple[str | None, str | None, str | None]:
+        """Paths of the server's CA, our certificate, our key; None for what is not used."""
+        return self._configuration.ssl_ca_cert, self._configuration.cert_file, self._configuration.key_file
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the server's certificate is checked."""
+        return bool(self._configuration.verify_ssl)
+
     async def headers(self) -> dict[str, str]:
         """Raises ConnectError when the token file cannot be read."""
         try:

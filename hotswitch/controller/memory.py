@@ -16,17 +16,19 @@ _INSTANTS = ("opened_s", "expires_s", "fault_since_s", "well_since_s", "closing_
 
 def dump(standing: Standing, shift_s: float) -> dict[str, Any]:
     """`shift_s`: Unix seconds minus the clock of the standing. Only what differs from a standing that knows nothing."""
-    told: dict[str, Any] = {"generation": int(standing.generation), "fault": str(standing.fault)}
-    for name in _INSTANTS:
-        value = getattr(standing, name)
-        if value is not None and value != getattr(Standing(), name):
-            told[name] = round(value + shift_s, 3)
-    told["levels"] = {str(way): str(level) for way, level in standing.levels.items()}
+    told: dict[str, Any] = {"generation": int(standing.generation)}
+    told["fault"] = "" if standing.fault is Fault.WELL else str(standing.fault)
+    told["levels"] = {str(way): str(level) for way, level in standing.levels.items() if level is not Level.CAPTURE}
     told["openings"] = {str(way): _opening(each) for way, each in standing.openings.items()}
     told["recent_faults_s"] = [round(each + shift_s, 3) for each in standing.recent_faults_s]
     told |= {"hold_down_s": standing.hold_down_s, "induced": standing.induced, "ever_ready": standing.ever_ready}
     told |= {"ordered": sorted(map(str, standing.ordered)), "said": sorted(standing.said)}
-    return {name: value for name, value in told.items() if value not in (None, {}, [], 0, False, "", 0.0)}
+    told = {name: value for name, value in told.items() if value not in ({}, [], 0, False, "")}
+    for name in _INSTANTS:
+        value = getattr(standing, name)
+        if value is not None and value != getattr(Standing(), name):
+            told[name] = round(value + shift_s, 3)
+    return told
 
 
 def _opening(opening: Opening) -> dict[str, Any]:

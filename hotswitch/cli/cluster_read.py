@@ -1,0 +1,116 @@
+"""What the read-only commands for a cluster ask, and how it is put together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hotswitch.cli import cluster_show as show
+from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.cluster.kinds import EVENTS
+from hotswitch.cluster.pods import Pod, manifest
+from hotswitch.config import explain as settings
+from hotswitch.config.meshpod import read_pod
+from hotswitch.controller.seen import workload
+from hotswitch.controller.snapshot import Snapshot
+from hotswitch.decide.preflight import Preflight, preflight
+from hotswitch.decide.preflight.analyze import Analysis
+from hotswitch.decide.preflight.analyze import analyze as summarise
+
+REPORTER = "hotswitch"
+LIVE_EVERY_S = 1.0
+
+
+async def status(cluster: Cluster, root: str, namespace: str | None) -> list[tuple[str, ...]]:
+    snapshot = await Snapshot(cluster, root).read(namespace)
+    return _rows(snapshot)
+
+
+def _rows(snapshot: Snapshot) -> list[tuple[str, ...]]:
+    pods = sorted(snapshot.picture.pods.values(), key=lambda pod: pod.key)
+    return [show.status_row(pod, str(snapshot.picture.effective(pod).policy.mode)) for pod in pods]
+
+
+async def live(cluster: Cluster, root: str, namespace: str | None) -> None:
+    from rich.live import Live
+    from rich.table import Table
+
+    with Live(refresh_per_second=4) as screen:
+        while True:
+            table = Table(*show.HEAD)
+            for row in await status(cluster, root, namespace):
+                table.add_row(*row)
+            screen.update(table)
+            await asyncio.sleep(LIVE_EVERY_S)
+
+
+async def explain(cluster: Cluster, root: str, name: str, namespace: str) -> list[str]:
+    snapshot = await Snapshot(cluster, root).read()
+    pod = snapshot.pod(name, namespace)
+    effective = snapshot.picture.effective(pod)
+    checked = await _preflight(snapshot, pod)
+    left = checked.limit(effective.policy)
+    levels = {"inbound": left.inbound, "outbound": left.outbound}
+    return [
+        f"{pod.metadata.namespace}/{pod.metadata.name} ({workload(pod)})",
+        "",
+        *settings.lines(effective),
+        "",
+        "preflight:",
+        *(f"  {line}" for line in show.finding_lines(checked)),
+        *(f"  left {way}: {', '.join(map(str, found))}" for way, found in levels.items()),
+        *(f"unread: {kind}: {why}" for kind, why in snapshot.unread.items()),
+    ]
+
+
+async def _preflight(snapshot: Snapshot, pod: Pod) -> Preflight:
+    content = await manifest(snapshot.cluster, pod)
+    accepted = snapshot.picture.effective(pod).accepted
+    return preflight(snapshot.picture.mesh, read_pod(content, workload(pod)), accepted)
+
+
+async def analyze(cluster: Cluster, root: str, namespace: str | None) -> tuple[Analysis, list[str]]:
+    """What the preflight finds, and all that users wrote that is not valid."""
+    snapshot = await Snapshot(cluster, root).read(namespace)
+    found = await analysis(snapshot)
+    snapshot.problems |= {str(problem): problem for problem in snapshot.picture.settings.problems()}
+    unread = [f"{kind}: {why}" for kind, why in snapshot.unread.items()]
+    return found, [*sorted(snapshot.problems), *unread]
+
+
+async def analysis(snapshot: Snapshot) -> Analysis:
+    accepted: dict[str, frozenset[str]] = {}
+    pods = []
+    for pod in snapshot.picture.pods.values():
+        try:
+            content = await manifest(snapshot.cluster, pod)
+        except ApiFailure as failure:
+            if failure.is_missing or failure.is_conflict:
+                continue  # it went while we looked
+            raise
+        seen = read_pod(content, workload(pod))
+        accepted[str(seen)] = snapshot.picture.effective(pod).accepted
+        pods.append(seen)
+    return summarise(snapshot.picture.mesh, pods, lambda pod: accepted[str(pod)])
+
+
+async def history(cluster: Cluster, name: str, namespace: str | None) -> list[dict[str, Any]]:
+    """Events of ours, oldest first."""
+    place, _, own = name.rpartition("/")
+    found = []
+    for each in await cluster.list(EVENTS, place or namespace or None):
+        about = each.get("involvedObject") or {}
+        ours = str(each.get("reportingComponent") or (each.get("source") or {}).get("component") or "")
+        if not ours.startswith(REPORTER) or (own and own not in (about.get("name"), about.get("uid"))):
+            continue
+        found.append(
+            {
+                "at": each.get("eventTime") or each.get("lastTimestamp") or each["metadata"].get("creationTimestamp"),
+                "object": f"{about.get('kind')} {about.get('namespace', '')}/{about.get('name')}",
+                "code": each.get("reason"),
+                "count": each.get("count") or (each.get("series") or {}).get("count") or 1,
+                "message": each.get("message") or each.get("note") or "",
+            }
+        )
+    return sorted(found, key=lambda event: str(event["at"]))

@@ -1,0 +1,43 @@
+"""Which actuators this controller has: what it was given rights and means for at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hotswitch.act.execing import ExecActuator
+from hotswitch.act.helper import HelperActuator
+from hotswitch.act.order import Actuator
+from hotswitch.act.tlsmode import Meshed
+from hotswitch.cluster.client import Cluster
+from hotswitch.controller.seen import SeenPod
+from hotswitch.controller.settings import ControllerSettings
+
+
+def offered(cluster: Cluster, settings: ControllerSettings) -> dict[str, Actuator]:
+    """By the names that policies use. The API server has the last word on every single act."""
+    found: list[Actuator] = [ExecActuator(cluster)]
+    if settings.helper_image:
+        found.append(HelperActuator(cluster, image=settings.helper_image))
+    return {each.name: each for each in found}
+
+
+def meshed(cluster: Cluster, settings: ControllerSettings) -> Callable[[SeenPod, str | None, int], Meshed] | None:
+    """None without istiod's address: then nobody can know when clients speak plaintext, and `direct` is not done where
+    they would have to."""
+    if not settings.istiod:
+        return None
+    from hotswitch.act.eds_check import EdsCheck, Istiod  # brings 50 MB of Envoy's types along
+
+    clients = EdsCheck(Istiod(address=settings.istiod))
+
+    def of(pod: SeenPod, label_before: str | None, generation: int) -> Meshed:
+        return Meshed(
+            cluster=cluster,
+            clients=clients,
+            pod=pod.ref,
+            addresses=frozenset({pod.address}),
+            label_before=label_before,
+            generation=generation,
+        )
+
+    return of

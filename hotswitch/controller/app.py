@@ -1,0 +1,213 @@
+"""The controller, put together: watches fill the picture, the leader's fleet acts, words go out (S4.1).
+
+Everyone watches, one acts. Who does not lead is warm: it has the same picture and begins to act at once. A controller
+that has lost its lease, or cannot know, ends every worker first and asks afterwards (I6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+from hotswitch.act.order import Actuator
+from hotswitch.cluster.client import connect
+from hotswitch.cluster.lease import Elector
+from hotswitch.cluster.pods import Pod
+from hotswitch.config.objects import Problem
+from hotswitch.controller import actuators
+from hotswitch.controller.fleet import Fleet
+from hotswitch.controller.means import Means
+from hotswitch.controller.picture import Picture
+from hotswitch.controller.preparing import Preparing
+from hotswitch.controller.settings import LEASE, ControllerSettings
+from hotswitch.controller.speaking import Speaker
+from hotswitch.controller.surroundings import surroundings
+from hotswitch.controller.watching import Watching
+from hotswitch.controller.worker import PodWorker
+from hotswitch.controller.writer import StatusWriter
+from hotswitch.model import Level, Surroundings
+from hotswitch.observe.central import CentralPace, CentralProber
+from hotswitch.report.conditions import worst
+from hotswitch.report.controller_metrics import ControllerMetrics
+
+log = logging.getLogger("hotswitch.controller")
+
+
+class Controller:
+    """`async with Controller(settings) as controller: await controller.run()`. Raises ConnectError at the start."""
+
+    def __init__(self, settings: ControllerSettings) -> None:
+        self.settings = settings
+        self.metrics = ControllerMetrics()
+        self._stack = AsyncExitStack()
+        self._leading: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Controller:
+        settings = self.settings
+        loop = asyncio.get_running_loop()
+        self._shift_s = time.time() - loop.time()
+        self.cluster = await self._stack.enter_async_context(connect(settings.kubeconfig, settings.context))
+        self.speaker = Speaker(self.cluster, settings, self.metrics)
+        self.picture = Picture(self.cluster, settings.root_namespace, self.shift_s, self._invalid)
+        self.picture.tells_clients = bool(settings.istiod)
+        self.fleet = Fleet(self.picture.known, self._ill)
+        pace = CentralPace(idle_s=settings.probe_idle_s, fast_s=settings.probe_fast_s)
+        self.eyes = CentralProber(self.fleet.news, pace)
+        self.actuators: Mapping[str, Actuator] = actuators.offered(self.cluster, settings)
+        self.preparing = Preparing(self.picture, self.actuators, self._say_problem)
+        self.watching = Watching(
+            self.cluster,
+            self.picture,
+            settings.root_namespace,
+            news=self._news,
+            moved=self._moved,
+            gone=self._gone,
+            problem=self._say_problem,
+            policies_changed=self._policies_changed,
+        )
+        self.elector = Elector(
+            self.cluster,
+            settings.namespace,
+            LEASE,
+            settings.identity,
+            lease_s=settings.lease_s,
+            renew_s=settings.renew_s,
+            retry_s=settings.retry_s,
+            least_term=lambda: self.picture.highest_term,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.preparing.stop()
+        self.fleet.follow()
+        await self.speaker.stop()
+        await self._stack.aclose()
+
+    def shift_s(self) -> float:
+        return self._shift_s
+
+    # ---- life ----
+
+    async def run(self) -> None:
+        """Until cancelled. Leads only once everything was read: half a picture allows too much."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.watching.run())
+            tasks.create_task(self.eyes.run())
+            await self.watching.synced.wait()
+            await self.elector.run(self._lead, self._follow)
+
+    def _lead(self, term: int) -> None:
+        log.info("leading", extra={"term": term})
+        self.metrics.leads(True)
+        self.speaker.start(lambda: self.picture.settings.policies)
+        self.fleet.lead(self._means(), list(self.picture.pods))
+        self.preparing.start()
+
+    def _follow(self) -> None:
+        log.info("following")
+        self.metrics.leads(False)
+        self.preparing.stop()
+        self.fleet.follow()
+        self.speaker.pause()
+
+    def _means(self) -> Means:
+        return Means(
+            picture=self.picture,
+            eyes=self.eyes,
+            actuators=self.actuators,
+            meshed=actuators.meshed(self.cluster, self.settings),
+            writer=StatusWriter(self.cluster),
+            term=lambda: self.elector.term if self.elector.leading else None,
+            surroundings=self._surroundings,
+            tell=self.speaker.tell,
+            journal=self.speaker.journal,
+            metrics=self.metrics,
+            shift_s=self.shift_s,
+            identity=self.settings.identity,
+        )
+
+    def _surroundings(self, worker: PodWorker) -> Surroundings:
+        now_s = asyncio.get_running_loop().time()
+        limits = self.picture.limits(worker.pod)
+        return surroundings(worker.pod, self.fleet.workers.values(), limits, pods=len(self.picture.pods), now_s=now_s)
+
+    # ---- news ----
+
+    def _news(self, uid: str) -> None:
+        if self.picture.ill(uid):
+            self.eyes.hurry(uid)
+        self.fleet.news(uid)
+
+    def _ill(self, uid: str) -> bool:
+        """By its status, or because 15021 does not answer as it should."""
+        if self.picture.ill(uid):
+            return True
+        facts = self.eyes.facts(uid)
+        return facts is not None and facts.probes[-1].outcome != "ok"
+
+    def _moved(self, pod: Pod) -> None:
+        if self.picture.watched(pod) and pod.addresses and not pod.is_completed:
+            self.eyes.watch(pod.uid, pod.addresses[0])
+            self.preparing.consider(pod.uid)
+        else:
+            self.eyes.forget(pod.uid)
+
+    def _gone(self, uid: str) -> None:
+        self.eyes.forget(uid)
+        self.fleet.news(uid)
+
+    def _policies_changed(self) -> None:
+        self.speaker.policies_changed()
+        for uid in list(self.fleet.workers):
+            self.fleet.news(uid)
+        self._reviewing = asyncio.get_running_loop().create_task(self._review())
+
+    async def _review(self) -> None:
+        """A policy may switch pods on or off. Not in one go: there may be thousands."""
+        for done, pod in enumerate(list(self.picture.pods.values())):
+            self._moved(pod)
+            if done % 100 == 99:
+                await asyncio.sleep(0)
+
+    # ---- words ----
+
+    def _invalid(self, problem: Problem) -> None:
+        self.speaker.invalid(problem)
+
+    def _say_problem(self, sentence: str) -> None:
+        log.warning("cluster", extra={"problem": sentence})
+
+    # ---- health ----
+
+    def refresh_metrics(self) -> None:
+        """What is counted only when somebody asks."""
+        workers = list(self.fleet.workers.values())
+        standing = [(worst(worker.standing.levels), str(worker.standing.fault)) for worker in workers]
+        self.metrics.stands([each for each in standing if each[0] is not Level.CAPTURE])
+        self.metrics.invalid_objects(self.speaker.invalid_by_kind)
+        self.metrics.watches(self.picture.by_mode)
+        self.metrics.budget(self._budgets(workers))
+
+    def _budgets(self, workers: list[PodWorker]) -> dict[tuple[str, str], tuple[int, int]]:
+        opened = [worker.pod for worker in workers if worker.counts_as_open]
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        for pod in opened:
+            limits, scope = self.picture.limits(pod), f"{pod.namespace}/{pod.workload}"
+            in_namespace = sum(each.namespace == pod.namespace for each in opened)
+            of_workload = sum(f"{each.namespace}/{each.workload}" == scope for each in opened)
+            found["mesh", ""] = (len(opened), limits.mesh)
+            found["namespace", pod.namespace] = (in_namespace, limits.namespace)
+            found["workload", scope] = (of_workload, limits.workload)
+        return found
+
+    @property
+    def alive(self) -> bool:
+        """False when a watch only seems to live: the kubelet is to start us anew."""
+        return not self.watching.synced.is_set() or self.watching.age_s < self.settings.stale_after_s
+
+    @property
+    def ready(self) -> bool:
+        return self.watching.synced.is_set() and self.alive

@@ -1,0 +1,89 @@
+"""The status of one pod while it is being written: each line on the version that the last one made (I6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from hotswitch.api import names
+from hotswitch.api.status import PodStatus, StatusError, decode
+from hotswitch.controller import memory
+from hotswitch.controller.seen import SeenPod
+from hotswitch.controller.writer import Writer
+from hotswitch.model import Direction, Standing
+
+
+class Pen:
+    """`status` None: nothing was ever written. `write` raises writer.Stale and ApiFailure, and then holds on to what
+    it had."""
+
+    def __init__(self, writer: Writer, pod: SeenPod, status: PodStatus | None) -> None:
+        self._writer, self.pod = writer, pod
+        self.status = status
+        self.replaced: frozenset[str] = frozenset()
+        """Versions of the pod that our own writes have made old."""
+
+    @property
+    def page(self) -> PodStatus:
+        return self.status or PodStatus(uid=self.pod.ref.uid, levels=dict(Standing().levels))
+
+    async def write(self, status: PodStatus, *, condition: Mapping[str, Any] | None = None) -> None:
+        version = await self._writer.write(self.pod, status, condition)
+        self.replaced |= {self.pod.resource_version} - {version}
+        self.pod, self.status = replace(self.pod, resource_version=version), status
+
+    async def turn_to_newest(self) -> None:
+        """The pod was written by somebody else, on our behalf. Raises Stale when it is another one, ApiFailure."""
+        self.pod = replace(self.pod, resource_version=await self._writer.version(self.pod))
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the pod, as last seen, says what we remember."""
+        text = self.pod.annotations.get(names.STATUS)
+        if text is None or self.status is None:
+            return text is None and self.status is None
+        try:
+            return decode(text, self.pod.ref.uid) == self.status
+        except StatusError:
+            return False
+
+
+def changed(status: PodStatus, **changes: Any) -> PodStatus:
+    return msgspec.structs.replace(status, **changes)
+
+
+def at_rest(status: PodStatus, standing: Standing, shift_s: float) -> PodStatus:
+    """The status when nothing is under way: what stands, and the decider's memory."""
+    return changed(
+        status,
+        generation=int(standing.generation),
+        levels=dict(standing.levels),
+        wanted={},
+        step="",
+        fault=str(standing.fault),
+        since=instant(standing.opened_s, shift_s),
+        expires=instant(standing.expires_s, shift_s),
+        standing=memory.dump(replace(standing, well_since_s=None), shift_s),
+    )
+
+
+def begun(status: PodStatus, standing: Standing, **changes: Any) -> PodStatus:
+    """The write-ahead: what is wanted, beside the memory of before."""
+    wanted = {way: standing.levels[way] for way in Direction}
+    return changed(status, generation=int(standing.generation), wanted=wanted, fault=str(standing.fault), **changes)
+
+
+def instant(clock_s: float | None, shift_s: float) -> str:
+    """RFC 3339 of an instant of the loop's clock; "" for none."""
+    if clock_s is None:
+        return ""
+    return datetime.fromtimestamp(clock_s + shift_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unix_s(told: str) -> float:
+    """The instant that `instant` wrote. Raises ValueError."""
+    return datetime.fromisoformat(told).timestamp()

@@ -1,0 +1,218 @@
+"""One pod as its status tells it: which state its proxy's container is in, where in its life it is (S4.2a, I2). Pure.
+
+Native sidecars are init containers and have their status there. A terminating pod does not always say so by a
+deletionTimestamp (eviction and node shutdown by the kubelet), and a proxy that was never ready is no fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from hotswitch.api import names
+from hotswitch.cluster.pods import ContainerStatus, Pod, State
+from hotswitch.decide.agree import Container
+from hotswitch.model import PodRef, PodUid, Port
+
+PROXY = "istio-proxy"
+CRASH_LOOP = "CrashLoopBackOff"
+PROVEN_S = 60.0  # a proxy that ran for so long before it ended was ready: the kubelet's startup probe saw it
+_NOT_APP = frozenset({PROXY, names.HELPER_CONTAINER})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """Empty strings: not so; else why, as a half sentence. `ever_ready`: as far as the status proves it."""
+
+    terminating: str = ""
+    app_down: str = ""
+    ever_ready: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPod:
+    """`helper`: the state of the helper container: "running", "waiting", "ended", "" when there is none."""
+
+    ref: PodRef
+    resource_version: str
+    address: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    container: Container
+    life: Life
+    app_ports: frozenset[Port] = frozenset()
+    helper: str = ""
+    condition: Mapping[str, Any] | None = None  # ours, as the pod has it
+
+
+def seen_pod(pod: Pod, shift_s: float) -> SeenPod:
+    """`shift_s`: Unix seconds minus the clock in which `container.since_s` is told."""
+    return SeenPod(
+        ref=reference(pod),
+        resource_version=pod.metadata.resource_version,
+        address=next(iter(pod.addresses), ""),
+        labels=pod.labels,
+        annotations=pod.annotations,
+        container=proxy_container(pod, shift_s),
+        life=Life(terminating=terminating(pod), app_down=app_down(pod), ever_ready=ever_ready(pod)),
+        app_ports=app_ports(pod),
+        helper=helper(pod),
+        condition=_condition(pod),
+    )
+
+
+def _condition(pod: Pod) -> dict[str, Any] | None:
+    ours = pod.condition(names.CONDITION)
+    return None if ours is None else {"status": ours.status, "lastTransitionTime": ours.last_transition_time}
+
+
+def reference(pod: Pod) -> PodRef:
+    return PodRef(pod.metadata.name, pod.metadata.namespace, PodUid(pod.uid), workload(pod))
+
+
+def workload(pod: Pod) -> str:
+    """Its owner; of a Deployment's ReplicaSet the Deployment, by the name that it makes of its own and the hash."""
+    owner = next((each for each in pod.metadata.owner_references or () if each.controller), None)
+    if owner is None:
+        return f"pod/{pod.metadata.name}"
+    suffix = pod.labels.get("pod-template-hash", "")
+    if owner.kind == "ReplicaSet" and suffix and owner.name.endswith(f"-{suffix}"):
+        return f"deploy/{owner.name.removesuffix(f'-{suffix}')}"
+    return f"{owner.kind.lower()}/{owner.name}"
+
+
+# ---- the proxy's container ----
+
+
+def proxy_container(pod: Pod, shift_s: float) -> Container:
+    status = pod.container_status(PROXY)
+    if status is None or status.state is None:
+        return Container()
+    since = _since(status.state)
+    return Container(
+        running=status.is_running,
+        ready=status.ready,
+        since_s=None if since is None else since - shift_s,
+        crash_looping=status.state.waiting is not None and status.state.waiting.reason == CRASH_LOOP,
+        restarts=status.restart_count,
+        told=told(status),
+    )
+
+
+def told(status: ContainerStatus) -> str:
+    state = status.state
+    if state is None:
+        return "no state"
+    if state.running is not None:
+        return f"running{'' if status.ready else ', not ready'}, {status.restart_count} restarts"
+    if state.terminated is not None:
+        return f"terminated: {state.terminated.reason or 'no reason'}, exit code {state.terminated.exit_code}"
+    last = status.last_state.terminated if status.last_state else None
+    ended = f", last ended by {last.reason or 'no reason'}, exit code {last.exit_code}" if last else ""
+    return f"waiting: {(state.waiting.reason if state.waiting else '') or 'no reason'}{ended}"
+
+
+def _since(state: State) -> float | None:
+    at = state.running.started_at if state.running else state.terminated.finished_at if state.terminated else None
+    return None if at is None else _unix_s(at)
+
+
+def _unix_s(text: str) -> float | None:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
+
+# ---- its life ----
+
+
+def terminating(pod: Pod) -> str:
+    if pod.is_terminating:
+        return "it is being deleted"
+    if pod.is_completed:
+        return f"its phase is {pod.status.phase}"
+    disrupted = pod.condition("DisruptionTarget")
+    if disrupted is not None and disrupted.status == "True":
+        return f"it is about to be ended: {disrupted.reason or 'DisruptionTarget'}"
+    if pod.status.reason in ("Evicted", "NodeShutdown", "Terminated", "Shutdown"):
+        return f"its status says {pod.status.reason}"
+    return "its app has completed" if _completed(pod) else ""
+
+
+def _completed(pod: Pod) -> bool:
+    """Of a Job: what is left running is the proxy, and what ended was meant to end."""
+    apps = _apps(pod)
+    ended = [each.state.terminated for each in apps if each.state is not None]
+    return bool(apps) and pod.spec.restart_policy != "Always" and all(ended) and len(ended) == len(apps)
+
+
+def app_down(pod: Pod) -> str:
+    apps = _apps(pod)
+    if not apps or any(each.is_running for each in apps):
+        return ""
+    return f"no container of the app runs ({apps[0].name} is {told(apps[0])})"
+
+
+def _apps(pod: Pod) -> list[ContainerStatus]:
+    return [each for each in pod.status.container_statuses or () if each.name not in _NOT_APP]
+
+
+def ever_ready(pod: Pod) -> bool:
+    """A native sidecar's app starts only after the proxy was ready; any other proxy is ready now, has passed its
+    startup probe, or ran long enough before it ended."""
+    status = pod.container_status(PROXY)
+    if status is None:
+        return False
+    if status.ready:
+        return True
+    native = any(each.name == PROXY for each in pod.spec.init_containers or ())
+    if native and any(each.is_running or each.restart_count for each in _apps(pod)):
+        return True
+    return any(_proven(state) for state in (status.state, status.last_state))
+
+
+def _proven(state: State | None) -> bool:
+    ended = state.terminated if state is not None else None
+    if ended is None or ended.started_at is None or ended.finished_at is None:
+        return False
+    began, end = _unix_s(ended.started_at), _unix_s(ended.finished_at)
+    return began is not None and end is not None and end - began >= PROVEN_S
+
+
+# ---- the rest ----
+
+
+def app_ports(pod: Pod) -> frozenset[Port]:
+    containers = [each for each in pod.spec.containers or () if each.name not in _NOT_APP]
+    return frozenset(port.container_port for each in containers for port in each.ports or () if port.protocol == "TCP")
+
+
+def helper(pod: Pod) -> str:
+    if pod.container(names.HELPER_CONTAINER) is None:
+        return ""
+    status = pod.container_status(names.HELPER_CONTAINER)
+    if status is None or status.state is None:
+        return "waiting"
+    return "running" if status.is_running else "ended" if status.state.terminated is not None else "waiting"
+
+
+def suspicious(pod: Pod) -> bool:
+    """Is there anything in its status or annotations that a worker has to look at? Cheap: asked at every event."""
+    if names.OVERRIDE in pod.annotations or restless(pod.annotations.get(names.STATUS, "")):
+        return True
+    status = pod.container_status(PROXY)
+    if status is None or status.state is None:
+        return False
+    return not status.is_running or (not status.ready and ever_ready(pod))
+
+
+_UNFINISHED = ('"step":', '"alerts":', '"expires":', '"fault":')
+
+
+def restless(status: str) -> bool:
+    """Whether a status annotation tells of anything but the past; without decoding it. What is at its default is not
+    written (api.status)."""
+    return any(mark in status for mark in _UNFINISHED)

@@ -1,0 +1,35 @@
+"""What a controller is told at its start: by options, or by variables of the same names (HOTSWITCH_*)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SYSTEM_NAMESPACE = "hotswitch-system"
+ROOT_NAMESPACE = "istio-system"
+LEASE = "hotswitch-controller"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    """`kubeconfig` None: the pod's service account, or what kubectl would take. `namespace`: its own. `helper_image`:
+    of the ephemeral container; "": that actuator is not offered. `istiod`: host:port of the xDS by which `direct`
+    inbound is checked; "": not checked, and not offered to meshed clients. `address`: where /healthz, /readyz and
+    /metrics are served. `journal` None: standard output."""
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    namespace: str = SYSTEM_NAMESPACE
+    root_namespace: str = ROOT_NAMESPACE
+    identity: str = "controller"
+    helper_image: str = ""
+    istiod: str = ""
+    address: str = "0.0.0.0"
+    port: int = 8080
+    journal: Path | None = None
+    lease_s: int = 15
+    renew_s: float = 5.0
+    retry_s: float = 2.0
+    stale_after_s: float = 180.0  # a watch silent for longer: not alive (bookmarks come each minute)
+    probe_idle_s: float = 2.0
+    probe_fast_s: float = 0.1

@@ -1,0 +1,120 @@
+"""All that the controller says: Events, alerts, the journal. Nobody waits for any of it (S4.6, I8).
+
+Only the leader speaks. What receivers were told outlives it in a ConfigMap, so the next leader tells the end of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.kinds import NAMESPACES, PODS, POLICIES, Kind
+from hotswitch.config.objects import ObjectRef, PolicyObject, Problem
+from hotswitch.controller.ledgers import ConfigMapStore
+from hotswitch.controller.receivers import Secrets, served
+from hotswitch.controller.settings import ControllerSettings
+from hotswitch.report.alerts.dispatcher import Dispatcher
+from hotswitch.report.alerts.worker import Surroundings
+from hotswitch.report.controller_metrics import ControllerMetrics
+from hotswitch.report.events import EventWriter, Regarding
+from hotswitch.report.journal import Entry, Journal
+from hotswitch.report.notice import Notice
+
+log = logging.getLogger("hotswitch.controller")
+INVALID = "HSC010"
+_KINDS: dict[str, Kind] = {"Pod": PODS, "Namespace": NAMESPACES, POLICIES.kind: POLICIES}
+
+
+class Speaker:
+    def __init__(self, cluster: Cluster, settings: ControllerSettings, metrics: ControllerMetrics) -> None:
+        self._cluster, self._settings, self._metrics = cluster, settings, metrics
+        self._journal = Journal(settings.journal) if settings.journal is not None else None
+        self._policies: Callable[[], tuple[PolicyObject, ...]] = tuple
+        self._events: EventWriter | None = None
+        self._alerts: Dispatcher | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._invalid: dict[str, Problem] = {}
+
+    # ---- leading and not ----
+
+    def start(self, policies: Callable[[], tuple[PolicyObject, ...]]) -> None:
+        self._policies = policies
+        self._events = EventWriter(self._cluster, self._settings.identity, count=self._metrics.event)
+        store = ConfigMapStore(self._cluster, self._settings.namespace)
+        self._alerts = Dispatcher(Secrets(self._cluster), Surroundings(store=store, counts=self._metrics))
+        self._do(self._events.run())
+        self.policies_changed()
+        for problem in self._invalid.values():
+            self._say_invalid(problem)
+
+    def pause(self) -> None:
+        """Somebody else leads, or nobody: be silent."""
+        alerts, self._alerts, self._events = self._alerts, None, None
+        for task in self._tasks:
+            task.cancel()
+        if alerts is not None:
+            self._stopping = asyncio.get_running_loop().create_task(alerts.stop())
+
+    async def stop(self) -> None:
+        self.pause()
+        if (stopping := getattr(self, "_stopping", None)) is not None:
+            await stopping
+        if self._journal is not None:
+            self._journal.close()
+
+    def policies_changed(self) -> None:
+        if self._alerts is not None:
+            self._do(self._alerts.configure(served(self._policies(), self._settings.root_namespace)))
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---- saying ----
+
+    def tell(self, notice: Notice) -> None:
+        if self._events is not None:
+            self._events.tell(notice)
+        if self._alerts is not None:
+            self._alerts.tell(notice)
+
+    def journal(self, line: Entry) -> None:
+        if self._journal is not None:
+            self._journal.write(line)
+        else:
+            sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+            sys.stdout.flush()
+
+    def invalid(self, problem: Problem) -> None:
+        """Something a user wrote cannot be used: said on the object that has it, once for each value."""
+        if str(problem) not in self._invalid:
+            self._invalid[str(problem)] = problem
+            self._say_invalid(problem)
+
+    def _say_invalid(self, problem: Problem) -> None:
+        log.warning("invalid value", extra={"problem": str(problem)})
+        regarding = _regarding(problem.object_ref)
+        if self._events is not None and regarding is not None:
+            sentence = f"{problem.field}: {problem.value!r} {problem.why}; what was valid before stays"
+            self._events.say(regarding, INVALID, sentence, warning=True)
+
+    def forget_invalid(self, ref: ObjectRef) -> None:
+        """The object was read anew: what is still wrong will be said again."""
+        self._invalid = {text: each for text, each in self._invalid.items() if each.object_ref != ref}
+
+    @property
+    def invalid_by_kind(self) -> dict[str, int]:
+        kinds = [each.object_ref.kind for each in self._invalid.values()]
+        return {kind: kinds.count(kind) for kind in set(kinds)}
+
+
+def _regarding(ref: ObjectRef) -> Regarding | None:
+    kind = _KINDS.get(ref.kind)
+    return None if kind is None else Regarding(kind=kind, namespace=ref.namespace, name=ref.name, uid=ref.uid)

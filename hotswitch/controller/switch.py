@@ -1,0 +1,211 @@
+"""The whole switch of one pod, step by step: written down first, then done, then written down as done (I4, I6, I8).
+
+What stands in the annotation is a step begun. Whoever finds one asks the kernel what became of it (reconcile) and goes
+on: every step may be done twice. A controller that does not lead by its own clock begins nothing.
+
+Inbound `direct` needs more than the gate, or meshed clients go on speaking mTLS to an app that cannot: the pod's
+tlsMode label, its slices, istiod's answer, then the gate (S4.3). Outbound does not wait for that. Afterwards the gate
+is closed first, and then the label goes back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hotswitch.act.order import Actuator, Answer, Order, Outcome
+from hotswitch.act.steps import Step, StepFailed, carry_out
+from hotswitch.act.tlsmode import Meshed, after_closing, before_opening
+from hotswitch.api import names
+from hotswitch.api.status import PodStatus
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.controller import pen as pens
+from hotswitch.controller.means import Means, Protection
+from hotswitch.controller.pen import Pen, changed
+from hotswitch.controller.telling import Teller
+from hotswitch.controller.writer import Stale
+from hotswitch.decide.damping import in_episode
+from hotswitch.decide.ports import effective
+from hotswitch.model import OPEN_LEVELS, Act, Decision, Direction, Generation, Level, Mode, Opening, Standing
+
+GATE = "gate"
+NO_LABEL = "-"  # no value that a label can have
+_ACTS = frozenset({Act.OPEN, Act.RENEW, Act.CLOSE, Act.CUT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What was known before a turn, and what the decider wants."""
+
+    protection: Protection
+    actuator: Actuator | None
+    before: Standing
+    after: Standing
+    decisions: Sequence[Decision]
+    term: int
+    now_s: float
+    shift_s: float
+    seen_since_s: float | None = None
+
+    @property
+    def acts(self) -> list[Decision]:
+        return [each for each in self.decisions if each.act in _ACTS]
+
+    @property
+    def closes(self) -> bool:
+        return any(each.act is Act.CLOSE for each in self.decisions)
+
+    @property
+    def renews_only(self) -> bool:
+        return all(each.act is Act.RENEW for each in self.acts)
+
+    @property
+    def generation(self) -> Generation:
+        return Generation(max((each.generation for each in self.acts), default=self.after.generation))
+
+    @property
+    def by(self) -> str:
+        order = self.after.override
+        return order.by if order is not None and (self.after.ordered or self.before.ordered) else "hotswitch"
+
+    def order(self) -> Order:
+        first = self.acts[0]
+        left_s = 0.0 if self.after.expires_s is None else max(0.0, self.after.expires_s - self.now_s)
+        return Order(
+            generation=self.generation,
+            openings={} if self.closes else _open_only(self.after.openings),
+            expiry_s=0.0 if self.closes else left_s,
+            code=first.code,
+            reason=first.sentence,
+            who=self.by,
+            cut=any(each.act is Act.CUT for each in self.acts),
+        )
+
+
+def _open_only(openings: Mapping[Direction, Opening]) -> dict[Direction, Opening]:
+    return {way: opening for way, opening in openings.items() if effective(opening) in OPEN_LEVELS}
+
+
+class Switch:
+    """Raises Stale or ApiFailure from the first write of a turn; then nothing was done."""
+
+    def __init__(self, means: Means, teller: Teller) -> None:
+        self._means, self._teller = means, teller
+
+    async def perform(self, turn: Turn, pen: Pen) -> Standing:
+        """Carry out, tell, remember; what stands now."""
+        stands, known = (turn.after, True) if not turn.acts else await self._act(turn, pen)
+        if pen.status is not None and pen.status.tls_mode_before is not None and not _plain(stands):
+            await self._label_back(turn, pen)
+        for each in turn.decisions:
+            if each.act not in _ACTS:
+                self._teller.decided(pen.pod, each, turn.protection)
+        await self._remember(turn, pen, stands, known)
+        return stands
+
+    async def _act(self, turn: Turn, pen: Pen) -> tuple[Standing, bool]:
+        """What stands then, and whether that is known: after a lost connection only the kernel knows."""
+        if turn.actuator is None:
+            return turn.before, True
+        order = turn.order()
+        moved = replace(turn.before, generation=turn.generation)
+        if not turn.renews_only:
+            await pen.write(self._write_ahead(turn, pen.page))
+        if _plain(turn.after) and turn.protection.preflight.flip and not turn.renews_only:
+            try:
+                order = await self._speak_plainly(turn, pen, order)
+            except StepFailed as failure:
+                self._teller.failed(pen.pod, order, str(failure), turn.protection)
+                return moved, True
+        if self._means.term() != turn.term:  # deposed meanwhile: the next leader goes on from what is written
+            return moved, False
+        answer = await self._carry_out(turn, pen, order)
+        if answer.outcome is Outcome.DONE:
+            return replace(turn.after, generation=order.generation), True
+        return moved, answer.outcome is not Outcome.UNKNOWN
+
+    def _write_ahead(self, turn: Turn, page: PodStatus) -> PodStatus:
+        first = turn.acts[0]
+        return pens.begun(
+            page,
+            replace(turn.after, generation=turn.generation),
+            term=turn.term,
+            step=GATE,
+            actuator=turn.actuator.name if turn.actuator else "",
+            code=first.code,
+            why=first.sentence,
+            by=turn.by,
+            at=pens.instant(turn.now_s, turn.shift_s),
+        )
+
+    async def _carry_out(self, turn: Turn, pen: Pen, order: Order) -> Answer:
+        assert turn.actuator is not None
+        started = time.perf_counter()
+        answer = await turn.actuator.carry_out(turn.protection.target(pen.pod), order)
+        self._teller.acted(pen.pod, turn, order, answer, time.perf_counter() - started)
+        return answer
+
+    # ---- plaintext for meshed clients ----
+
+    async def _speak_plainly(self, turn: Turn, pen: Pen, order: Order) -> Order:
+        """Outbound at once; then label, slices, and istiod's word that clients know. The order for both directions.
+        Raises StepFailed."""
+        outbound: dict[Direction, Opening] = {
+            way: opening for way, opening in order.openings.items() if way is Direction.OUTBOUND
+        }
+        if outbound:
+            await self._carry_out(turn, pen, replace(order, openings=outbound))
+            order = replace(order, generation=Generation(order.generation + 1))
+        if pen.page.tls_mode_before is None:
+            before = pen.pod.labels.get(names.TLS_MODE_LABEL, NO_LABEL)
+            await pen.write(changed(pen.page, tls_mode_before=before, generation=int(order.generation)))
+        await self._steps(pen, before_opening(self._meshed(pen)))
+        return order
+
+    async def _label_back(self, turn: Turn, pen: Pen) -> None:
+        try:
+            await self._steps(pen, after_closing(self._meshed(pen)))
+        except StepFailed as failure:  # tried again at the next turn, because the status still says it
+            self._teller.failed(pen.pod, None, str(failure), turn.protection)
+        else:
+            pen.status = changed(pen.page, step="", tls_mode_before=None)
+
+    def _meshed(self, pen: Pen) -> Meshed:
+        if self._means.meshed is None:
+            raise StepFailed("istiod cannot be asked what clients are told: the controller was given no address of it")
+        before = pen.page.tls_mode_before
+        return self._means.meshed(pen.pod, None if before == NO_LABEL else before, pen.page.generation)
+
+    async def _steps(self, pen: Pen, steps: Sequence[Step]) -> None:
+        async def begin(name: str) -> None:
+            await pen.turn_to_newest()
+            await pen.write(changed(pen.page, step=name))
+
+        await carry_out(steps, begin)
+        await pen.turn_to_newest()
+
+    # ---- remembering ----
+
+    async def _remember(self, turn: Turn, pen: Pen, stands: Standing, known: bool) -> None:
+        """In mode observe nothing is written to a pod that has no status yet. A write that fails is tried again at the
+        next turn, because the pod still says something else."""
+        if pen.status is None and (turn.protection.policy.mode is not Mode.AUTO or not _remarkable(stands)):
+            return
+        page = pens.at_rest(pen.page, stands, turn.shift_s) if known else pen.page
+        page = changed(page, alerts=self._teller.matters(pen.pod, page, stands, turn))
+        if page == pen.status and pen.is_written:
+            return
+        try:
+            await pen.write(page, condition=self._teller.condition(pen.pod, page, known))
+        except (Stale, ApiFailure) as failure:
+            pen.status = page
+            self._teller.api_failed(pen.pod, failure)
+
+
+def _plain(standing: Standing) -> bool:
+    return standing.levels.get(Direction.INBOUND) is Level.DIRECT
+
+
+def _remarkable(standing: Standing) -> bool:
+    return standing.is_open or in_episode(standing) or bool(standing.said) or standing.hold_down_s > 0

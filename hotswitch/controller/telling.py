@@ -1,0 +1,186 @@
+"""From what was decided and done to words: journal, Event, alert, metric (S4.6, I8). Nothing here waits for anybody.
+
+A matter is one pod and one code. It is told when it begins and when it ends; what was told is in the pod's status, so
+that another controller can tell the end of what this one began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from hotswitch.act.order import Answer, Order, Outcome
+from hotswitch.api.status import PodStatus
+from hotswitch.controller.means import Means, Protection
+from hotswitch.controller.pen import instant
+from hotswitch.controller.seen import SeenPod
+from hotswitch.decide.codes import MEANING, Code
+from hotswitch.decide.damping import in_episode
+from hotswitch.model import Act, Decision, PodRef, Standing
+from hotswitch.report.conditions import condition
+from hotswitch.report.journal import entry
+from hotswitch.report.notice import Notice, Severity
+
+if TYPE_CHECKING:
+    from hotswitch.controller.switch import Turn
+
+UNREADABLE, API_FAILED, ACT_FAILED = "HSC001", "HSC002", "HSC003"
+_SEVERITY = {Act.PAGE: Severity.CRITICAL, Act.OPEN: Severity.WARNING, Act.HOLD: Severity.WARNING}
+_CODE = re.compile(r"HS[A-Z]\d+")
+_ENDS_NOTHING = frozenset({Act.RENEW, Act.CUT, Act.CLOSE})
+
+
+class Teller:
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    # ---- acts ----
+
+    def acted(self, pod: SeenPod, turn: Turn, order: Order, answer: Answer, took_s: float) -> None:
+        done = answer.outcome is Outcome.DONE
+        for each in turn.acts:
+            self._means.journal(
+                entry(
+                    str(each.act),
+                    pod.ref,
+                    who=order.who,
+                    generation=int(order.generation),
+                    code=each.code,
+                    why=each.sentence,
+                    evidence=each.evidence,
+                    rules_before=_levels(turn.before),
+                    rules_after=_levels(turn.after) if done else "",
+                    istio_rules=answer.truth.istio_rules if answer.truth else "",
+                    durations_ms={"act_ms": round(took_s * 1000, 1), **answer.durations_ms},
+                    failed="" if done else f"{answer.outcome}: {answer.sentence}",
+                )
+            )
+            if done:
+                self._notice(pod, each, turn.protection)
+        self._count(turn, answer, took_s)
+        if not done:
+            self.failed(pod, order, f"{answer.outcome}: {answer.sentence}", turn.protection)
+
+    def failed(self, pod: SeenPod, order: Order | None, why: str, protection: Protection) -> None:
+        """An act, or a step beside the gate, could not be done; it will be tried again."""
+        sentence = f"{order.code}: {why}" if order is not None else why
+        self._means.journal(entry("failed", pod.ref, code=ACT_FAILED, failed=sentence))
+        self._tell(pod, ACT_FAILED, sentence, Severity.WARNING, protection)
+
+    def _count(self, turn: Turn, answer: Answer, took_s: float) -> None:
+        metrics, opened_s = self._means.metrics, turn.before.opened_s
+        metrics.acted(turn.actuator.name if turn.actuator else "", str(answer.outcome), took_s)
+        for each in turn.acts:
+            metrics.decided(each.code)
+        if turn.closes and opened_s is not None:
+            metrics.restored(turn.acts[0].code, turn.now_s - opened_s)
+        if opened_s is None and turn.after.opened_s is not None and turn.seen_since_s is not None:
+            metrics.detected(str(turn.after.fault), max(0.0, turn.now_s - turn.seen_since_s))
+
+    def decided(self, pod: SeenPod, decision: Decision, protection: Protection) -> None:
+        """HOLD and PAGE: nothing is done in the kernel, people are told."""
+        line = entry(
+            str(decision.act),
+            pod.ref,
+            generation=int(decision.generation),
+            code=decision.code,
+            why=decision.sentence,
+            evidence=decision.evidence,
+        )
+        self._means.journal(line)
+        self._notice(pod, decision, protection)
+        self._means.metrics.decided(decision.code)
+        for why in decision.evidence.values() if decision.act is Act.HOLD else ():
+            if code := _CODE.match(why):
+                self._means.metrics.refused(code[0])
+
+    def _notice(self, pod: SeenPod, decision: Decision, protection: Protection) -> None:
+        severity = _SEVERITY.get(decision.act, Severity.INFO)
+        refused = {f"not {way} {level}": why for (way, level), why in protection.refusals.items()}
+        evidence = {**decision.evidence, **refused} if severity is not Severity.INFO else decision.evidence
+        sentence = "; ".join([decision.sentence, *(f"{name}: {why}" for name, why in refused.items())])
+        self._tell(pod, decision.code, sentence, severity, protection, evidence)
+
+    def _tell(
+        self,
+        pod: SeenPod,
+        code: str,
+        sentence: str,
+        severity: Severity,
+        protection: Protection | None,
+        evidence: Mapping[str, str] | None = None,
+    ) -> None:
+        self._means.tell(
+            Notice(
+                key=f"{pod.ref.uid}:{code}",
+                code=code,
+                sentence=sentence,
+                severity=severity,
+                pod=pod.ref,
+                namespace=pod.ref.namespace,
+                starts_unix_s=self._now_s(),
+                labels=protection.alert_labels if protection else {},
+                evidence=evidence or {},
+                receivers=protection.receivers if protection else (),
+            )
+        )
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time() + self._means.shift_s()
+
+    # ---- matters: what was told and has not ended ----
+
+    def matters(self, pod: SeenPod, page: PodStatus, stands: Standing, turn: Turn) -> dict[str, str]:
+        """Code -> since when. They end when nothing is wrong any longer."""
+        known = dict(page.alerts)
+        for each in turn.decisions:
+            if each.act not in _ENDS_NOTHING:
+                known.setdefault(each.code, instant(turn.now_s, turn.shift_s))
+        if stands.is_open or in_episode(stands) or stands.said:
+            return known
+        for code, since in known.items():
+            self._means.tell(ended(pod.ref, code, since, turn.now_s + turn.shift_s, turn.protection))
+        return {}
+
+    def pod_gone(self, pod: PodRef, status: PodStatus | None) -> None:
+        for code, since in (status.alerts if status else {}).items():
+            self._means.tell(ended(pod, code, since, self._now_s(), None))
+
+    # ---- what is seen, and what goes wrong ----
+
+    def unreadable(self, pod: SeenPod, why: str) -> None:
+        sentence = f"{why}; what stands is read from the pod itself"
+        self._means.journal(entry("unreadable", pod.ref, code=UNREADABLE, failed=sentence))
+        self._tell(pod, UNREADABLE, sentence, Severity.WARNING, None)
+
+    def api_failed(self, pod: SeenPod, failure: Exception) -> None:
+        self._means.journal(entry("api", pod.ref, code=API_FAILED, failed=str(failure)))
+        self._means.metrics.api_failed("patch", getattr(failure, "status", 409))
+
+    def condition(self, pod: SeenPod, page: PodStatus, known: bool) -> Mapping[str, Any]:
+        now_s = self._now_s()
+        return condition(
+            page.levels, code=page.code, sentence=page.why, at_unix_s=now_s, known=known, before=pod.condition
+        )
+
+
+def ended(pod: PodRef, code: str, since: str, now_unix_s: float, protection: Protection | None) -> Notice:
+    return Notice(
+        key=f"{pod.uid}:{code}",
+        code=code,
+        sentence=f"ended: {MEANING[Code(code)] if code in set(Code) else code}",
+        severity=Severity.INFO,
+        pod=pod,
+        namespace=pod.namespace,
+        starts_unix_s=datetime.fromisoformat(since).timestamp() if since else now_unix_s,
+        ends_unix_s=now_unix_s,
+        labels=protection.alert_labels if protection else {},
+        receivers=protection.receivers if protection else (),
+    )
+
+
+def _levels(standing: Standing) -> str:
+    return ", ".join(f"{way} {level}" for way, level in standing.levels.items())

@@ -1,0 +1,174 @@
+"""What the controller follows in the API, and into what it is written: a watch per kind, none may end (S4.2a).
+
+A kind that is not installed is no doubt: Istio's CRDs may be absent, and are looked for again. A kind that may not be
+read is one: what it enforces is unknown, and the preflight refuses (I2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from hotswitch.api import names
+from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.cluster.kinds import CONFIGMAPS, ISTIO, NAMESPACES, PODS, POLICIES, SERVICES, Kind
+from hotswitch.cluster.objects import Metadata
+from hotswitch.cluster.pods import Pod
+from hotswitch.cluster.watch import Change, ChangeType, Watcher
+from hotswitch.controller.picture import Picture
+
+ABSENT_AGAIN_S = 60.0
+MESH_CONFIG = "istio"  # istiod's ConfigMap in the root namespace
+
+
+class Bare(msgspec.Struct, frozen=True, gc=False):
+    metadata: Metadata
+
+
+class Watching:
+    """`news(uid)`: a pod has changed; `moved(pod)`: it is new, or its address or settings may have; `gone(uid)`."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        picture: Picture,
+        root_namespace: str,
+        *,
+        news: Callable[[str], None],
+        moved: Callable[[Pod], None],
+        gone: Callable[[str], None],
+        problem: Callable[[str], None],
+        policies_changed: Callable[[], None],
+        selector: str = names.TLS_MODE_LABEL,
+    ) -> None:
+        self._cluster, self._picture, self._root = cluster, picture, root_namespace
+        self._news, self._moved, self._gone, self._problem = news, moved, gone, problem
+        self._policies_changed = policies_changed
+        self._unread: set[str] = set()
+        self.pods: Watcher[Pod] = Watcher(
+            cluster, PODS, Pod, on_event=self._pod, on_problem=problem, label_selector=selector
+        )
+        self.namespaces: Watcher[Bare] = Watcher(
+            cluster, NAMESPACES, Bare, on_event=self._namespace, on_problem=problem
+        )
+        self.synced = asyncio.Event()
+
+    @property
+    def age_s(self) -> float:
+        """Of the watch that was silent longest: liveness."""
+        return max(self.pods.age_s, self.namespaces.age_s)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            waits = [self.pods.synced.wait(), self.namespaces.synced.wait()]
+            for job in (self.pods.run(), self.namespaces.run()):
+                tasks.create_task(job)
+            for kind in (*ISTIO, SERVICES, POLICIES):
+                known = asyncio.Event()
+                tasks.create_task(self._follow(kind, known))
+                waits.append(known.wait())
+            known = asyncio.Event()
+            tasks.create_task(self._follow(CONFIGMAPS, known, self._root, f"metadata.name={MESH_CONFIG}"))
+            await asyncio.gather(*waits, known.wait())
+            self.synced.set()
+
+    # ---- Istio's configuration ----
+
+    async def _follow(self, kind: Kind, known: asyncio.Event, namespace: str | None = None, field: str = "") -> None:
+        """`known` is set when the kind is read, or known to be absent or forbidden."""
+        while True:
+            refused = await self._refused(kind, namespace, field)
+            self._read(kind, unread=refused is not None and not refused.is_missing)
+            if refused is None:
+                await self._watch(kind, known, namespace, field)
+            known.set()
+            await asyncio.sleep(ABSENT_AGAIN_S)
+
+    async def _refused(self, kind: Kind, namespace: str | None, field: str) -> ApiFailure | None:
+        query = {"limit": "1", **({"fieldSelector": field} if field else {})}
+        try:
+            await self._cluster.request("GET", kind.path(namespace), query)
+        except ApiFailure as failure:
+            if not failure.is_missing:
+                self._problem(f"{kind} cannot be read: {failure}")
+            return failure
+        return None
+
+    def _read(self, kind: Kind, *, unread: bool) -> None:
+        before = frozenset(self._unread)
+        (self._unread.add if unread else self._unread.discard)(str(kind))
+        if before != self._unread:
+            self._picture.unreadable_kinds(self._unread)
+
+    async def _watch(self, kind: Kind, known: asyncio.Event, namespace: str | None, field: str) -> None:
+        watcher: Watcher[dict[str, Any]] = Watcher(
+            self._cluster,
+            kind,
+            dict,
+            on_event=lambda change: self._configured(kind, change),
+            on_synced=known.set,
+            on_problem=self._problem,
+            namespace=namespace,
+            field_selector=field,
+        )
+        await watcher.run()
+
+    def _configured(self, kind: Kind, change: Change[dict[str, Any]]) -> None:
+        gone = change.type is ChangeType.DELETED
+        if kind is POLICIES:
+            self._policy(gone, change.object)
+        elif kind is CONFIGMAPS:
+            self._picture.mesh_config(None if gone else change.object)
+        elif gone:
+            self._picture.istio_gone(kind, change.object)
+        else:
+            self._picture.istio_there(kind, change.object)
+
+    def _policy(self, gone: bool, content: dict[str, Any]) -> None:
+        metadata = content["metadata"]
+        if gone:
+            self._picture.policy_gone(metadata["namespace"], metadata["name"])
+        else:
+            self._picture.policy_there(content)
+        self._policies_changed()
+
+    # ---- pods and namespaces ----
+
+    def _pod(self, change: Change[Pod]) -> None:
+        pod = change.object
+        if change.type is ChangeType.DELETED:
+            self._picture.pod_gone(pod)
+            self._gone(pod.uid)
+            return
+        before = self._picture.pods.get(pod.uid)
+        self._picture.pod_there(pod)
+        if before is None or before.addresses != pod.addresses or _settings(before) != _settings(pod):
+            self._moved(pod)
+        self._news(pod.uid)
+
+    def _namespace(self, change: Change[Bare]) -> None:
+        metadata = change.object.metadata
+        if change.type is ChangeType.DELETED:
+            self._picture.namespace_gone(metadata.name)
+            return
+        self._picture.namespace_there(metadata.name, metadata.uid, metadata.labels or {}, metadata.annotations or {})
+        self._moving = asyncio.get_running_loop().create_task(self._moved_all(metadata.name))
+
+    async def _moved_all(self, namespace: str) -> None:
+        """Its label may switch its pods on or off. Not in one go: there may be thousands."""
+        pods = [each for each in self._picture.pods.values() if each.metadata.namespace == namespace]
+        for done, pod in enumerate(pods):
+            self._moved(pod)
+            if done % 100 == 99:
+                await asyncio.sleep(0)
+
+
+def _settings(pod: Pod) -> tuple[object, ...]:
+    ours = {key: value for key, value in pod.annotations.items() if key.startswith(names.PREFIX)}
+    said = {key: value for key, value in ours.items() if key != names.STATUS}
+    return pod.labels.get(names.MODE_LABEL), said

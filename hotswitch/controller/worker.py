@@ -1,0 +1,288 @@
+"""One worker for one pod: sees, decides, acts, in sequence; the controller's twin of agent.guard (S4.1, S4.5, I6).
+
+A turn reads everything anew and decides with the same engine as an agent. What it remembers between turns is also in
+the pod's annotation, so a controller that dies here is taken up by the next at the step that was begun (I1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from hotswitch.act.order import Ability, Actuator, Truth
+from hotswitch.api import names
+from hotswitch.api import status as statuses
+from hotswitch.api.status import PodStatus
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.controller import memory
+from hotswitch.controller.means import Means, Protection
+from hotswitch.controller.pen import Pen, unix_s
+from hotswitch.controller.reconcile import closing, overdue, reconciled
+from hotswitch.controller.seen import SeenPod
+from hotswitch.controller.switch import Switch, Turn
+from hotswitch.controller.telling import Teller
+from hotswitch.controller.writer import Stale
+from hotswitch.decide.agree import Witnesses, agree
+from hotswitch.decide.damping import WORKLOAD_WINDOW_S, run_out
+from hotswitch.decide.engine import step
+from hotswitch.decide.track import assess
+from hotswitch.model import (
+    Capabilities,
+    Diagnosis,
+    Direction,
+    Facts,
+    Fault,
+    Grade,
+    Level,
+    Mode,
+    PodRef,
+    PodUid,
+    Policy,
+    Standing,
+    View,
+)
+
+LOOK_ILL_S = 0.25  # how often the actuator is asked for the truth while something is wrong
+LOOK_OPEN_S = 1.0  # while a gate is open: recovery is looked for, renewals are due
+LOOK_WELL_S = 30.0
+EXPIRY_MARGIN_S = 5.0
+_NOT_SICK = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING, Fault.TERMINATING, Fault.DRAINED, Fault.APP_SICK})
+NOBODY = Ability(actuator="", refusal="no actuator is allowed for this pod")
+
+
+class PodWorker:
+    """`turn` never raises for what happens in the cluster: it is said, and tried again."""
+
+    def __init__(self, uid: PodUid, pod: PodRef, means: Means) -> None:
+        self.uid, self.pod, self._means = uid, pod, means
+        self.standing = Standing()
+        self.status: PodStatus | None = None
+        self.diagnosis = Diagnosis(Fault.UNKNOWN, Grade.NONE, "not looked at yet")
+        self.acting = False  # an act is under way: it counts as open (I3)
+        self.gone = False
+        self.ability = NOBODY
+        self._replaced: frozenset[str] = frozenset()
+        self._version = ""
+        self._loaded = False
+        self._looked_s = float("-inf")
+        self._wake = asyncio.Event()
+        self._teller = Teller(means)
+        self._switch = Switch(means, self._teller)
+
+    # ---- what others ask ----
+
+    @property
+    def counts_as_open(self) -> bool:
+        return self.acting or self.standing.is_open
+
+    @property
+    def sick(self) -> bool:
+        return self.diagnosis.fault not in _NOT_SICK and self.diagnosis.grade is not Grade.NONE
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is wrong, nothing is open, nothing is left to be said or done: the worker may end."""
+        under_way = self.status is not None and (self.status.under_way or bool(self.status.alerts))
+        quiet = not self.counts_as_open and not under_way and self.standing.fault is Fault.WELL
+        quiet = quiet and not self._fell_ill_lately()
+        return self.gone or (self._loaded and quiet and self.diagnosis.fault in (Fault.WELL, Fault.STARTING))
+
+    def _fell_ill_lately(self) -> bool:
+        """Its mates' deciders must know (I3)."""
+        began = self.standing.recent_faults_s[-1:]
+        return bool(began) and asyncio.get_running_loop().time() - began[0] <= WORKLOAD_WINDOW_S
+
+    def nudge(self) -> None:
+        """There is news of this pod."""
+        self._wake.set()
+
+    @property
+    def nudged(self) -> bool:
+        return self._wake.is_set()
+
+    # ---- the loop ----
+
+    async def run(self) -> None:
+        while not self.gone:
+            await self.turn()
+            if self.at_rest:
+                return
+            try:
+                async with asyncio.timeout(self._pause_s()):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def _pause_s(self) -> float:
+        if self.diagnosis.fault in (Fault.WELL, Fault.STARTING) and not self.standing.is_open:
+            return LOOK_WELL_S if self.standing.fault is Fault.WELL else LOOK_OPEN_S
+        return LOOK_OPEN_S if self.standing.is_open and self.diagnosis.fault is not Fault.WELL else LOOK_ILL_S
+
+    async def turn(self) -> None:
+        self._wake.clear()
+        pod = self._means.picture.pod(self.uid)
+        if pod is None:
+            self._teller.pod_gone(self.pod, self.status)
+            self.gone = True
+            return
+        try:
+            await self._turn(pod)
+        except (Stale, ApiFailure) as failure:  # looked at again at the next turn; what stands in the kernel stands
+            self._teller.api_failed(pod, failure)
+
+    async def _turn(self, pod: SeenPod) -> None:
+        term = self._means.term()
+        if term is None:
+            return
+        if not self._loaded:
+            self._load(pod)
+        protection = await self._means.picture.protection(pod)
+        actuator = await self._look(pod, protection)
+        truth, now_s = self.ability.truth, asyncio.get_running_loop().time()
+        if truth is None and actuator is not None and not self._may_go_blind(now_s):
+            return
+        self.standing = replace(reconciled(self.standing, truth, now_s), override=protection.override)
+        view = self._view(pod, protection, truth, now_s)
+        late = overdue(self.standing, truth, now_s)
+        after, decisions = closing(pod.ref, self.standing) if late else step(view)
+        self.diagnosis = assess(replace(view, standing=after))
+        turn = Turn(
+            protection=protection,
+            actuator=actuator,
+            before=self.standing,
+            after=after,
+            decisions=decisions,
+            term=term,
+            now_s=now_s,
+            shift_s=self._means.shift_s(),
+            seen_since_s=self.diagnosis.since_s,
+        )
+        await self._perform(turn, Pen(self._means.writer, self._newest(pod), self.status))
+
+    def _newest(self, pod: SeenPod) -> SeenPod:
+        """The watch may still show a version that our own last write has replaced."""
+        if self.status is None or pod.resource_version not in self._replaced:
+            return pod
+        annotations = {**pod.annotations, names.STATUS: statuses.encode(self.status)}
+        return replace(pod, resource_version=self._version, annotations=annotations)
+
+    async def _perform(self, turn: Turn, pen: Pen) -> None:
+        self.acting = bool(turn.acts)
+        try:
+            self.standing = await self._switch.perform(turn, pen)
+        finally:
+            self.acting = False
+            self.status = pen.status
+            self._replaced, self._version = pen.replaced, pen.pod.resource_version
+            if turn.acts:  # what was seen before an act is not the truth after it
+                self._looked_s = float("-inf")
+
+    def _may_go_blind(self, now_s: float) -> bool:
+        """Decide although the pod could not be looked into? Not while something may be open there: what cannot be seen
+        is no reason to close, nor to renew. Once the kernel has surely closed it, yes."""
+        if self._under_way:
+            expires = self.status.expires if self.status else ""
+            return bool(expires) and unix_s(expires) + EXPIRY_MARGIN_S < now_s + self._means.shift_s()
+        return not self.standing.is_open or run_out(self.standing, now_s)
+
+    def _load(self, pod: SeenPod) -> None:
+        """Go on from what the annotation says. One that cannot be read is said, and the kernel is asked instead."""
+        text = pod.annotations.get(names.STATUS)
+        now_s, shift_s = asyncio.get_running_loop().time(), self._means.shift_s()
+        try:
+            self.status = None if text is None else statuses.decode(text, pod.ref.uid)
+            if self.status is not None:
+                self.standing = memory.load(self.status.standing, shift_s, now_s)
+        except (statuses.StatusError, ValueError, TypeError, KeyError) as failure:
+            self._teller.unreadable(pod, str(failure))
+            self.standing = replace(Standing(), rebuilt=True)
+        self._loaded = True
+
+    # ---- looking ----
+
+    async def _look(self, pod: SeenPod, protection: Protection) -> Actuator | None:
+        """Ask the actuator what it can do and what stands; not oftener than it is of use."""
+        now_s = asyncio.get_running_loop().time()
+        actuator = self._actuator(protection)
+        if actuator is None:
+            self.ability = NOBODY
+            return None
+        if now_s - self._looked_s >= self._patience_s() or self._under_way:
+            self.ability = await actuator.ability(protection.target(pod))
+            self._looked_s = asyncio.get_running_loop().time()
+        return actuator
+
+    def _patience_s(self) -> float:
+        return LOOK_ILL_S if self.sick or self.standing.is_open else LOOK_OPEN_S
+
+    @property
+    def _under_way(self) -> bool:
+        return self.status is not None and self.status.under_way
+
+    def _actuator(self, protection: Protection) -> Actuator | None:
+        """The one that opened also closes; else the first that is allowed and could do anything."""
+        if self.status is not None and (self.standing.is_open or self.status.under_way):
+            return self._means.actuators.get(self.status.actuator)
+        allowed = [self._means.actuators[name] for name in protection.actuators if name in self._means.actuators]
+        if self.ability.refusal and self.ability.actuator in protection.actuators:
+            after = [each.name for each in allowed].index(self.ability.actuator) + 1
+            return allowed[after % len(allowed)]
+        return allowed[0] if allowed else None
+
+    # ---- what the decider is shown ----
+
+    def _view(self, pod: SeenPod, protection: Protection, truth: Truth | None, now_s: float) -> View:
+        able = self.ability
+        return View(
+            now_s=now_s,
+            pod=pod.ref,
+            policy=_within_ability(protection.policy, able, self.standing),
+            facts=self._facts(pod, protection, truth, now_s),
+            standing=self.standing,
+            capabilities=Capabilities(
+                gate=not able.refusal,
+                gate_refusal=able.refusal,
+                rescue=not able.rescue_refusal and not able.refusal,
+                rescue_refusal=able.rescue_refusal,
+            ),
+            surroundings=self._means.surroundings(self),
+        )
+
+    def _facts(self, pod: SeenPod, protection: Protection, truth: Truth | None, now_s: float) -> Facts:
+        afar = self._means.eyes.facts(self.uid)
+        beside = None if truth is None else truth.diagnosis
+        judged = agree(Witnesses(now_s, pod.container, afar, beside), protection.policy.thresholds)
+        if pod.life.app_down:
+            judged = Diagnosis(Fault.APP_SICK, Grade.CONFIRMED, pod.life.app_down, {"status": pod.life.app_down}, now_s)
+        near_ready = beside is not None and beside.fault not in (Fault.STARTING, Fault.UNKNOWN)
+        return Facts(
+            at_s=now_s,
+            probes=() if afar is None else afar.probes,
+            path_passes=None if truth is None else truth.path_passes,
+            app_ports=pod.app_ports,
+            identity_expires_in_s=None if truth is None else truth.identity_expires_in_s,
+            container_running=pod.container.running,
+            ever_ready=pod.life.ever_ready or near_ready,
+            terminating=bool(pod.life.terminating),
+            judged=judged,
+        )
+
+
+def _within_ability(policy: Policy, able: Ability, standing: Standing) -> Policy:
+    """Levels that the actuator does not know are not tried; what is open keeps its level, for the decider to judge."""
+    if policy.mode is not Mode.AUTO or able.refusal or not able.levels:
+        return policy
+    levels = {way: _known(way, _listed(policy, way), able, standing) for way in Direction}
+    return replace(policy, inbound=levels[Direction.INBOUND], outbound=levels[Direction.OUTBOUND])
+
+
+def _listed(policy: Policy, way: Direction) -> tuple[Level, ...]:
+    return policy.inbound if way is Direction.INBOUND else policy.outbound
+
+
+def _known(way: Direction, listed: tuple[Level, ...], able: Ability, standing: Standing) -> tuple[Level, ...]:
+    kept = tuple(
+        level for level in listed
+        if level is Level.HOLD or able.can(way, level) or standing.levels.get(way) is level or level is Level.RESCUE
+    )  # fmt: skip
+    return kept or (Level.HOLD,)

@@ -1,0 +1,87 @@
+"""Writing a pod's status annotation and condition: one PATCH of pods/status, fenced by uid and version (I6).
+
+A pod that was replaced, or changed since it was looked at, is not written: the API server answers 409, and the worker
+looks again. Only our own keys are ever named, and the admission policy that is shipped allows no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from hotswitch.api import names
+from hotswitch.api.status import PodStatus, encode
+from hotswitch.cluster.client import STRATEGIC, Cluster
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.cluster.kinds import PODS
+from hotswitch.controller.seen import SeenPod
+
+
+class Stale(RuntimeError):
+    """The pod is not what it was when it was looked at, or gone: look again."""
+
+
+class Writer(Protocol):
+    async def write(
+        self,
+        pod: SeenPod,
+        status: PodStatus,
+        condition: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The new resourceVersion. Raises Stale, ApiFailure."""
+        ...
+
+    async def version(self, pod: SeenPod) -> str:
+        """The newest resourceVersion of this very pod. Raises Stale, ApiFailure."""
+        ...
+
+
+class StatusWriter:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def write(
+        self,
+        pod: SeenPod,
+        status: PodStatus,
+        condition: Mapping[str, Any] | None = None,
+    ) -> str:
+        metadata: dict[str, Any] = {
+            "uid": pod.ref.uid,
+            "resourceVersion": pod.resource_version,
+            "annotations": {names.STATUS: encode(status)},
+        }
+        patch: dict[str, Any] = {"metadata": metadata}
+        if condition is not None:
+            patch["status"] = {"conditions": [dict(condition)]}
+        path = PODS.path(pod.ref.namespace, pod.ref.name, "status")
+        try:
+            answer = await self._cluster.request("PATCH", path, body=patch, content_type=STRATEGIC)
+        except ApiFailure as failure:
+            if failure.is_missing or failure.is_conflict:
+                raise Stale(f"{pod.ref}: {failure}") from failure
+            raise
+        return msgspec.json.decode(answer, type=_Written).metadata.resourceVersion
+
+    async def version(self, pod: SeenPod) -> str:
+        try:
+            answer = await self._cluster.request("GET", PODS.path(pod.ref.namespace, pod.ref.name))
+        except ApiFailure as failure:
+            if failure.is_missing:
+                raise Stale(f"{pod.ref}: is gone") from failure
+            raise
+        found = msgspec.json.decode(answer, type=_Written).metadata
+        if found.uid != pod.ref.uid:
+            raise Stale(f"{pod.ref}: is another one now")
+        return found.resourceVersion
+
+
+class _Metadata(msgspec.Struct):
+    uid: str
+    resourceVersion: str
+
+
+class _Written(msgspec.Struct):
+    metadata: _Metadata

@@ -1,0 +1,223 @@
+"""The controller before an API server with the shipped rights: what it sees, writes and says; faults of both (S4.1)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from hotswitch.api import names
+from hotswitch.decide.codes import Code
+from hotswitch.model import Direction, Level
+from tests.controller.town import OPEN, Town, town
+
+pytestmark = pytest.mark.k8s
+
+Story = Callable[[Town], Coroutine[Any, Any, None]]
+
+
+def run(story: Story, **more: Any) -> None:
+    async def within() -> None:
+        async with town(**more) as made:
+            await story(made)
+            assert not made.api.denied, made.api.denied
+
+    asyncio.run(within())
+
+
+def is_open(made: Town, name: str) -> bool:
+    status = made.status(name)
+    return status is not None and not status.under_way and status.levels == OPEN
+
+
+def is_closed(made: Town, name: str) -> bool:
+    status = made.status(name)
+    captured = {way: Level.CAPTURE for way in Direction}
+    return status is not None and not status.under_way and status.levels == captured
+
+
+def test_sidecar_dies_and_comes_back() -> None:  # S4.2a, S4.4, S4.5, S4.6
+    async def story(made: Town) -> None:
+        uid = await made.pod("web-0")
+        async with made.controller():
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0"), "opened")
+            assert made.kernel.truth(uid).levels == OPEN
+            conditions = made.api.admin.get("pods", "web-0", "shop")["status"]["conditions"]
+            ours = next(each for each in conditions if each["type"] == names.CONDITION)
+            assert ours["status"] == "False" and any(each["type"] == "Ready" for each in conditions)
+            await made.until(lambda: Code.OPENED in made.codes("web-0"), "Event")
+            await made.heal("web-0")
+            await made.until(lambda: is_closed(made, "web-0"), "restored")
+            await made.until(lambda: Code.RESTORED in made.codes("web-0"), "Event of the end")
+
+    run(story)
+
+
+def test_default_install_only_observes() -> None:
+    async def story(made: Town) -> None:
+        await made.pod("web-0")
+        async with made.controller():
+            await made.kill("web-0")
+            await made.until(lambda: Code.WOULD_OPEN in made.codes("web-0"), "says what it would do")
+            assert made.status("web-0") is None
+
+    run(story, tier="tier-0-observe", policy=None)
+
+
+@pytest.mark.parametrize("label", ["off", "observe"])
+def test_workload_asks_for_less_and_gets_it(label: str) -> None:  # I2
+    async def story(made: Town) -> None:
+        await made.pod("web-0", **{names.MODE_LABEL: label})
+        await made.pod("web-1", "other")
+        async with made.controller():
+            await made.kill("web-0")
+            await made.kill("web-1")
+            await made.until(lambda: is_open(made, "web-1"), "the other one opened")
+            assert made.status("web-0") is None
+
+    run(story)
+
+
+def test_invalid_annotation_is_said_and_changes_nothing() -> None:  # S4.6
+    async def story(made: Town) -> None:
+        await made.pod("web-0")
+        async with made.controller():
+            made.api.admin.patch(
+                "pods", "web-0", {"metadata": {"annotations": {names.OVERRIDE: "sideways"}}}, namespace="shop"
+            )
+            await made.until(lambda: "HSC010" in made.codes("web-0"), "Event about the value")
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0"), "opened all the same")
+
+    run(story)
+
+
+def test_policy_becomes_invalid_and_the_last_valid_one_stays() -> None:
+    """The API server's schema would refuse it; it may come from before the schema."""
+
+    async def story(made: Town) -> None:
+        await made.pod("web-0")
+        async with made.controller() as controller:
+            await made.until(lambda: controller.elector.leading, "leads")
+            content = made.api.admin.get("hotswitchpolicies", "mesh", "istio-system")
+            broken = {**content["spec"], "timings": {"expiry": "60s", "openAtMost": "1s"}}
+            controller.picture.policy_there({**content, "spec": broken})
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0"), "the valid policy holds")
+            assert controller.picture.settings.problems()
+
+    run(story)
+
+
+def test_policy_is_deleted_and_nothing_is_allowed_any_more() -> None:
+    async def story(made: Town) -> None:
+        uid = await made.pod("web-0")
+        async with made.controller() as controller:
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0"), "opened")
+            made.api.admin.delete("hotswitchpolicies", "mesh", "istio-system")
+            await made.until(lambda: not made.kernel.gates[uid].openings, "closed by the mode")
+            await made.until(lambda: not (status := made.status("web-0")) or not status.under_way, "written down")
+            assert not controller.picture.policies
+
+    run(story)
+
+
+def test_api_server_is_away_and_comes_back() -> None:  # I1
+    async def story(made: Town) -> None:
+        uid = await made.pod("web-0")
+        async with made.controller() as controller:
+            await made.until(lambda: controller.elector.leading, "leads")
+            await made.api.stop()
+            await made.until(lambda: not controller.elector.leading, "knows that it leads no more")
+            await made.kill("web-0")
+            assert made.kernel.truth(uid).levels[Direction.INBOUND] is Level.CAPTURE
+            await made.api.start()
+            await made.until(lambda: is_open(made, "web-0"), "goes on", timeout_s=40.0)
+
+    run(story)
+
+
+def test_watch_expires_while_a_sidecar_dies() -> None:
+    async def story(made: Town) -> None:
+        await made.pod("web-0")
+        async with made.controller() as controller:
+            await made.until(lambda: controller.elector.leading, "leads")
+            made.api.faults.fail(410, verb="watch", resource="pods", times=2)
+            made.api.faults.cut_watches("pods")
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0"), "nothing was missed", timeout_s=30.0)
+
+    run(story)
+
+
+@pytest.mark.parametrize("status", [500, 409, 503])
+def test_writes_fail_for_a_while(status: int) -> None:
+    async def story(made: Town) -> None:
+        await made.pod("web-0")
+        async with made.controller() as controller:
+            await made.until(lambda: controller.elector.leading, "leads")
+            made.api.faults.fail(status, verb="patch", resource="pods/status", times=3)
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0"), "opened in the end")
+            await made.heal("web-0")
+            await made.until(lambda: is_closed(made, "web-0"), "and closed")
+
+    run(story)
+
+
+def test_two_controllers_and_the_leader_dies() -> None:  # I6
+    async def story(made: Town) -> None:
+        uid = await made.pod("web-0")
+        async with made.controller("c1") as second:
+            async with made.controller("c0") as first:
+                await made.until(lambda: first.elector.leading or second.elector.leading, "one leads")
+                await made.kill("web-0")
+                await made.until(lambda: is_open(made, "web-0"), "opened")
+                assert not (first.elector.leading and second.elector.leading)
+            await made.until(lambda: second.elector.leading, "the other one leads")
+            await made.heal("web-0")
+            await made.until(lambda: is_closed(made, "web-0"), "restored by the second")
+        log = made.kernel.gates[uid].log
+        assert log == sorted(log)
+
+    run(story)
+
+
+def test_pod_is_deleted_while_it_is_open() -> None:
+    async def story(made: Town) -> None:
+        uid = await made.pod("web-0")
+        async with made.controller() as controller:
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0"), "opened")
+            made.api.admin.delete("pods", "web-0", "shop", grace_s=0)
+            await made.until(lambda: uid not in controller.fleet.workers, "forgotten")
+            assert controller.picture.pod(uid) is None
+
+    run(story)
+
+
+def test_metrics_and_health_are_served() -> None:
+    import aiohttp
+
+    from hotswitch.controller.health import serve
+
+    async def story(made: Town) -> None:
+        await made.pod("web-0")
+        async with made.controller() as controller, serve(controller) as port, aiohttp.ClientSession() as session:
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0"), "opened")
+
+            async def get(path: str) -> tuple[int, str]:
+                async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
+                    return answer.status, await answer.text()
+
+            assert (await get("/healthz"))[0] == 200 and (await get("/readyz"))[0] == 200
+            text = (await get("/metrics"))[1]
+            assert 'hotswitch_bypassed_pods{level="direct",reason="dead"} 1.0' in text
+            assert 'hotswitch_budget_used{of="",scope="mesh"} 1.0' in text and "hotswitch_leader 1.0" in text
+
+    run(story)

@@ -1,0 +1,405 @@
+"""A worker between the API and the kernel, and what is left when either, or it, fails at any step (I1, I4, I6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hotswitch.act.order import Outcome
+from hotswitch.api import names
+from hotswitch.controller.surroundings import Limits
+from hotswitch.decide.codes import Code
+from hotswitch.model import Diagnosis, Direction, Fault, Grade, Level, Mode, Override, ProbeOutcome
+from tests.controller.world import SHIFT_S, Killed, Mischief, World, lost, server_error
+
+pytestmark = pytest.mark.k8s
+
+OPEN = (Level.RESCUE, Level.DIRECT)
+CLOSED = (Level.CAPTURE, Level.CAPTURE)
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(story())
+
+
+def test_a_sidecar_dies_and_comes_back() -> None:  # S4.2a, S4.4, S4.5
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        world.kill(uid)
+        await world.turn(2)
+        assert world.levels(uid) == OPEN
+        status = world.api.status(uid)
+        assert status is not None and not status.under_way and status.levels[Direction.INBOUND] is Level.RESCUE
+        assert status.code == Code.OPENED and status.expires and status.by == "hotswitch"
+        world.heal(uid)
+        await world.turn(4)
+        assert world.levels(uid) == CLOSED
+        status = world.api.status(uid)
+        assert status is not None and not status.alerts and not status.under_way
+        assert [notice.resolved for notice in world.notices if notice.code == Code.OPENED] == [False, True]
+
+    run(story)
+
+
+def test_what_was_seen_before_an_act_is_not_taken_for_the_truth_after_it() -> None:  # I6
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        world.kill(uid)
+        await world.turn(3, later=False)  # the second turn comes at once, on news
+        assert world.levels(uid) == OPEN and world.kernel.gates[uid].log == [1]
+
+    run(story)
+
+
+def test_it_is_written_down_before_it_is_done() -> None:  # I6, I8
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        world.kill(uid)
+        world.kernel.mischief = Mischief(at=1)  # ability, then the act
+        with pytest.raises(Killed):
+            await world.turn()
+        status = world.api.status(uid)
+        assert status is not None and status.step == "gate" and status.wanted[Direction.INBOUND] is Level.RESCUE
+        assert world.levels(uid) == CLOSED
+
+    run(story)
+
+
+async def _cycle(world: World, uid: str) -> None:
+    world.kill(uid)
+    await world.turn(3)
+    world.heal(uid)
+    await world.turn(5)
+
+
+def _calls() -> int:
+    async def count() -> int:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        shared = Mischief()
+        world.api.mischief = world.kernel.mischief = shared
+        await _cycle(world, uid)
+        return shared.calls
+
+    return asyncio.run(count())
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(_calls()))
+def test_controller_is_killed_at_any_step(at: int, after: bool) -> None:  # I6
+    """A successor that remembers nothing goes on: in the end the gate is as the proxy's health wants it, nothing is
+    left under way, and no order of an older generation was ever followed."""
+
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        world.api.mischief = world.kernel.mischief = Mischief(at=at, after=after)
+        world.kill(uid)
+        with_gap = 0
+        for heals in (False, True):
+            if heals:
+                world.heal(uid)
+            for _ in range(5):
+                try:
+                    await world.turn()
+                except Killed:
+                    with_gap += 1
+                    world.term = (world.term or 0) + 1
+                    world.lead()
+            assert world.levels(uid) == (CLOSED if heals else OPEN)
+            status = world.api.status(uid)
+            assert status is not None and not status.under_way
+        log = world.kernel.gates[uid].log
+        assert log == sorted(log) and with_gap == 1
+        assert not world.api.status(uid).alerts  # type: ignore[union-attr]
+
+    run(story)
+
+
+@pytest.mark.parametrize("failure", [server_error, lost], ids=["api-500", "channel-lost"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(_calls()))
+def test_api_or_channel_fails_at_any_step(at: int, after: bool, failure: Callable[[], Exception]) -> None:
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        mischief = Mischief(at=at, after=after, what=failure)
+        (world.kernel if failure is lost else world.api).mischief = mischief
+        world.kill(uid)
+        await world.turn(5)
+        assert world.levels(uid) == OPEN
+        world.heal(uid)
+        await world.turn(6)
+        assert world.levels(uid) == CLOSED and not world.api.status(uid).under_way  # type: ignore[union-attr]
+
+    run(story)
+
+
+def test_a_deposed_leader_acts_no_more() -> None:  # I6
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        world.kill(uid)
+        world.term = None
+        await world.turn(3)
+        assert world.levels(uid) == CLOSED and world.api.status(uid) is None
+
+    run(story)
+
+
+def test_deposed_while_it_writes() -> None:  # I6
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        world.kill(uid)
+        original = world.api.write
+
+        async def slow(*args: Any, **more: Any) -> str:
+            world.term = None
+            return await original(*args, **more)
+
+        world.api.write = slow  # type: ignore[method-assign]
+        await world.turn()
+        assert world.levels(uid) == CLOSED
+        world.api.write = original  # type: ignore[method-assign]
+        world.term = 2
+        world.lead()
+        await world.turn(2)
+        assert world.levels(uid) == OPEN and world.api.status(uid).term == 2  # type: ignore[union-attr]
+
+    run(story)
+
+
+def test_two_pods_fall_ill_and_the_budget_is_one() -> None:  # I3
+    async def story() -> None:
+        world = World(limits=Limits(mesh=1, namespace=5, workload=5, node=99))
+        uids = [world.add("web-0", "deploy/a"), world.add("web-1", "deploy/b")]
+        world.lead()
+        for uid in uids:
+            world.kill(uid)
+        await asyncio.gather(*(worker.turn() for worker in world.workers.values()))
+        await world.turn(2)
+        opened = [uid for uid in uids if world.levels(uid) == OPEN]
+        assert len(opened) == 1
+        held = next(uid for uid in uids if uid not in opened)
+        assert any(n.code == Code.HELD and n.pod and n.pod.uid == held for n in world.notices)
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (Limits(mesh=0, namespace=5, workload=5, node=99), Code.NODE_BUDGET),
+        (Limits(mesh=5, namespace=0, workload=5, node=99), Code.NAMESPACE_BUDGET),
+        (Limits(mesh=5, namespace=5, workload=0, node=99), Code.WORKLOAD_BUDGET),
+    ],
+)
+def test_budget_is_full(limits: Limits, code: Code) -> None:  # I3
+    async def story() -> None:
+        world = World(limits=limits)
+        uid = world.add("web-0")
+        world.lead()
+        world.kill(uid)
+        await world.turn(3)
+        assert world.levels(uid) == CLOSED
+        held = next(notice for notice in world.notices if notice.code == Code.HELD)
+        assert any(code in why for why in held.evidence.values())
+
+    run(story)
+
+
+def test_most_of_the_mesh_looks_sick() -> None:  # I3
+    async def story() -> None:
+        world = World(limits=Limits(mesh=9, namespace=9, workload=9, node=99), protected=5)
+        uids = [world.add(f"web-{n}", f"deploy/{n}") for n in range(4)]
+        world.lead()
+        for uid in uids:
+            world.kill(uid)
+        for worker in world.workers.values():  # seen by all before anybody acts
+            worker.diagnosis = Diagnosis(Fault.DEAD, Grade.CONFIRMED, "dead")
+        await world.turn(2)
+        assert [world.levels(uid) for uid in uids] == [CLOSED] * 4
+        assert Code.MASS_FAILURE in world.codes()
+
+    run(story)
+
+
+def test_mode_observe_writes_and_opens_nothing() -> None:
+    async def story() -> None:
+        world = World(policy=replace(World().policy, mode=Mode.OBSERVE))
+        uid = world.add("web-0")
+        world.lead()
+        world.kill(uid)
+        await world.turn(3)
+        assert world.levels(uid) == CLOSED and world.api.status(uid) is None
+        assert world.codes() == [Code.WOULD_OPEN]
+
+    run(story)
+
+
+def test_garbage_in_the_status_annotation() -> None:
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.api.change(uid, annotations={names.STATUS: '{"uid": 7'})
+        world.lead()
+        world.kill(uid)
+        await world.turn(3)
+        assert "HSC001" in world.codes() and world.levels(uid) == OPEN
+        assert world.api.status(uid) is not None
+
+    run(story)
+
+
+def test_status_of_another_pod_is_not_believed() -> None:  # I6
+    async def story() -> None:
+        world = World()
+        uid, other = world.add("web-0"), world.add("web-1", "deploy/other")
+        world.lead()
+        world.kill(other)
+        await world.turn(2)
+        copied = dict(world.api.pods[other].annotations)
+        world.api.change(uid, annotations=copied)
+        world.heal(uid)
+        world.lead()
+        await world.workers[uid].turn()
+        assert world.workers[uid].status is None and not world.workers[uid].standing.is_open
+
+    run(story)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.FAILED])
+def test_actuator_says_no(outcome: Outcome) -> None:
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        world.kernel.outcome = outcome
+        world.kill(uid)
+        await world.turn(2)
+        status = world.api.status(uid)
+        assert world.levels(uid) == CLOSED and status is not None and not status.under_way
+        assert "HSC003" in world.codes()
+        world.kernel.outcome = None
+        await world.turn(2)
+        assert world.levels(uid) == OPEN
+
+    run(story)
+
+
+def test_a_person_orders_and_the_order_ends() -> None:  # I4
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        now_s = asyncio.get_running_loop().time()
+        order: Override | None = Override({Direction.OUTBOUND: Level.DIRECT}, now_s + 3600, "INC-1", "ann")
+        original = world.protection
+
+        async def ordered(pod: Any) -> Any:
+            return replace(await original(pod), override=order)
+
+        world.protection = ordered  # type: ignore[method-assign]
+        world.kernel.beside = Diagnosis(Fault.WELL, Grade.NONE, "well")
+        await world.turn(2)
+        assert world.levels(uid) == (Level.CAPTURE, Level.DIRECT)
+        assert world.api.status(uid).by == "ann"  # type: ignore[union-attr]
+        order = None
+        await world.turn(2)
+        assert world.levels(uid) == CLOSED
+
+    run(story)
+
+
+def test_expiry_passes_while_nobody_leads() -> None:  # I1
+    async def story() -> None:
+        world = World(policy=replace(World().policy, expiry_s=0.2))
+        uid = world.add("web-0")
+        world.lead()
+        world.kill(uid)
+        await world.turn(2)
+        assert world.levels(uid) == OPEN
+        gate = world.kernel.gates[uid]
+        gate.ends_s = asyncio.get_running_loop().time()  # the kernel's timeout
+        assert world.levels(uid) == CLOSED
+        world.heal(uid)
+        world.lead()
+        await world.turn(3)
+        status = world.api.status(uid)
+        assert status is not None and status.levels == {way: Level.CAPTURE for way in Direction}
+
+    run(story)
+
+
+def test_actuator_without_an_expiry_of_its_own() -> None:  # I4, S4.3b
+    """Istio's own commands have none: the controller closes when the time is over, also one that remembers nothing."""
+
+    async def story() -> None:
+        world = World(policy=replace(World().policy, expiry_s=0.2, open_at_most_s=0.2))
+        world.kernel.expires = False
+        uid = world.add("web-0")
+        world.lead()
+        world.kill(uid)
+        await world.turn(2)
+        assert world.levels(uid) == OPEN
+        world.lead()
+        await asyncio.sleep(0.25)  # the opening's own end
+        await world.turn(1)
+        assert world.levels(uid) == CLOSED
+        await world.turn(2)
+        assert world.levels(uid) == CLOSED and not world.api.status(uid).under_way  # type: ignore[union-attr]
+
+    run(story)
+
+
+def test_pod_is_gone_with_its_gate_open() -> None:
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        world.kill(uid)
+        await world.turn(2)
+        del world.api.pods[uid]
+        await world.turn()
+        assert world.workers[uid].gone
+        assert [n.resolved for n in world.notices if n.code == Code.OPENED] == [False, True]
+
+    run(story)
+
+
+def test_only_one_observer_sees_a_hang() -> None:  # S4.2b, I2
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        world.far[uid] = ProbeOutcome.TIMEOUT
+        world.kernel.beside = Diagnosis(Fault.WELL, Grade.NONE, "well")
+        await world.turn(3)
+        assert world.levels(uid) == CLOSED
+        world.kernel.beside = Diagnosis(Fault.HUNG, Grade.CONFIRMED, "hung", {}, 0.0)
+        await world.turn(2)
+        assert world.levels(uid) == OPEN
+
+    run(story)
+
+
+def test_times_are_told_in_utc() -> None:
+    from hotswitch.controller.pen import instant, unix_s
+
+    assert instant(0.0, SHIFT_S) == "2027-01-15T08:00:00.000Z" and unix_s("2027-01-15T08:00:00.000Z") == SHIFT_S

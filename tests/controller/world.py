@@ -1,0 +1,317 @@
+"""A controller's surroundings in memory: an API that counts versions, a kernel that keeps gates and their ends.
+
+Both can fail at any call, before or after it took effect: what is tested is the controller between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hotswitch.act.order import Ability, Answer, Order, Outcome, Target, Truth
+from hotswitch.api import names
+from hotswitch.api.status import PodStatus, decode, encode
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.controller.means import Means, Protection
+from hotswitch.controller.seen import Life, SeenPod
+from hotswitch.controller.surroundings import Limits, surroundings
+from hotswitch.controller.worker import PodWorker
+from hotswitch.controller.writer import Stale
+from hotswitch.decide.agree import Container
+from hotswitch.decide.ports import effective
+from hotswitch.decide.preflight import Preflight
+from hotswitch.model import (
+    OPEN_LEVELS,
+    Diagnosis,
+    Direction,
+    Facts,
+    Fault,
+    Generation,
+    Grade,
+    Level,
+    Mode,
+    Mtls,
+    Opening,
+    PodRef,
+    PodUid,
+    Policy,
+    Probe,
+    ProbeOutcome,
+    Surroundings,
+    Thresholds,
+)
+from hotswitch.report.controller_metrics import ControllerMetrics
+from hotswitch.report.journal import Entry
+from hotswitch.report.notice import Notice
+
+SHIFT_S = 1_800_000_000.0
+POLICY = Policy(
+    mode=Mode.AUTO,
+    inbound=(Level.RESCUE, Level.HOLD),
+    outbound=(Level.DIRECT, Level.HOLD),
+    outbound_free=True,
+    mtls=Mtls.PERMISSIVE,
+    expiry_s=60.0,
+    thresholds=Thresholds(recover_after_s=0.0, direct_after_s=0.0),
+)
+RUNS = Container(running=True, ready=True, since_s=0.0, told="running")
+DOWN = Container(running=False, since_s=0.0, crash_looping=True, told="waiting: CrashLoopBackOff")
+
+
+class Killed(BaseException):
+    """The controller's process ends here."""
+
+
+@dataclass
+class Mischief:
+    """`calls` counts everything the controller asks of the world. At call `at`, `what` is raised: before the call has
+    an effect, or after."""
+
+    at: int = -1
+    after: bool = False
+    what: Callable[[], BaseException] = Killed
+    calls: int = 0
+
+    def __call__(self, effect: Callable[[], Any]) -> Any:
+        number, self.calls = self.calls, self.calls + 1
+        if number == self.at and not self.after:
+            raise self.what()
+        done = effect()
+        if number == self.at:
+            raise self.what()
+        return done
+
+
+@dataclass
+class Api:
+    """Pods with a version, an annotation and a label. A Writer."""
+
+    mischief: Mischief = field(default_factory=Mischief)
+    pods: dict[str, SeenPod] = field(default_factory=dict)
+    terms: list[int] = field(default_factory=list)
+    conditions: list[Mapping[str, Any]] = field(default_factory=list)
+
+    async def write(
+        self,
+        pod: SeenPod,
+        status: PodStatus,
+        condition: Mapping[str, Any] | None = None,
+    ) -> str:
+        return str(self.mischief(lambda: self._write(pod, status, condition)))
+
+    async def version(self, pod: SeenPod) -> str:
+        return str(self.mischief(lambda: self.pods[pod.ref.uid].resource_version))
+
+    def _write(self, pod: SeenPod, status: PodStatus, condition: Mapping[str, Any] | None) -> str:
+        known = self.pods.get(pod.ref.uid)
+        if known is None or known.resource_version != pod.resource_version:
+            raise Stale(f"{pod.ref}: is another version now")
+        version = str(int(known.resource_version) + 1)
+        annotations = {**known.annotations, names.STATUS: encode(status)}
+        self.pods[pod.ref.uid] = replace(known, resource_version=version, annotations=annotations)
+        self.terms.append(status.term)
+        if condition is not None:
+            self.conditions.append(condition)
+        return version
+
+    def status(self, uid: str) -> PodStatus | None:
+        text = self.pods[uid].annotations.get(names.STATUS)
+        return None if text is None else decode(text, uid)
+
+    def change(self, uid: str, **changes: Any) -> None:
+        known = self.pods[uid]
+        version = str(int(known.resource_version) + 1)
+        self.pods[uid] = replace(known, resource_version=version, **changes)
+
+
+@dataclass
+class Gate:
+    openings: Mapping[Direction, Opening] = field(default_factory=dict)
+    generation: int = 0
+    ends_s: float = float("inf")
+    log: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Kernel:
+    """An Actuator: one gate per pod, fenced by generation, closed by itself at its end; and an observer beside each
+    proxy."""
+
+    mischief: Mischief = field(default_factory=Mischief)
+    gates: dict[str, Gate] = field(default_factory=dict)
+    beside: Diagnosis | None = None
+    refusal: str = ""
+    path_passes: int = 10
+    name: str = "helper"
+    outcome: Outcome | None = None
+    expires: bool = True  # False: nothing but a further order closes a gate, as with Istio's own commands
+
+    def gate(self, uid: str) -> Gate:
+        gate = self.gates.setdefault(uid, Gate())
+        if self.expires and asyncio.get_running_loop().time() >= gate.ends_s:
+            gate.openings = {}
+        return gate
+
+    def truth(self, uid: str) -> Truth:
+        gate = self.gate(uid)
+        levels = {way: Level.CAPTURE for way in Direction}
+        levels |= {way: effective(opening) for way, opening in gate.openings.items()}
+        return Truth(
+            levels=levels,
+            generation=Generation(gate.generation),
+            expires_in_s=gate.ends_s - asyncio.get_running_loop().time() if gate.openings and self.expires else None,
+            diagnosis=self.beside,
+            identity_expires_in_s=3600.0,
+            path_passes=self.path_passes,
+        )
+
+    async def ability(self, target: Target) -> Ability:
+        def look() -> Ability:
+            if self.refusal:
+                return Ability(actuator=self.name, refusal=self.refusal)
+            levels = dict.fromkeys(Direction, frozenset(OPEN_LEVELS))
+            return Ability(actuator=self.name, levels=levels, truth=self.truth(target.pod.uid))
+
+        try:
+            found: Ability = self.mischief(look)
+        except ConnectionError as lost:
+            return Ability(actuator=self.name, refusal=str(lost))
+        return found
+
+    async def prepare(self, target: Target) -> str:
+        return ""
+
+    async def carry_out(self, target: Target, order: Order) -> Answer:
+        try:
+            answer: Answer = self.mischief(lambda: self._carry_out(target, order))
+        except ConnectionError as lost:
+            return Answer(outcome=Outcome.UNKNOWN, sentence=str(lost))
+        return answer
+
+    def _carry_out(self, target: Target, order: Order) -> Answer:
+        if self.outcome is not None:
+            return Answer(outcome=self.outcome, sentence="told to")
+        gate = self.gate(target.pod.uid)
+        if order.generation < gate.generation:
+            return Answer(outcome=Outcome.REFUSED, sentence="an older generation")
+        gate.log.append(int(order.generation))
+        gate.openings, gate.generation = dict(order.openings), int(order.generation)
+        gate.ends_s = asyncio.get_running_loop().time() + order.expiry_s if order.openings else float("inf")
+        return Answer(outcome=Outcome.DONE, truth=self.truth(target.pod.uid))
+
+    def plan(self, target: Target, order: Order) -> list[str]:
+        return []
+
+
+@dataclass
+class World:
+    """`lead()` makes workers as a fresh controller does; `turn()` gives each one turn."""
+
+    api: Api = field(default_factory=Api)
+    kernel: Kernel = field(default_factory=Kernel)
+    policy: Policy = POLICY
+    preflight: Preflight = field(default_factory=lambda: Preflight(findings=(), mtls=Mtls.PERMISSIVE))
+    far: dict[str, ProbeOutcome] = field(default_factory=dict)
+    limits: Limits = field(default_factory=lambda: Limits(mesh=10, namespace=10, workload=1, node=99))
+    term: int | None = 1
+    workers: dict[str, PodWorker] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
+    journal: list[Entry] = field(default_factory=list)
+    protected: int = 20
+
+    # ---- Picture, Eyes, metrics ----
+
+    def pod(self, uid: str) -> SeenPod | None:
+        return self.api.pods.get(uid)
+
+    async def protection(self, pod: SeenPod) -> Protection:
+        return Protection(manifest={}, policy=self.policy, preflight=self.preflight, actuators=("helper",))
+
+    def facts(self, uid: str) -> Facts | None:
+        outcome = self.far.get(uid)
+        if outcome is None:
+            return None
+        now_s = asyncio.get_running_loop().time()
+        return Facts(at_s=now_s, probes=tuple(Probe(now_s - 1, now_s - 0.9, outcome) for _ in range(6)))
+
+    def hurry(self, uid: str) -> None: ...
+
+    # ---- what happens ----
+
+    def add(self, name: str, workload: str = "deploy/web") -> str:
+        uid = f"uid-{name}"
+        ref = PodRef(name, "shop", PodUid(uid), workload)
+        self.api.pods[uid] = SeenPod(
+            ref=ref,
+            resource_version="1",
+            address="192.0.2.1",
+            labels={names.TLS_MODE_LABEL: "istio"},
+            annotations={},
+            container=RUNS,
+            life=Life(ever_ready=True),
+            app_ports=frozenset({8080}),
+            helper="running",
+        )
+        self.far[uid] = ProbeOutcome.OK
+        return uid
+
+    def kill(self, uid: str) -> None:
+        self.api.change(uid, container=DOWN)
+        self.far[uid] = ProbeOutcome.REFUSED
+        self.kernel.beside = Diagnosis(Fault.DEAD, Grade.CORROBORATED, "dead", {}, 0.0)
+
+    def heal(self, uid: str) -> None:
+        self.api.change(uid, container=RUNS)
+        self.far[uid] = ProbeOutcome.OK
+        self.kernel.beside = Diagnosis(Fault.WELL, Grade.NONE, "well")
+
+    def lead(self) -> None:
+        """A controller that has just become the leader: it remembers nothing."""
+        means = Means(
+            picture=self,
+            eyes=self,
+            actuators={"helper": self.kernel},
+            meshed=None,
+            writer=self.api,
+            term=lambda: self.term,
+            surroundings=self.surroundings,
+            tell=self.notices.append,
+            journal=self.journal.append,
+            metrics=ControllerMetrics(),
+            shift_s=lambda: SHIFT_S,
+        )
+        self.workers = {uid: PodWorker(PodUid(uid), pod.ref, means) for uid, pod in self.api.pods.items()}
+
+    def surroundings(self, worker: PodWorker) -> Surroundings:
+        now_s = asyncio.get_running_loop().time()
+        return surroundings(worker.pod, self.workers.values(), self.limits, pods=self.protected, now_s=now_s)
+
+    async def turn(self, times: int = 1, *, later: bool = True) -> None:
+        """`later`: long enough after the one before for the kernel to be looked at again."""
+        for _ in range(times):
+            for worker in list(self.workers.values()):
+                if later:
+                    worker._looked_s = float("-inf")
+                await worker.turn()
+
+    def levels(self, uid: str) -> tuple[Level, Level]:
+        levels = self.kernel.truth(uid).levels
+        return levels[Direction.INBOUND], levels[Direction.OUTBOUND]
+
+    def codes(self) -> list[str]:
+        return [notice.code for notice in self.notices]
+
+
+def server_error() -> ApiFailure:
+    return ApiFailure(500, "InternalError", "told to")
+
+
+def lost() -> ConnectionError:
+    return ConnectionError("the channel was lost")
+
+
+def remembered(status: PodStatus | None) -> dict[str, Any]:
+    return {} if status is None else json.loads(json.dumps(status.standing))
