@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import ssl
 import tempfile
@@ -79,7 +80,8 @@ class Client:
     async def call(self, method, path, body=None, *, status=(200, 201), kind="application/json", raw=False, **query):
         """The decoded answer; the test fails when the status is not (one of) `status`."""
         expected = (status,) if isinstance(status, int) else status
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        text = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        data = None if text is None else io.BytesIO(text)
         headers = {**self.access.headers, **self.headers, "Content-Type": kind}
         timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
         async with self.session.request(

@@ -317,6 +317,14 @@ async def test_list_has_bare_items_and_a_version(api):
     assert "kind" not in found["items"][0] and "apiVersion" not in found["items"][0]
 
 
+async def test_limit_that_is_no_number(api):
+    await api.get(PODS, limit="x", status=400)
+
+
+async def test_body_that_is_too_large(api):
+    await api.post(MAPS, {**config_map(), "data": {"a": "x" * 3_200_000}}, status=413)
+
+
 async def test_list_in_pages(api):
     for place in range(5):
         await api.post(PODS, pod(f"web-{place}"))

@@ -34,6 +34,12 @@ async def test_conflicts_on_one_subresource_only(own, embedded):
     await own.patch(f"{PODS}/web-0/status", {})
 
 
+async def test_too_many_requests_say_when_to_come_again(own, embedded):
+    embedded.faults.fail(429, times=1)
+    async with own.session.get(own.url(PODS), headers=own.access.headers, ssl=own.access.tls) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+
+
 async def test_fault_for_one_user(own, embedded):
     embedded.faults.fail(503, when=lambda ask: ask.user.name == "admin")
     await own.get(PODS, status=503)

@@ -97,13 +97,26 @@ def duration_s(text: str) -> float:
 
 
 def _functions() -> dict[str, Callable[..., Any]]:
-    """What Kubernetes adds to CEL and cel-python lacks, as far as hotswitch's own expressions need it."""
+    """What Kubernetes adds to CEL and cel-python lacks, as far as hotswitch's own expressions need it.
+
+    And `!=` of null, which cel-python 0.5 has for no type.
+    """
     import celpy.celtypes as types
+    import celpy.evaluation as evaluation
+
+    def differs(left: Any, right: Any) -> Any:
+        for side in (left, right):
+            if isinstance(side, evaluation.CELEvalError):
+                return side
+        if left is None or right is None:
+            return types.BoolType(left is not right)
+        return evaluation.bool_ne(left, right)
 
     def split(text: str, separator: str) -> Any:
         return types.ListType([types.StringType(part) for part in text.split(separator)])
 
     return {
+        "_!=_": differs,
         "split": split,
         "join": lambda parts, separator="": types.StringType(separator.join(parts)),
         "lowerAscii": lambda text: types.StringType(text.lower()),

@@ -22,7 +22,7 @@ from hotswitch.sandbox.kubeapi.patches import parse
 from hotswitch.sandbox.kubeapi.rbac import Action, Rbac
 from hotswitch.sandbox.kubeapi.reads import listed, matching
 from hotswitch.sandbox.kubeapi.record import at, decode, encode
-from hotswitch.sandbox.kubeapi.request import Ask, read
+from hotswitch.sandbox.kubeapi.request import Ask, number, read
 from hotswitch.sandbox.kubeapi.resources import REVIEWS, Catalogue
 from hotswitch.sandbox.kubeapi.reviews import Reviews
 from hotswitch.sandbox.kubeapi.store import Store
@@ -49,10 +49,12 @@ class Handlers:
         try:
             return await self._answer(request)
         except ApiError as error:
-            return _json(error.status(), error.code)
+            return _refused(error)
+        except web.HTTPRequestEntityTooLarge:
+            return _refused(ApiError(413, "Request entity too large: limit is 3145728", "RequestEntityTooLarge"))
         except Exception as error:
             traceback.print_exc()
-            return _json(ApiError(500, f"the embedded API failed: {error!r}").status(), 500)
+            return _refused(ApiError(500, f"the embedded API failed: {error!r}"))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         user = self._authenticated(request)
@@ -184,8 +186,8 @@ class Handlers:
 
     def _delete(self, ask: Ask, options: Obj) -> web.StreamResponse:
         if ask.verb == "delete":
-            if "gracePeriodSeconds" in ask.query:
-                options = {"gracePeriodSeconds": int(ask.query["gracePeriodSeconds"]), **options}
+            grace_s = number(ask.query, "gracePeriodSeconds")
+            options = {**({} if grace_s is None else {"gracePeriodSeconds": grace_s}), **options}
             deleted = self._writes.delete(ask, options)
             if ask.resource.table == ("", "pods") or deleted["metadata"].get("deletionTimestamp"):
                 return _json(deleted)
@@ -207,6 +209,13 @@ def _content(content_type: str, body: bytes) -> Obj:
     if not isinstance(content, dict):
         raise ApiError(400, "the object provided is unrecognized: not an object")
     return content
+
+
+def _refused(error: ApiError) -> web.Response:
+    answer = _json(error.status(), error.code)
+    if error.code == 429:  # clients wait as long as it says
+        answer.headers["Retry-After"] = "1"
+    return answer
 
 
 def _json(obj: Obj, status: int = 200) -> web.Response:

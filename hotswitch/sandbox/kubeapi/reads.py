@@ -12,7 +12,7 @@ from itertools import islice
 
 from hotswitch.sandbox.kubeapi.failure import ApiError, Obj
 from hotswitch.sandbox.kubeapi.record import Key, Record, decode, encode
-from hotswitch.sandbox.kubeapi.request import Ask
+from hotswitch.sandbox.kubeapi.request import Ask, number
 from hotswitch.sandbox.kubeapi.selectors import selector
 from hotswitch.sandbox.kubeapi.store import Store
 from hotswitch.sandbox.kubeapi.tables import table
@@ -23,7 +23,7 @@ def listed(ask: Ask, store: Store, *, as_table: bool = False) -> bytes:
     version, after = _continued(ask.query.get("continue", ""), store.version)
     _check_version(ask.query.get("resourceVersion", ""), store.version)
     found = matching(ask, store, after)
-    limit = int(ask.query.get("limit") or 0)
+    limit = number(ask.query, "limit") or 0
     meta: Obj = {"resourceVersion": str(version)}
     if limit and limit < len(found):
         meta["continue"] = _token(version, found[limit - 1].key)

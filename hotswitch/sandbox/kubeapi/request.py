@@ -51,6 +51,17 @@ def truth(query: Mapping[str, str], name: str) -> bool:
     return query.get(name, "").lower() in ("1", "true")
 
 
+def number(query: Mapping[str, str], name: str) -> int | None:
+    """None when it is not there. Raises ApiError 400 when it is no number."""
+    said = query.get(name, "")
+    if not said:
+        return None
+    try:
+        return int(said)
+    except ValueError:
+        raise ApiError(400, f'{name}: parsing "{said}": invalid syntax') from None
+
+
 def read(catalogue: Catalogue, user: User, method: str, words: list[str], query: Mapping[str, str]) -> Ask:
     """`words`: the path split at its slashes, from `api` or `apis` on. Raises ApiError 404 or 405."""
     group, version, rest = _placed(words)
