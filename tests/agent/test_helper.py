@@ -261,6 +261,37 @@ def test_pod_is_deleted_while_the_rescue_serves_it(place: Place, runner: asyncio
     runner.run(story())
 
 
+CAPTURES: dict[str, dict[str, str]] = {
+    "tproxy-0": {"interception": "TPROXY"},
+    "native-0": {"backend": "nftables"},
+    "legacy-9": {"backend": "iptables-legacy"},
+    "names-0": {"dns": "servers"},
+}
+
+
+def test_however_istio_captures(place: Place, runner: asyncio.Runner) -> None:  # S4.3
+    async def rescued(name: str) -> None:
+        pod = await place.box.pod(name, **CAPTURES[name])
+        await pod.ready()
+        helper, before = InPod(place.box, pod), rules(pod).fingerprint
+        await helper.begin()
+        await helper.ready()
+        await pod.faults.kill()
+        opened = await helper.order(openings=RESCUE)
+        assert (opened["outcome"], levels(opened)) == ("done", {"rescue"}), (name, opened)
+        answer = await place.client.ask(pod.ip, 8080, timeout_s=30.0)
+        assert answer.json()["peer"].startswith("127.0.0.6:"), name
+        closed = await helper.order()
+        assert (closed["outcome"], closed["truth"].get("istio_complete", True)) == ("done", True), (name, closed)
+        assert rules(pod).fingerprint == before, name
+        await helper.end(signal.SIGKILL)
+
+    async def story() -> None:
+        await asyncio.gather(*map(rescued, CAPTURES))
+
+    runner.run(story())
+
+
 MISSING = {"NET_ADMIN": "", "SETUID": "rescue", "SETGID": "rescue", "CHOWN": "rescue"}
 
 
