@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tests.manifests.shipped import tier
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[2]
+LOCK = (ROOT / "requirements" / "controller.lock").read_text()
 TEXT = (ROOT / "Dockerfile").read_text()
 
 
@@ -53,3 +56,15 @@ def test_images_are_named_as_the_manifests_name_them():
     named = set(re.findall(r"^#     docker build --target (\S+) -t (\S+) \.$", TEXT, re.MULTILINE))
     assert named == {("controller", "hotswitch-controller"), ("agent", "hotswitch-agent")}
     assert container()["containers"][0]["image"].startswith("hotswitch-controller:")
+
+
+def test_the_controller_starts_with_the_packages_of_its_image():
+    """What only the agent and the tests have is hidden; whatever imports it fails."""
+    hidden = ("celpy", "hypothesis", "matplotlib", "pyroute2")
+    assert not {name for name in hidden if re.search(rf"^{name}==", LOCK, re.MULTILINE)}
+    story = f"import sys; sys.modules.update(dict.fromkeys({hidden!r})); import hotswitch.controller.operator"
+    modules = "hotswitch.controller.operator, hotswitch.act.eds_check, hotswitch.act.tlsmode, hotswitch.cli.main"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{story}, {modules}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -52,7 +52,7 @@ def names(obj):
 
 
 @pytest.mark.parametrize("name", TIERS)
-@pytest.mark.parametrize("components", [(), ("exec",), OPT_INS], ids=["plain", "exec", "both"])
+@pytest.mark.parametrize("components", [(), ("exec",), (*OPT_INS, "monitoring")], ids=["plain", "exec", "all"])
 def test_kubectl_makes_the_same_of_them(tmp_path, name, components):
     folder = with_opt_ins(tmp_path, name, *components) if components else MANIFESTS / "overlays" / name
     text = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=True).stdout
