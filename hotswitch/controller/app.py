@@ -7,6 +7,7 @@ that has lost its lease, or cannot know, ends every worker first and asks afterw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from contextlib import AsyncExitStack
 
 from hotswitch.act.order import Actuator
 from hotswitch.cluster.client import connect
+from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.lease import Elector
 from hotswitch.cluster.pods import Pod
 from hotswitch.config.objects import Problem
@@ -21,6 +23,7 @@ from hotswitch.controller import actuators
 from hotswitch.controller.fleet import Fleet
 from hotswitch.controller.means import Means
 from hotswitch.controller.picture import Picture
+from hotswitch.controller.policies import report_status
 from hotswitch.controller.preparing import Preparing
 from hotswitch.controller.settings import LEASE, ControllerSettings
 from hotswitch.controller.speaking import Speaker
@@ -105,6 +108,15 @@ class Controller:
         self.speaker.start(lambda: self.picture.settings.policies)
         self.fleet.lead(self._means(), list(self.picture.pods))
         self.preparing.start()
+        self._telling = asyncio.get_running_loop().create_task(self._tell_policies())
+
+    async def _tell_policies(self) -> None:
+        """What became of each while nobody led is said now; of later changes kopf brings the news (operator.py)."""
+        for key, content in list(self.watching.policies.items()):
+            known = self.picture.policies.get(key)
+            if known is not None:
+                with contextlib.suppress(ApiFailure):  # 409: its change will come by the watch
+                    await report_status(self.cluster, content, known)
 
     def _follow(self) -> None:
         log.info("following")

@@ -48,6 +48,8 @@ class Watching:
         self._cluster, self._picture, self._root = cluster, picture, root_namespace
         self._news, self._moved, self._gone, self._problem = news, moved, gone, problem
         self._policies_changed = policies_changed
+        self.policies: dict[tuple[str, str], dict[str, Any]] = {}
+        """As they are in the API, by namespace and name."""
         self._unread: set[str] = set()
         self.pods: Watcher[Pod] = Watcher(
             cluster, PODS, Pod, on_event=self._pod, on_problem=problem, label_selector=selector
@@ -132,8 +134,10 @@ class Watching:
     def _policy(self, gone: bool, content: dict[str, Any]) -> None:
         metadata = content["metadata"]
         if gone:
+            self.policies.pop((metadata["namespace"], metadata["name"]), None)
             self._picture.policy_gone(metadata["namespace"], metadata["name"])
         else:
+            self.policies[metadata["namespace"], metadata["name"]] = content
             self._picture.policy_there(content)
         self._policies_changed()
 

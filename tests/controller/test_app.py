@@ -112,6 +112,19 @@ def test_policy_becomes_invalid_and_the_last_valid_one_stays() -> None:
     run(story)
 
 
+def test_policy_says_itself_what_became_of_it() -> None:  # S4.6
+    def valid(made: Town) -> str:
+        status = made.api.admin.get("hotswitchpolicies", "mesh", "istio-system").get("status", {})
+        found = [each["status"] for each in status.get("conditions", []) if each["type"] == "Valid"]
+        return found[0] if found else ""
+
+    async def story(made: Town) -> None:
+        async with made.controller():
+            await made.until(lambda: valid(made) == "True", "said by the leader")
+
+    run(story)
+
+
 def test_policy_is_deleted_and_nothing_is_allowed_any_more() -> None:
     async def story(made: Town) -> None:
         uid = await made.pod("web-0")
