@@ -27,6 +27,7 @@ CLOSE_STDIN = bytes([255, STDIN])  # v5 only
 PIECE_BYTES = 32 * 1024
 TIMEOUT_S = 20.0
 LIMIT_BYTES = 2**20
+GOODBYE_S = 1.0  # the last output may come so much later than the status
 Words = list[tuple[str, str]]
 
 
@@ -82,15 +83,26 @@ async def _connected(
 async def _talk(socket: aiohttp.ClientWebSocketResponse, stdin: bytes | None, heard: _Heard) -> Executed:
     sending = asyncio.create_task(_send(socket, stdin)) if stdin is not None else None
     try:
-        async for message in socket:
-            if message.type is aiohttp.WSMsgType.BINARY:
-                heard.frame(message.data)
+        await _listen(socket, heard)
     finally:
         if sending is not None:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
     outcome, code, sentence = exec_outcome.of_status(bytes(heard.status))
     return heard.executed(outcome, code, sentence)
+
+
+async def _listen(socket: aiohttp.ClientWebSocketResponse, heard: _Heard) -> None:
+    """To the end of the connection; not for long once it was said how the command ended."""
+    while True:
+        try:
+            message = await asyncio.wait_for(socket.receive(), GOODBYE_S if heard.status else None)
+        except TimeoutError:
+            return
+        if message.type is aiohttp.WSMsgType.BINARY:
+            heard.frame(message.data)
+        elif message.type is not aiohttp.WSMsgType.TEXT:
+            return
 
 
 async def _send(socket: aiohttp.ClientWebSocketResponse, stdin: bytes) -> None:

@@ -103,6 +103,13 @@ def test_it_ended(tmp_path: Path, code: int) -> None:
     assert kubelet.asked[0].query["container"] == "c"
 
 
+def test_the_connection_stays_after_the_end(tmp_path: Path) -> None:
+    """Somewhere on the way a close was lost; how the command ended is known all the same."""
+    frames = frame(3, exit_code(4)), frame(1, b"late")
+    found = executed(tmp_path, Kubelet(says(*frames, then="hang")).handle, timeout_s=10.0)
+    assert (found.outcome, found.code, found.stdout) == (ExecOutcome.EXITED, 4, b"late")
+
+
 @pytest.mark.parametrize("then", ["close", "cut"])
 def test_the_connection_ends_before_the_command_does(tmp_path: Path, then: str) -> None:
     """Never a success, whatever it printed."""

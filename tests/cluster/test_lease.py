@@ -167,6 +167,26 @@ def test_a_machine_that_slept(api: Api, tmp_path: Path) -> None:
     play(api, tmp_path, scene)
 
 
+def test_a_renewal_that_is_confirmed_after_the_lease_ran_out(api: Api, tmp_path: Path) -> None:
+    """For a moment it did not lead: what follows is another leadership, though nobody led in between."""
+
+    async def scene(place: Place, directory: Path) -> None:
+        await given_away(place)
+        async with candidates(place, directory, 1, lease_s=10, renew_s=0.5) as (only,):
+            await until(lambda: only.leads)
+            only.wire.silence()
+            await asyncio.sleep(0.8)  # the renewal is on its way
+            only.skipped_s += only.elector.remaining_s + 0.05
+            assert not only.elector.leading
+            only.wire.speak()
+            await until(lambda: only.elector.leading)
+            assert only.elector.term == 3
+            await until(lambda: only.terms == [2, 3])
+            assert only.stops == 1
+
+    play(api, tmp_path, scene)
+
+
 def test_the_connection_is_cut_now_and_then(api: Api, tmp_path: Path) -> None:
     """A leader that is heard again in time remains the leader."""
 
