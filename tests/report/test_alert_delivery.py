@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from hotswitch.cluster.failure import ApiFailure
 from hotswitch.report.alerts import guard
 from hotswitch.report.alerts.backoff import Backoff, retry_after_s
 from hotswitch.report.alerts.guard import Rules
+from hotswitch.report.alerts.held import HeldSecrets
 from hotswitch.report.alerts.receiver import Kind, SecretRef
 from hotswitch.report.alerts.signature import HEADER, sign, verify
 from hotswitch.report.alerts.store import FileStore, MemoryStore, file_name
@@ -456,6 +458,52 @@ def test_secret_is_missing_or_empty_or_splits_headers(values) -> None:
             return [request.headers for request in server.got]
 
     assert asyncio.run(run()) == []
+
+
+class AwayApi(Secrets):
+    """A reader whose API server can go away."""
+
+    failure: Exception | None = None
+
+    async def read(self, ref):
+        if self.failure is not None:
+            raise self.failure
+        return await super().read(ref)
+
+
+GONE = [KeyError("no such key"), ApiFailure(404, "NotFound", ""), ApiFailure(403, "Forbidden", "")]
+
+
+@pytest.mark.parametrize("failure", [ApiFailure(0, "ConnectionLost", ""), ApiFailure(500, "x", ""), OSError(), *GONE])
+def test_api_server_is_away_when_people_must_be_told(failure) -> None:
+    """What was read last counts on; a Secret that was taken away does not."""
+
+    async def run():
+        secrets = AwayApi(signing=b"first")
+        async with Server() as server, dispatching(receiver(server, signing=KEY), secrets=secrets) as dispatcher:
+            dispatcher.tell(notice())
+            await server.requests(1)
+            secrets.failure = failure
+            dispatcher.tell(notice("while it is away"))
+            await until(lambda: sum(dispatcher.counts.results.values()) >= 2)
+            return [str(result) for (_, result) in dispatcher.counts.results]
+
+    assert asyncio.run(run()) == (["sent", "failed"] if failure in GONE else ["sent"])
+
+
+def test_secret_of_long_ago_counts_no_more() -> None:
+    async def run():
+        now, secrets = [0.0], AwayApi(signing=b"first")
+        held = HeldSecrets(secrets, lambda: now[0])
+        await held.read(KEY)
+        secrets.failure = OSError()
+        assert await held.read(KEY) == b"first"
+        now[0] = 3601.0
+        for _ in range(2):
+            with pytest.raises(OSError):
+                await held.read(KEY)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(("name", "trusted", "sent"), [("127.0.0.1", True, 1), ("127.0.0.1", False, 0), ("x", True, 0)])

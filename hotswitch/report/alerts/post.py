@@ -19,6 +19,7 @@ import aiohttp
 from hotswitch import __version__
 from hotswitch.report.alerts.backoff import retry_after_s
 from hotswitch.report.alerts.guard import GuardedResolver, Refused, connector
+from hotswitch.report.alerts.held import HeldSecrets
 from hotswitch.report.alerts.payload import Body
 from hotswitch.report.alerts.receiver import Receiver, SecretReader, SecretRef
 from hotswitch.report.alerts.signature import HEADER, sign
@@ -46,7 +47,7 @@ class Poster:
 
     def __init__(self, receiver: Receiver, secrets: SecretReader, clock: Callable[[], float] = time.time) -> None:
         self.receiver = receiver
-        self._secrets = secrets
+        self._secrets = HeldSecrets(secrets)
         self._clock = clock
         self._resolver = GuardedResolver(receiver.rules)
         self._tls: tuple[bytes, ssl.SSLContext] | None = None

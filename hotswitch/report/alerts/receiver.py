@@ -36,7 +36,8 @@ class SecretRef:
 
 class SecretReader(Protocol):
     async def read(self, ref: SecretRef) -> bytes:
-        """The value now. Raises any Exception when it cannot be had; the message is tried again later."""
+        """The value now. Raises LookupError or a missing or refused ApiFailure when there is none; any other Exception
+        when it cannot be had at the moment."""
         ...
 
 
