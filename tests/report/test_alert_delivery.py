@@ -138,9 +138,10 @@ def test_slow_name_server_delays_only_its_receiver(monkeypatch) -> None:
         names = frozenset({"slow.example.com", "good.example.com"})
         rules = Rules(allow_networks=LOOPBACK.allow_networks, allow_http=names)
         async with Server() as server:
-            slow_one = receiver(f"http://slow.example.com:{server.port}/", name="slow", timeout_s=0.2, rules=rules)
+            url = f"http://slow.example.com:{server.port}/"
+            slow_ones = [receiver(url, name=f"slow{n}", timeout_s=0.2, rules=rules) for n in range(40)]
             good = receiver(f"http://good.example.com:{server.port}/", name="good", rules=rules)
-            async with dispatching(slow_one, good) as dispatcher:
+            async with dispatching(*slow_ones, good) as dispatcher:
                 for number in range(30):
                     dispatcher.tell(notice(f"k{number}"))
                 await server.requests(30)
@@ -445,7 +446,9 @@ def test_check_in_the_documentation_is_the_right_one() -> None:
     assert not given["genuine"](b"key", b"body", sign(b"key", b"body", time.time() - 400))
 
 
-@pytest.mark.parametrize("values", [{}, {"signing": b" \n"}, {"signing": b"k", "token": b"a\r\nEvil: b"}])
+@pytest.mark.parametrize(
+    "values", [{}, {"signing": b" \n", "token": b"x"}, {"signing": b"k", "token": b"a\r\nEvil: b"}]
+)
 def test_secret_is_missing_or_empty_or_splits_headers(values) -> None:
     """Nothing goes out unsigned, and nothing of another's making."""
 

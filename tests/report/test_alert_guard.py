@@ -160,6 +160,21 @@ def test_name_changes_its_address_between_two_looks(monkeypatch) -> None:
     assert asked >= 4 and connections == 1
 
 
+def test_name_server_gives_good_and_bad_addresses(monkeypatch) -> None:
+    """The bad ones are not even tried; only bad ones are a refusal that says so."""
+
+    async def run():
+        answering(monkeypatch, ["127.0.0.1", "169.254.169.254", "127.0.0.2"], ["169.254.169.254"])
+        resolver = guard.GuardedResolver(Rules(allow_networks=(ip_network("127.0.0.1/32"),)))
+        found = [each["host"] for each in await resolver.resolve("hooks.example.com", 80)]
+        with pytest.raises(Refused, match="metadata"):
+            await resolver.resolve("hooks.example.com", 80)
+        await resolver.close()
+        return found
+
+    assert asyncio.run(run()) == ["127.0.0.1"]
+
+
 def test_the_last_look_is_at_the_socket(monkeypatch) -> None:
     """Even where the resolver lets everything pass, no socket is made for what is refused."""
     monkeypatch.setattr(guard.GuardedResolver, "resolve", _lets_everything_pass)
