@@ -124,11 +124,12 @@ async def longest_lag_s():
 
 def test_slow_name_server_delays_only_its_receiver(monkeypatch) -> None:
     """Lookups block threads: those of everybody else must not be among them."""
-    release = threading.Event()
+    release, waiting = threading.Event(), []
     real = guard._look_up
 
     def slow(host, port, family):
         if host == "slow.example.com":
+            waiting.append(host)
             release.wait(20)
         return real("127.0.0.1", port, family)
 
@@ -142,9 +143,9 @@ def test_slow_name_server_delays_only_its_receiver(monkeypatch) -> None:
             slow_ones = [receiver(url, name=f"slow{n}", timeout_s=0.2, rules=rules) for n in range(40)]
             good = receiver(f"http://good.example.com:{server.port}/", name="good", rules=rules)
             async with dispatching(*slow_ones, good) as dispatcher:
-                for number in range(30):
-                    dispatcher.tell(notice(f"k{number}"))
-                await server.requests(30)
+                dispatcher.tell(notice())
+                await until(lambda: len(waiting) == 40, "each waits in a thread of its own")
+                await server.requests(1)
                 assert await asyncio.wait_for(asyncio.to_thread(lambda: 7), 1) == 7, "the common threads are free"
                 release.set()
 
@@ -337,7 +338,8 @@ def test_policies_change_faster_than_workers_end() -> None:
 
     async def run():
         async with Server() as server, dispatching(receiver(server, name="first")) as dispatcher:
-            many = [[receiver(server, name=f"r{n}")] if n % 2 else [] for n in range(10)]
+            await dispatcher.configure([receiver(server, name=name) for name in "abc"])
+            many = [[], *([receiver(server, name=f"r{n}")] if n % 2 else [] for n in range(10))]
             await asyncio.gather(*(dispatcher.configure(each) for each in many))
             dispatcher.tell(notice())
             await until(lambda: dispatcher.counts.results["r9", "sent"] == 1)

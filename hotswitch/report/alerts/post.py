@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import aiohttp
 
@@ -50,7 +51,6 @@ class Poster:
         self._secrets = HeldSecrets(secrets)
         self._clock = clock
         self._resolver = GuardedResolver(receiver.rules)
-        self._tls: tuple[bytes, ssl.SSLContext] | None = None
 
     async def post(self, body: Body, message_id: str) -> Posted:
         """Never raises for what the receiver, the network or the Secrets do."""
@@ -116,17 +116,16 @@ class Poster:
             raise Refused(f"Secret {value.namespace}/{value.name}: {value.key} is not plain text.") from failure
 
     async def _context(self) -> ssl.SSLContext:
-        """Made anew only when the authorities change: it takes tens of milliseconds, in a thread."""
         authorities = b"" if self.receiver.ca is None else await self._secrets.read(self.receiver.ca)
-        if self._tls is None or self._tls[0] != authorities:
-            self._tls = authorities, await asyncio.to_thread(_tls, authorities)
-        return self._tls[1]
+        return await asyncio.to_thread(_tls, authorities)
 
     async def close(self) -> None:
         await self._resolver.close()
 
 
+@lru_cache(maxsize=32)
 def _tls(authorities: bytes) -> ssl.SSLContext:
+    """Made once for all receivers with the same authorities: it takes tens of milliseconds, in a thread."""
     context = ssl.create_default_context(cadata=authorities.decode("ascii") if authorities else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
