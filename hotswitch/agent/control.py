@@ -81,7 +81,7 @@ class Control:
         try:
             line = await reader.readline()
             answer = await self._answer(line, _who(writer))
-        except (msgspec.ValidationError, msgspec.DecodeError, Refused) as failure:
+        except (msgspec.MsgspecError, ValueError) as failure:  # a line that is too long is a ValueError, too
             answer = {"error": str(failure)}
         except KeyError as failure:
             answer = {"error": str(failure.args[0])}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,17 @@ import msgspec
 from hotswitch.model import Direction, Level, Opening
 
 
+def boot_s() -> float:
+    """Seconds since the machine was started: nobody sets this clock, and the next process reads the same."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Carried(msgspec.Struct, frozen=True):
     """The newest order that was carried out."""
 
     generation: int = 0
     openings: dict[Direction, tuple[Level, dict[int, Level]]] = msgspec.field(default_factory=dict)
-    ends_unix_s: float = 0.0
+    ends_boot_s: float = 0.0
 
     def gate(self) -> dict[Direction, Opening]:
         return {way: Opening(level, dict(ports)) for way, (level, ports) in self.openings.items()}

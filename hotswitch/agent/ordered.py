@@ -13,12 +13,11 @@ nobody (I1).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 
 from hotswitch.agent.guard import Guard, Means
-from hotswitch.agent.ledger import Carried, Ledger
+from hotswitch.agent.ledger import Carried, Ledger, boot_s
 from hotswitch.agent.spare import Spare
 from hotswitch.api.orders import LEASE_S, ORDER_AT_MOST_S, AnswerText, OrderText, TruthText, diagnosis_text
 from hotswitch.capture.gate import GateState
@@ -28,6 +27,7 @@ from hotswitch.decide.damping import closed
 from hotswitch.decide.levels import RESCUE_DEATHS_AT_MOST
 from hotswitch.decide.ports import effective, same
 from hotswitch.decide.track import in_its_time, seen, settled, tracked
+from hotswitch.kernel.command import CommandFailed
 from hotswitch.model import (
     OPEN_LEVELS,
     Act,
@@ -98,7 +98,7 @@ class OrderedGuard(Guard):
         return (decision,) if result.done else ()
 
     def _lease_s(self, openings: Mapping[Direction, Opening]) -> float:
-        left_s = self._carried.ends_unix_s - time.time()
+        left_s = self._carried.ends_boot_s - boot_s()
         return min(LEASE_S, left_s) if needs_rescue(openings) else left_s
 
     def _stand(self, openings: dict[Direction, Opening], expiry_s: float) -> None:
@@ -127,6 +127,8 @@ class OrderedGuard(Guard):
             except OrderRefused as refusal:
                 outcome, sentence = REFUSED, str(refusal)
                 self._note("order", code=order.code, why=order.reason, who=order.who, failed=sentence)
+            except (OSError, CommandFailed) as failure:  # before anything was written: what comes after says so itself
+                outcome, sentence = FAILED, str(failure)
             took_ms = round((self._loop.time() - started_s) * 1000, 3)
             truth = await self.truth()
             return AnswerText(outcome=outcome, sentence=sentence, truth=truth, durations_ms={"order_ms": took_ms})
@@ -136,11 +138,14 @@ class OrderedGuard(Guard):
         if self._is_repeated(order, gate, await asyncio.to_thread(self.gate.read)):
             return DONE, f"generation {order.generation} was carried out before"
         opens = any(effective(each) in OPEN_LEVELS for each in gate.values())
+        if not opens:  # nothing is asked, and nothing delays it
+            done = await self._carry_out(order, {})
+            await self._take_policy(order)
+            return done
         await self._take_policy(order)
         await self._up_to_date()
-        if opens:
-            self._check(order, gate)
-        return await self._carry_out(order, gate if opens else {})
+        self._check(order, gate)
+        return await self._carry_out(order, gate)
 
     def _is_repeated(self, order: OrderText, gate: dict[Direction, Opening], shown: GateState) -> bool:
         """Raises OrderRefused for an order that is not the newest (I6)."""
@@ -200,7 +205,7 @@ class OrderedGuard(Guard):
         carried = Carried(
             order.generation,
             {way: (each.level, dict(each.ports)) for way, each in gate.items()},
-            time.time() + order.expiry_s,
+            boot_s() + order.expiry_s,
         )
         renews = self.standing.is_open and same(gate, self.standing.openings)
         act = Act.RENEW if gate and renews else Act.OPEN if gate else Act.CLOSE
@@ -217,7 +222,10 @@ class OrderedGuard(Guard):
         if not result.done:
             self._carried = before
             return FAILED, result.why
-        self._ledger.write(carried)
+        try:
+            self._ledger.write(carried)
+        except OSError as failure:  # the kernel and our memory know it
+            self._note("ledger", failed=str(failure))
         self._stand(gate, expiry_s)
         if gate and order.cut:
             self.actor.perform(replace(decision, act=Act.CUT, openings={}), who=order.who)
@@ -257,7 +265,7 @@ class OrderedGuard(Guard):
         if not shown.is_open:
             return None
         kept = shown.generation == self._carried.generation and needs_rescue(shown.openings)
-        left_s = self._carried.ends_unix_s - time.time() if kept else shown.expires_in_s
+        left_s = self._carried.ends_boot_s - boot_s() if kept else shown.expires_in_s
         return round(max(0.0, left_s or 0.0), 3)
 
 

@@ -9,11 +9,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hotswitch.api.names import HELPER_CAPABILITIES, HELPER_VARIABLE
+from hotswitch.cli.ask import ask
 from hotswitch.kernel.command import Command, run
 from hotswitch.report.journal import Entry
 from hotswitch.sandbox.pod import Pod
@@ -151,6 +152,13 @@ class InPod:
             "expiry_s": expiry_s, "code": "HSD001", "reason": "a test", **more,
         }  # fmt: skip
         return await self.exec("order", stdin=json.dumps(order))
+
+    async def tell(self, generation: int, openings: Mapping[str, str], **more: Any) -> Answer:
+        """An order at the helper's door, without exec."""
+        self._generation = max(generation, self._generation)
+        ways = {way: {"level": level} for way, level in openings.items()}
+        order = {"uid": self.pod.uid, "generation": generation, "openings": ways, "expiry_s": 60.0, **more}
+        return await asyncio.to_thread(ask, self.directory / "agent.sock", {"verb": "order", "order": order})
 
     def entries(self, event: str = "") -> list[Entry]:
         self.journal.catch_up()

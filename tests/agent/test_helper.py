@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
+import random
 import re
 import signal
 from collections.abc import Iterator
@@ -138,6 +141,68 @@ def test_late_repeated_and_foreign_orders_change_nothing(place: Place, runner: a
         assert levels(closed) == {"capture"}
         late = await helper.order(newest, openings=RESCUE)
         assert (late["outcome"], levels(late)) == ("refused", {"capture"}), "late, after the gate was closed"
+
+    runner.run(story())
+
+
+def test_orders_at_random_are_fenced_by_uid_and_generation(place: Place, runner: asyncio.Runner) -> None:  # I6
+    """Whatever comes, in whatever order: the kernel shows the newest order that was carried out, and no other."""
+    chance = random.Random(place.pod.uid)
+    gates: list[dict[str, str]] = [
+        {},
+        RESCUE,
+        DIRECT,
+        {"inbound": "rescue"},
+        {"inbound": "direct", "outbound": "rescue"},
+    ]
+
+    async def story() -> None:
+        first = await place.helper.order()
+        newest, gate = first["truth"]["generation"], dict[str, str]()
+        for _ in range(40):
+            generation, wanted = max(1, newest + chance.choice((-5, -1, 0, 0, 1, 1, 2))), chance.choice(gates)
+            uid = chance.choice((place.pod.uid,) * 5 + ("another-pod",))
+            answer = await place.helper.tell(generation, wanted, uid=uid)
+            accepted = uid == place.pod.uid and generation > newest
+            repeated = uid == place.pod.uid and generation == newest and wanted == gate
+            assert answer["outcome"] == ("done" if accepted or repeated else "refused"), (generation, newest, answer)
+            if accepted:
+                newest, gate = generation, wanted
+            shown = {way: level for way, level in answer["truth"]["levels"].items() if level != "capture"}
+            assert (answer["truth"]["generation"], shown) == (newest, gate)
+
+    runner.run(story())
+
+
+GARBAGE = (
+    b"", b"{", b"[]", b"null", b'{"verb": "order"}', b'{"verb": "order", "order": null}', b'{"verb": "orders"}',
+    b'{"verb": "order", "order": {"uid": 5, "generation": "x"}}', b'{"verb": "truth", "extra": 1}', b"\xff\xfe",
+    b'{"verb": "order", "order": {"uid": "u", "generation": 1, "openings": {"sideways": {"level": "direct"}}}}',
+    b'{"verb": "order", "order": {"uid": "u", "generation": 1, "openings": {"inbound": {"level": "wide"}}}}',
+    b'{"verb": "order", "order": {"uid": "u", "generation": 1e99}}', b"x" * (2 << 20),
+)  # fmt: skip
+
+
+def test_garbage_at_the_door_is_refused_and_changes_nothing(place: Place, runner: asyncio.Runner) -> None:
+    async def said(words: bytes) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(place.helper.directory / "agent.sock")
+        try:
+            writer.write(words + b"\n")
+            await writer.drain()
+            return await asyncio.wait_for(reader.read(), 10.0)
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def story() -> None:
+        for words in GARBAGE:
+            answer = await said(words)
+            assert not answer or "error" in json.loads(answer), words[:80]
+        assert gate_text(place.pod) == place.closed
+        assert set((await place.helper.truth())["levels"].values()) == {"capture"}
 
     runner.run(story())
 
