@@ -26,7 +26,7 @@ from hotswitch.config.meshread import assemble, read_object
 from hotswitch.config.objects import ObjectRef, PolicyObject, Problem, problem
 from hotswitch.config.settings import Settings
 from hotswitch.controller.means import Protection
-from hotswitch.controller.seen import PROXY, SeenPod, reference, seen_pod, suspicious
+from hotswitch.controller.seen import PROXY, SeenPod, reference, running, seen_pod, suspicious
 from hotswitch.controller.surroundings import Limits
 from hotswitch.decide.preflight import Preflight, preflight
 from hotswitch.mesh import MeshConfig, MeshView
@@ -55,7 +55,7 @@ class Picture:
         self._config_unread = "meshConfig: not read yet"
         self._unread: frozenset[str] = frozenset()
         self._mesh: MeshView | None = None
-        self._manifests: dict[str, dict[str, Any]] = {}
+        self._manifests: dict[str, tuple[object, dict[str, Any]]] = {}
         self._modes: dict[str, Mode] = {}
         self._of_workload: Counter[tuple[str, str]] = Counter()
         self._of_namespace: Counter[str] = Counter()
@@ -186,10 +186,13 @@ class Picture:
         return time.time()
 
     async def _manifest(self, uid: str) -> dict[str, Any]:
-        """Arguments and variables of a pod never change, so once is enough."""
-        if uid not in self._manifests:
-            self._manifests[uid] = await manifest(self._cluster, self.pods[uid])
-        return self._manifests[uid]
+        """Asked for again when the watch shows that what actuators read in it has changed since."""
+        pod = self.pods[uid]
+        known = self._manifests.get(uid)
+        now = _changing(pod)
+        if known is None or known[0] != now:
+            known = self._manifests[uid] = now, await manifest(self._cluster, pod)
+        return known[1]
 
     def forget(self, uid: str) -> None:
         """Nobody looks at this pod any longer."""
@@ -235,6 +238,11 @@ class Picture:
             return False
         mode = self._modes[pod.uid] = self.effective(pod).policy.mode
         return mode is not Mode.OFF
+
+
+def _changing(pod: Pod) -> tuple[object, ...]:
+    """What may change in a pod's manifest and is read there: its addresses, and where commands could be run."""
+    return pod.addresses, *(running(pod, name) for name in (PROXY, names.HELPER_CONTAINER))
 
 
 def taken_away(policy: Policy, checked: Preflight) -> dict[tuple[Direction, Level], str]:

@@ -64,6 +64,7 @@ class Preparing:
             missing = await self._helper.prepare(protection.target(pod))
         except ApiFailure as failure:
             missing = str(failure)
+        self._picture.forget(uid)  # whole manifests of thousands of pods are not kept for a fault of one
         self._note(uid, f"{pod.ref}: {missing}" if missing else "")
 
     def _note(self, uid: str, sentence: str) -> None:

@@ -58,7 +58,7 @@ def seen_pod(pod: Pod, shift_s: float) -> SeenPod:
         container=proxy_container(pod, shift_s),
         life=Life(terminating=terminating(pod), app_down=app_down(pod), ever_ready=ever_ready(pod)),
         app_ports=app_ports(pod),
-        helper=helper(pod),
+        helper=running(pod, names.HELPER_CONTAINER),
         condition=_condition(pod),
     )
 
@@ -190,10 +190,11 @@ def app_ports(pod: Pod) -> frozenset[Port]:
     return frozenset(port.container_port for each in containers for port in each.ports or () if port.protocol == "TCP")
 
 
-def helper(pod: Pod) -> str:
-    if pod.container(names.HELPER_CONTAINER) is None:
+def running(pod: Pod, container: str) -> str:
+    """ "running", "waiting", "ended"; "" when there is no such container."""
+    if pod.container(container) is None:
         return ""
-    status = pod.container_status(names.HELPER_CONTAINER)
+    status = pod.container_status(container)
     if status is None or status.state is None:
         return "waiting"
     return "running" if status.is_running else "ended" if status.state.terminated is not None else "waiting"

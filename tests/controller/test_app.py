@@ -56,6 +56,22 @@ def test_sidecar_dies_and_comes_back() -> None:  # S4.2a, S4.4, S4.5, S4.6
     run(story)
 
 
+def test_manifest_that_actuators_see_is_from_before_the_helper() -> None:  # S4.2
+    async def story(made: Town) -> None:
+        uid = await made.pod("web-0")
+        helper = {"ephemeralContainers": [{"name": names.HELPER_CONTAINER, "image": "hotswitch-agent:latest"}]}
+        async with made.controller() as controller:
+            await made.until(lambda: controller.picture.pod(uid), "seen")
+            seen = controller.picture.pod(uid)
+            assert seen is not None
+            assert "ephemeralContainers" not in (await controller.picture.protection(seen)).manifest["spec"]
+            made.api.admin.patch("pods", "web-0", {"spec": helper}, namespace="shop", sub="ephemeralcontainers")
+            await made.until(lambda: (seen := controller.picture.pod(uid)) and seen.helper, "the helper is seen")
+            assert (await controller.picture.protection(seen)).manifest["spec"]["ephemeralContainers"]
+
+    run(story)
+
+
 def test_default_install_only_observes() -> None:
     async def story(made: Town) -> None:
         await made.pod("web-0")

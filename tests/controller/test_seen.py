@@ -9,7 +9,7 @@ import pytest
 
 from hotswitch.api import names
 from hotswitch.cluster.pods import Pod
-from hotswitch.controller.seen import app_down, ever_ready, helper, proxy_container, suspicious, terminating, workload
+from hotswitch.controller.seen import app_down, ever_ready, proxy_container, running, suspicious, terminating, workload
 
 pytestmark = pytest.mark.k8s
 
@@ -120,5 +120,5 @@ def test_workload_is_what_budgets_count_by(owner: dict[str, Any] | None, labels:
 def test_helper_container(state: dict[str, Any] | None, expected: str) -> None:
     statuses = [] if state is None else [status(names.HELPER_CONTAINER, state)]
     spec = {"ephemeralContainers": [{"name": names.HELPER_CONTAINER}]}
-    assert helper(pod(spec=spec, ephemeralContainerStatuses=statuses)) == expected
-    assert helper(pod()) == ""
+    assert running(pod(spec=spec, ephemeralContainerStatuses=statuses), names.HELPER_CONTAINER) == expected
+    assert running(pod(), names.HELPER_CONTAINER) == ""
