@@ -220,5 +220,17 @@ def demo(
     raise typer.Exit(main(seconds_, picture, plain=plain))
 
 
+@app.command("demo-mesh")
+def demo_mesh(
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Break nothing; stay until ^C, for you to break things.")
+    ] = False,
+) -> None:
+    """A cluster in miniature on this machine, hotswitch installed as it is shipped; sidecars fail; kubectl works on it."""
+    from hotswitch.sandbox.demo_mesh import main
+
+    raise typer.Exit(main(stay=stay))
+
+
 if __name__ == "__main__":
     app()

@@ -50,11 +50,11 @@ def wrong(picture: Path) -> list[str]:
     return found
 
 
-def missing() -> list[str]:
+def missing(packages: Sequence[str] = PACKAGES) -> list[str]:
     """What this machine lacks, a sentence each."""
     lacks = [
         f"The Python package {name} is missing: install hotswitch with its extra `sandbox`."
-        for name in PACKAGES
+        for name in packages
         if find_spec(name) is None
     ]
     return lacks + [f"{finding.name}: {finding.problem}" for finding in precheck.look(NEEDS) if not finding.ok]

@@ -23,7 +23,7 @@ from hotswitch.model import Port
 from hotswitch.sandbox.cluster import manifest, owners
 from hotswitch.sandbox.cluster.commands import Commands
 from hotswitch.sandbox.cluster.eds import EdsServer
-from hotswitch.sandbox.cluster.installed import OPT_INS, TIER, Installation, manifests
+from hotswitch.sandbox.cluster.installed import OPT_INS, ROOT_NAMESPACE, TIER, Installation, manifests
 from hotswitch.sandbox.cluster.istiod import Istiod
 from hotswitch.sandbox.cluster.manifest import Injected
 from hotswitch.sandbox.cluster.node import Node
@@ -101,7 +101,7 @@ class SandboxCluster:
     async def install(self, tier: str = TIER, opt_ins: Sequence[str] = OPT_INS) -> Installation:
         """Apply the shipped manifests to the embedded API; controllers are started by what is returned. Raises
         ManifestError."""
-        await self.make_namespace("istio-system")
+        await self.make_namespace(ROOT_NAMESPACE)
         self.api.apply(manifests(tier, opt_ins))
         made = Installation(self)
         self._stack.push_async_callback(made.close)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hotswitch.sandbox.cluster.cluster import SandboxCluster
 
 NAMESPACE, ACCOUNT = "hotswitch-system", "hotswitch-controller"
+ROOT_NAMESPACE = "istio-system"
 HELPER_IMAGE = "hotswitch-agent:1"  # as the shipped admission policy lets it be called
 TIER, OPT_INS = "tier-2-direct", ("ephemeral", "exec")
 FIRST_PORT: Port = 8090
