@@ -226,7 +226,7 @@ def demo_mesh(
         bool, typer.Option("--stay", help="Break nothing; stay until ^C, for you to break things.")
     ] = False,
 ) -> None:
-    """A cluster in miniature on this machine, hotswitch installed as it is shipped; sidecars fail; kubectl works on it."""
+    """A cluster in miniature on this machine, hotswitch installed as shipped; sidecars fail; kubectl works on it."""
     from hotswitch.sandbox.demo_mesh import main
 
     raise typer.Exit(main(stay=stay))

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hotswitch.api.names import HELPER_CONTAINER
+from hotswitch.cluster.exec import exec_in
 from hotswitch.cluster.kinds import EVENTS, NAMESPACES, PODS, POLICIES
 from hotswitch.cluster.watch import Watcher
 from hotswitch.model import OPEN_LEVELS, Direction, Level
@@ -27,7 +30,7 @@ from hotswitch.sandbox.mesh_view import MeshView
 SHOP = "shop"
 PODS_MADE = 3
 RATE = 50  # requests a second, of each client
-ACTS_WITHIN_S, RESTORES_WITHIN_S, HELPERS_WITHIN_S = 30.0, 90.0, 90.0
+ACTS_WITHIN_S, RESTORES_WITHIN_S, HELPERS_WITHIN_S = 30.0, 90.0, 120.0
 FAULT_LASTS_S, QUIET_S = 6.0, 8.0
 POLICY = {
     "metadata": {"name": "mesh", "namespace": ROOT_NAMESPACE},
@@ -105,16 +108,40 @@ async def _build(cluster: SandboxCluster, view: MeshView) -> Stage:
     await controller.ready()
     view.line(f"the controller is ready; to look for yourself: export KUBECONFIG={cluster.kubeconfig}")
     await _until(lambda: all(view.helped(web.pod.name) for web in webs), HELPERS_WITHIN_S, "not every pod has a helper")
+    for web in webs:
+        await _able(cluster, web)
     load = client.load([(web.pod.ip, 8080) for web in webs], rate=RATE, seconds=3600.0)
     await load.begun()
-    view.line(f"every pod has a helper; {RATE} requests a second go to the pods of Service {service.name}")
-    await asyncio.sleep(3.0)  # a helper needs its rescue and an identity before it can serve
+    view.line(f"every helper can rescue its pod; {RATE} requests a second go to the pods of Service {service.name}")
     return Stage(cluster, webs, view, load)
+
+
+async def _able(cluster: SandboxCluster, web: Published) -> None:
+    """Until the pod's helper has its rescue and an identity. Raises TimeoutError."""
+    told = "it has not answered"
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HELPERS_WITHIN_S):
+            while told:
+                told = await _refusal(cluster, web)
+                await asyncio.sleep(0.2 if told else 0.0)
+    if told:
+        raise TimeoutError(f"the helper of {web.pod.name} cannot rescue it: {told}")
+
+
+async def _refusal(cluster: SandboxCluster, web: Published) -> str:
+    done = await exec_in(cluster.cluster, *web.key, HELPER_CONTAINER, ("hotswitch", "truth"))
+    if done.code != 0:
+        return done.stderr.decode(errors="replace").strip() or done.sentence
+    truth = json.loads(done.stdout).get("truth") or {}
+    return str(truth.get("refusal") or truth.get("rescue_refusal") or "")
 
 
 async def _web(cluster: SandboxCluster, number: int) -> Published:
     timings = Timings(scale=0.2)  # back-off five times as fast
-    return await cluster.pod(f"web-{number}", native=True, workload="deploy/web", timings=timings, grace_s=10)
+    said = {"hotswitch.io/trusts-proxy-headers": "false"}  # else nobody may come in past the proxy
+    return await cluster.pod(
+        f"web-{number}", native=True, workload="deploy/web", annotations=said, timings=timings, grace_s=10
+    )
 
 
 async def _until(holds: Callable[[], bool], timeout_s: float, complaint: str) -> None:

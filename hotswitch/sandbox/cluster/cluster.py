@@ -23,7 +23,7 @@ from hotswitch.model import Port
 from hotswitch.sandbox.cluster import manifest, owners
 from hotswitch.sandbox.cluster.commands import Commands
 from hotswitch.sandbox.cluster.eds import EdsServer
-from hotswitch.sandbox.cluster.installed import OPT_INS, ROOT_NAMESPACE, TIER, Installation, manifests
+from hotswitch.sandbox.cluster.installed import MESH_CONFIG, OPT_INS, ROOT_NAMESPACE, TIER, Installation, manifests
 from hotswitch.sandbox.cluster.istiod import Istiod
 from hotswitch.sandbox.cluster.manifest import Injected
 from hotswitch.sandbox.cluster.node import Node
@@ -102,7 +102,8 @@ class SandboxCluster:
         """Apply the shipped manifests to the embedded API; controllers are started by what is returned. Raises
         ManifestError."""
         await self.make_namespace(ROOT_NAMESPACE)
-        self.api.apply(manifests(tier, opt_ins))
+        mesh = {"apiVersion": "v1", "kind": "ConfigMap", **MESH_CONFIG}
+        self.api.apply([mesh, *manifests(tier, opt_ins)])
         made = Installation(self)
         self._stack.push_async_callback(made.close)
         await made.open()

@@ -38,6 +38,16 @@ READY_WITHIN_S = 30.0
 POLL_S = 0.05
 LOG_TAIL = 2000
 
+MESH_CONFIG = {
+    "metadata": {"name": "istio", "namespace": ROOT_NAMESPACE},
+    "data": {
+        "mesh": "rootNamespace: istio-system\ntrustDomain: cluster.local\ndefaultConfig:\n  discoveryAddress: "
+        "istiod.istio-system.svc:15012\n",
+        "meshNetworks": "networks: {}\n",
+    },
+}
+"""What Istio's installation leaves there, and the preflight reads."""
+
 
 class ControllerFailed(RuntimeError):
     """It ended, or did not become ready; the message ends with its own words."""
