@@ -30,6 +30,7 @@ HERE = "/proc/self/ns/net"
 DIRECTORY = Path("/run/hotswitch")
 RESOLV_CONF = Path("/etc/resolv.conf")
 LINGER_STEP_S = 0.1
+OOM_SCORE, OOM_FIRST = Path("/proc/self/oom_score_adj"), 1000
 
 
 def agent_file(text: str, resolv_conf: Path = RESOLV_CONF) -> AgentFile:
@@ -100,4 +101,13 @@ def _app_listens(guard: Guard) -> bool:
 
 def run(text: str) -> None:
     """Until SIGTERM. Raises ConfigError or OSError before anything has been changed."""
-    serve(HelperAgent(agent_file(text)))
+    agent = HelperAgent(agent_file(text))
+    go_first_of_all()
+    serve(agent)
+
+
+def go_first_of_all() -> None:
+    """An ephemeral container has no limits of its own and its memory counts as the pod's: should that run out, the
+    kernel is to take us and the rescue, which inherits this, and not the app. Raising it takes no right."""
+    with contextlib.suppress(OSError):
+        OOM_SCORE.write_text(str(OOM_FIRST))

@@ -106,12 +106,12 @@ class InPod:
     def keeper_pid(self) -> int:
         """The container's first process, as the node sees it."""
         assert self._process is not None
-        return _children(self._process.pid)[0]
+        return children(self._process.pid)[0]
 
     @property
     def worker_pid(self) -> int:
         """The helper itself; 0 while it is being started."""
-        return next((pid for pid in _children(self.keeper_pid) if b"--once" in _cmdline(pid)), 0)
+        return next((pid for pid in children(self.keeper_pid) if b"--once" in _cmdline(pid)), 0)
 
     async def end(self, number: int = signal.SIGTERM) -> int:
         """The whole container."""
@@ -168,7 +168,7 @@ class InPod:
         return "\n".join(f"{each.event} {each.code} {each.why or each.failed}" for each in self.entries()[-8:])
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []

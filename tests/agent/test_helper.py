@@ -20,7 +20,7 @@ from hotswitch.api.orders import LEASE_S
 from hotswitch.sandbox.clients import Client
 from hotswitch.sandbox.pod import Pod
 from hotswitch.sandbox.sandbox import Sandbox
-from tests.agent.inpod import Answer, InPod
+from tests.agent.inpod import Answer, InPod, children
 from tests.agent.keeper import gate_text, rules, until
 
 pytestmark = pytest.mark.envoy
@@ -205,6 +205,15 @@ def test_garbage_at_the_door_is_refused_and_changes_nothing(place: Place, runner
         assert set((await place.helper.truth())["levels"].values()) == {"capture"}
 
     runner.run(story())
+
+
+def test_memory_runs_out_and_the_app_is_not_the_first_to_go(place: Place) -> None:
+    def score(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    envoys = [pid for pid in children(place.helper.worker_pid) if "envoy" in Path(f"/proc/{pid}/comm").read_text()]
+    assert [score(pid) for pid in (place.helper.worker_pid, *envoys)] == [1000, 1000]
+    assert score(place.helper.keeper_pid) < 1000
 
 
 def test_people_are_sent_to_the_controller(place: Place, runner: asyncio.Runner) -> None:
