@@ -15,7 +15,11 @@ POLICY = {
     "apiVersion": "hotswitch.io/v1alpha1",
     "kind": "HotSwitchPolicy",
     "metadata": {"name": "hotswitch-e2e", "namespace": "istio-system"},
-    "spec": {"mode": "auto", "actuators": ["helper", "exec"]},
+    "spec": {
+        "mode": "auto",
+        "actuators": ["helper"],
+        "levels": {"inbound": ["rescue", "hold"], "outbound": ["direct", "rescue", "hold"]},
+    },
 }
 
 

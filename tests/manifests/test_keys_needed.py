@@ -1,0 +1,109 @@
+"""No validation of an admission policy is there for nothing: with any one of them gone, something gets through (A9)."""
+
+from __future__ import annotations
+
+import copy
+from urllib.parse import urlencode
+
+import pytest
+
+from hotswitch.sandbox.manifests import render
+from tests.manifests.callers import MERGE, path_of
+from tests.manifests.keys import HELPERS, LABELS_DIRECT, LABELS_OBSERVE, POD, POD_STATUS, SLICE, SLICES, Case
+from tests.manifests.servers import connected
+from tests.manifests.shipped import ACCOUNT, TIERS, with_opt_ins
+
+pytestmark = pytest.mark.k8s
+SHOP = "hotswitch-test-needed"
+IMAGE = Case(
+    "image", {"spec": {"containers": [{"name": "app", "image": "evil:1"}]}}, "hotswitch may not change a pod's spec"
+)
+TRIED = {
+    "hotswitch-pods": (POD, "status", POD_STATUS),
+    "hotswitch-pod-labels": (POD, "status", (*LABELS_OBSERVE, *LABELS_DIRECT)),
+    "hotswitch-endpoint-slices": (SLICE, "", SLICES),
+    "hotswitch-ephemeral-containers": (POD, "ephemeralcontainers", HELPERS),
+}
+COMMANDS = [("app", "hotswitch"), ("app", "nft -j list ruleset"), ("istio-proxy", "sh"), ("hotswitch-helper", "sh")]
+
+
+@pytest.fixture(scope="module", params=TIERS[1:])
+def installed(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("needed")
+    objects = render(with_opt_ins(folder, request.param, "exec", "ephemeral"))
+    with connected("embedded") as server:
+        for name in (SHOP, "istio-system"):
+            server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        for obj in (*objects, *too_much()):
+            server.apply(obj)
+        yield server, [obj for obj in objects if obj["kind"] == "ValidatingAdmissionPolicy"]
+
+
+def too_much():
+    """The right to patch pods, slices and Leases at large: only the policies are left to say no."""
+    group, name = "rbac.authorization.k8s.io", {"name": "too-much"}
+    resources = ["pods", "endpointslices", "leases"]
+    rule = {
+        "apiGroups": ["", "discovery.k8s.io", "coordination.k8s.io"],
+        "resources": resources,
+        "verbs": ["patch", "create"],
+    }
+    yield {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": name, "rules": [rule]}
+    yield {
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": name,
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", **name},
+        "subjects": [{"kind": "ServiceAccount", "name": "hotswitch-controller", "namespace": "hotswitch-system"}],
+    }
+
+
+def fresh(server, template):
+    obj = copy.deepcopy(template)
+    obj["metadata"] |= {"name": "tried", "namespace": SHOP}
+    server.remove(obj)
+    server.apply(obj)
+    if obj["kind"] == "Pod":
+        kubelets = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        server.send("PATCH", f"{path_of(obj)}/status", kubelets, MERGE)
+    return path_of(obj)
+
+
+def refusals(server, policy):
+    """What the API server says to everything that this policy is there to refuse."""
+    if policy == "hotswitch-leases":
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "x"}, "spec": {}}
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{SHOP}/leases"
+        return [server.send("POST", path, lease, as_account=ACCOUNT).message]
+    if policy == "hotswitch-exec":
+        pod = fresh(server, POD)
+        queries = [
+            urlencode([("container", container), ("stdout", "1"), *(("command", word) for word in words.split())])
+            for container, words in COMMANDS
+        ]
+        return [server.send("POST", f"{pod}/exec?{query}", as_account=ACCOUNT).message for query in queries]
+    template, sub, cases = TRIED[policy]
+    tried = [(sub, case) for case in cases] + ([("", IMAGE)] if policy == "hotswitch-pods" else [])
+    said = []
+    for where, case in tried:
+        path = fresh(server, template)
+        kind = "application/strategic-merge-patch+json" if case is IMAGE else case.kind
+        said.append(server.send("PATCH", f"{path}/{where}".rstrip("/"), case.patch, kind, as_account=ACCOUNT).message)
+    return said
+
+
+def test_each_validation_is_needed(installed):
+    server, policies = installed
+    idle = []
+    for policy in policies:
+        name, validations = policy["metadata"]["name"], policy["spec"]["validations"]
+        for place, validation in enumerate(validations):
+            without = copy.deepcopy(policy)
+            without["spec"]["validations"][place]["expression"] = "true"
+            said = " ".join(refusals(server, name))
+            assert validation["message"] in said, f"{name}: {validation['message']}"
+            server.apply(without)
+            if " ".join(refusals(server, name)) == said:
+                idle.append(f"{name}: {validation['message']}")
+            server.apply(policy)
+    assert idle == []
