@@ -30,9 +30,11 @@ def kubectl() -> Kubectl:
     if isinstance(found, str):
         pytest.skip(found)
     try:
-        found("get", "deployment", "--namespace", "istio-system", "--selector", "app=istiod", "-o", "name")
+        istiod = found("get", "deployment", "--namespace", "istio-system", "--selector", "app=istiod", "-o", "name")
     except Failed as failure:
         pytest.skip(f"the cluster that KUBECONFIG names does not answer: {failure}")
+    if not istiod.strip():
+        pytest.skip("the cluster that KUBECONFIG names has no istiod in istio-system")
     return found
 
 
