@@ -2,19 +2,22 @@
 
 A kubeconfig (context, token, token file, client certificate, exec plugin) or the service account of the pod. What can
 run out is read again: a service account's token each minute (the library does), everything when the API server
-answers 401. The session's TLS context stays and takes new certificates for new connections.
+answers 401. The session's TLS context stays and takes new certificates for new connections. A connection whose other
+end has vanished without a word is given up after half a minute: the kernel asks (TCP keep-alive).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
 import yaml
+from aiohttp import AddrInfoType
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
@@ -22,6 +25,30 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from hotswitch.cluster.failure import ConnectError
 
 RENEW_AT_MOST_EVERY_S = 5.0
+VANISHED_S = 30
+_OPTIONS = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, VANISHED_S // 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, VANISHED_S // 6),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_S * 1000),
+)
+
+
+class _Rest(RESTClientObject):  # type: ignore[misc]  # the library has no types
+    """With sockets that notice when nobody is there any more."""
+
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        # no limit: watches keep their connections, and nobody may have to wait for one
+        return aiohttp.TCPConnector(limit=0, ssl=self.ssl_context, socket_factory=_socket)
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family=family, type=kind, proto=protocol)
+    for option in _OPTIONS:
+        made.setsockopt(*option)
+    return made
 
 
 class Credentials:
@@ -36,9 +63,8 @@ class Credentials:
     async def load(self) -> None:
         """Raises ConnectError."""
         self._configuration = await self._read()
-        self._configuration.connection_pool_maxsize = 0  # watches keep theirs: nobody may have to wait for one
         try:
-            self._rest = RESTClientObject(self._configuration)
+            self._rest = _Rest(self._configuration)
         except OSError as failure:
             raise ConnectError(f"certificates cannot be read: {failure}") from failure
         self.host = str(self._configuration.host).rstrip("/")

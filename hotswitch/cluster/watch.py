@@ -4,7 +4,8 @@ Invariant: what `on_event` was told, taken together, is what the API server had 
 that is cut is taken up where it broke off. If that is too long ago (410), or something was garbled, everything is
 listed again and the differences are told: what vanished meanwhile is DELETED, what changed is MODIFIED. One object that
 cannot be decoded is counted and named; what was known of it before stays (S4.2a). A watch in which nothing moves, not
-even the bookmark that is due each minute, is cut: `age_s` shows a watch that only seems to live.
+even a bookmark, is taken up anew from where it was: so `age_s` grows only while nobody can be heard, and shows a watch
+that merely seems to live.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from hotswitch.cluster.stream import Garbled, batches, event, page, version_of
 __all__ = ["Change", "ChangeType", "Counters", "Watcher"]
 
 T = TypeVar("T")
-SILENCE_S = 150.0  # bookmarks come each minute: two are missing
-LIST_TIMEOUT_S = 60.0
+SILENCE_S = 150.0
+"""Bookmarks come about each minute, but a real API server (1.34) sends none while nothing changes in a whole kind."""
+LIST_TIMEOUT_S = 20.0  # for a page
 WATCH_S = (300, 600)  # how long the API server is asked to keep a watch open; at random, so that not all end at once
 SHORT_S = 1.0  # a watch that ends sooner has something against us
 log = logging.getLogger("hotswitch.cluster.watch")
@@ -54,7 +56,7 @@ class Counters:
 
 
 class Silent(RuntimeError):
-    """Nothing was heard in a watch for longer than two bookmarks are apart."""
+    """Nothing was heard in a watch for long: nothing happened, or it is dead."""
 
 
 class Watcher(Generic[T]):
@@ -119,9 +121,11 @@ class Watcher(Generic[T]):
         except ApiFailure as failure:
             self._version = "" if failure.is_expired else self._version
             return str(failure)
-        except (Garbled, Silent) as lost:
+        except Silent:
+            return None
+        except Garbled as garbled:
             self._version = ""
-            return str(lost)
+            return str(garbled)
         except Exception as unforeseen:  # a watcher that has ended would only seem to watch
             self._version = ""
             log.exception("watch of %s failed", self._kind)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from kubernetes.aio.config import incluster_config
 
+from hotswitch.cluster import credentials
 from hotswitch.cluster.client import Cluster, connect
 from hotswitch.cluster.failure import ApiFailure, ConnectError
 from hotswitch.cluster.kinds import EVENTS, LEASES, NAMESPACES, PODS, SIDECARS
 from hotswitch.sandbox.kubeapi.server import EmbeddedApi
 from tests.cluster.apis import Api
-from tests.cluster.scripted import kubeconfig, said, served, status
+from tests.cluster.scripted import kubeconfig, said, served, status, watched
 
 pytestmark = pytest.mark.k8s
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -117,6 +120,26 @@ def test_nobody_listens(tmp_path: Path) -> None:
     with pytest.raises(ApiFailure) as failure:
         asyncio.run(ask(kubeconfig(tmp_path, "http://127.0.0.1:1"))())
     assert failure.value.is_lost
+
+
+def test_an_api_server_that_vanishes_is_noticed_by_the_kernel(tmp_path: Path) -> None:
+    """A node that dies sends nothing; a watch would go on in silence."""
+
+    async def run() -> None:
+        opened = ("GET", "/api/v1/pods", None, None, {}, aiohttp.ClientTimeout())
+        async with (
+            served(watched(then="hold")) as address,
+            connect(kubeconfig(tmp_path, address)) as cluster,
+            cluster.opened(*opened) as answer,
+        ):
+            assert answer.connection is not None and answer.connection.transport is not None
+            used = answer.connection.transport.get_extra_info("socket")
+            assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            idle_s = used.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            asks_s = used.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+            assert idle_s + 3 * asks_s == credentials.VANISHED_S
+
+    asyncio.run(run())
 
 
 def test_no_cluster_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
