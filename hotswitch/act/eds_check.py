@@ -14,17 +14,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
-from envoy_data_plane.envoy.config.core.v3 import Node
-from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment, LbEndpoint
-from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest, DiscoveryResponse
-from envoy_data_plane.google.protobuf import Struct, Value
+import grpc.aio
 
+from hotswitch.act import eds_wire
+from hotswitch.act.eds_wire import Answer, Endpoint, Malformed
 from hotswitch.act.steps import StepFailed
 
 SETTLE_S = 1.0
 STREAM = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 EDS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-MATCH, TLS_MODE, ISTIO = "envoy.transport_socket_match", "tlsMode", "istio"
+ISTIO = "istio"
 MESSAGE_BYTES = 64 << 20
 
 
@@ -42,12 +41,10 @@ class Istiod:
     domain: str = "cluster.local"
     cluster_id: str = "Kubernetes"
 
-    def node(self) -> Node:
-        values = {"NAMESPACE": self.namespace, "CLUSTER_ID": self.cluster_id, "ISTIO_VERSION": "1.27.0"}
-        return Node(
-            id=f"sidecar~{self.ip}~hotswitch.{self.namespace}~{self.namespace}.svc.{self.domain}",
-            metadata=Struct(fields={name: Value(string_value=text) for name, text in values.items()}),
-        )
+    def node(self) -> bytes:
+        identity = f"sidecar~{self.ip}~hotswitch.{self.namespace}~{self.namespace}.svc.{self.domain}"
+        about = {"NAMESPACE": self.namespace, "CLUSTER_ID": self.cluster_id, "ISTIO_VERSION": "1.27.0"}
+        return eds_wire.node(identity, about)
 
 
 class EdsCheck:
@@ -71,7 +68,7 @@ class EdsCheck:
             raise StepFailed(f"istiod at {self._istiod.address}: {code}: {failure.details()}") from failure
 
     async def _settled(
-        self, answers: AsyncIterator[DiscoveryResponse], clusters: tuple[str, ...], addresses: frozenset[str],
+        self, answers: AsyncIterator[Answer], clusters: tuple[str, ...], addresses: frozenset[str],
         tls: bool, seen: dict[str, frozenset[bool]],
     ) -> None:  # fmt: skip
         following = aiter(answers)
@@ -89,32 +86,25 @@ class EdsCheck:
             await asyncio.gather(waiting, return_exceptions=True)
 
     @asynccontextmanager
-    async def _answers(self, clusters: tuple[str, ...]) -> AsyncIterator[AsyncIterator[DiscoveryResponse]]:
+    async def _answers(self, clusters: tuple[str, ...]) -> AsyncIterator[AsyncIterator[Answer]]:
         async with self._channel() as channel:
-            call = channel.stream_stream(
-                STREAM, request_serializer=bytes, response_deserializer=DiscoveryResponse.FromString
-            )(metadata=self._credentials())
-            await call.write(DiscoveryRequest(node=self._istiod.node(), type_url=EDS, resource_names=list(clusters)))
+            call = channel.stream_stream(STREAM)(metadata=self._credentials())  # bytes both ways
+            await call.write(eds_wire.request(EDS, clusters, node=self._istiod.node()))
             try:
                 yield self._acknowledged(call, clusters)
             finally:
                 call.cancel()
 
-    async def _acknowledged(
-        self, call: grpc.aio.StreamStreamCall, clusters: tuple[str, ...]
-    ) -> AsyncIterator[DiscoveryResponse]:
+    async def _acknowledged(self, call: grpc.aio.StreamStreamCall, clusters: tuple[str, ...]) -> AsyncIterator[Answer]:
         while True:
-            answer = await call.read()
-            if answer is grpc.aio.EOF:
+            raw = await call.read()
+            if raw is grpc.aio.EOF:
                 raise StepFailed(f"istiod at {self._istiod.address} has ended the stream")
-            await call.write(
-                DiscoveryRequest(
-                    type_url=EDS,
-                    resource_names=list(clusters),
-                    version_info=answer.version_info,
-                    response_nonce=answer.nonce,
-                )
-            )
+            try:
+                answer = eds_wire.answer(raw)
+            except Malformed as failure:
+                raise StepFailed(f"istiod at {self._istiod.address}: its answer cannot be read: {failure}") from failure
+            await call.write(eds_wire.request(EDS, clusters, version=answer.version, nonce=answer.nonce))
             yield answer
 
     def _channel(self) -> grpc.aio.Channel:
@@ -132,25 +122,13 @@ class EdsCheck:
         return (("authorization", f"Bearer {token()}"),) if token else ()
 
 
-def modes(answer: DiscoveryResponse, addresses: frozenset[str]) -> dict[str, frozenset[bool]]:
+def modes(answer: Answer, addresses: frozenset[str]) -> dict[str, frozenset[bool]]:
     """By cluster: whether clients speak mTLS to its endpoints at `addresses`; empty where it has none there."""
-    assignments = (ClusterLoadAssignment.FromString(each.value) for each in answer.resources)
-    return {each.cluster_name: frozenset(_modes(each, addresses)) for each in assignments}
+    return {name: frozenset(_modes(endpoints, addresses)) for name, endpoints in answer.clusters.items()}
 
 
-def _modes(assignment: ClusterLoadAssignment, addresses: frozenset[str]) -> Iterable[bool]:
-    return (_is_tls(each) for group in assignment.endpoints for each in group.lb_endpoints if _at(each) in addresses)
-
-
-def _at(endpoint: LbEndpoint) -> str:
-    address = endpoint.endpoint.address if endpoint.endpoint else None
-    return address.socket_address.address if address and address.socket_address else ""
-
-
-def _is_tls(endpoint: LbEndpoint) -> bool:
-    found = endpoint.metadata.filter_metadata.get(MATCH) if endpoint.metadata else None
-    value = found.fields.get(TLS_MODE) if found else None
-    return value is not None and value.string_value == ISTIO
+def _modes(endpoints: Iterable[Endpoint], addresses: frozenset[str]) -> Iterable[bool]:
+    return (each.tls_mode == ISTIO for each in endpoints if not addresses.isdisjoint(each.addresses))
 
 
 def _said(clusters: tuple[str, ...], seen: Mapping[str, frozenset[bool]], tls: bool) -> str:

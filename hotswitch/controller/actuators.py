@@ -26,7 +26,7 @@ def meshed(cluster: Cluster, settings: ControllerSettings) -> Callable[[SeenPod,
     they would have to."""
     if not settings.istiod:
         return None
-    from hotswitch.act.eds_check import EdsCheck, Istiod  # brings 50 MB of Envoy's types along
+    from hotswitch.act.eds_check import EdsCheck, Istiod  # brings grpc along
 
     clients = EdsCheck(Istiod(address=settings.istiod))
 
