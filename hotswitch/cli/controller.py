@@ -27,9 +27,19 @@ def controller(
     istiod: Annotated[
         str, typer.Option(envvar="HOTSWITCH_ISTIOD", help="host:port of its xDS; needed for direct inbound.")
     ] = "",
+    istiod_roots: Annotated[
+        Path | None, typer.Option(envvar="HOTSWITCH_ISTIOD_ROOTS", help="Its root certificate (PEM); else plaintext.")
+    ] = None,
+    istiod_token: Annotated[
+        Path | None, typer.Option(envvar="HOTSWITCH_ISTIOD_TOKEN", help="A token of audience istio-ca.")
+    ] = None,
     address: Annotated[str, typer.Option(help="Where /healthz, /readyz and /metrics are served.")] = "0.0.0.0",
     port: Annotated[int, typer.Option(help="0: any.")] = 8080,
     journal: Annotated[Path | None, typer.Option(help="A file instead of standard output.")] = None,
+    cluster: Annotated[str, typer.Option(envvar="HOTSWITCH_CLUSTER", help="Its name, in alerts.")] = "",
+    docs_url: Annotated[
+        str, typer.Option(envvar="HOTSWITCH_DOCS_URL", help="A code's page, with {code} in it; alerts link to it.")
+    ] = "",
     lease_s: Annotated[int, typer.Option("--lease", min=2, help="Seconds a leader is one without renewing.")] = 15,
     probe_idle_s: Annotated[float, typer.Option("--probe-idle", min=0.1, help="Seconds between questions.")] = 2.0,
 ) -> None:
@@ -47,9 +57,13 @@ def controller(
         identity=identity,
         helper_image=helper_image,
         istiod=istiod,
+        istiod_roots=istiod_roots,
+        istiod_token=istiod_token,
         address=address,
         port=port,
         journal=journal,
+        cluster=cluster,
+        docs_url=docs_url,
         lease_s=lease_s,
         renew_s=lease_s / 3,
         retry_s=max(0.2, lease_s / 7.5),

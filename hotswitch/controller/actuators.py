@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from hotswitch.act.execing import ExecActuator
 from hotswitch.act.helper import HelperActuator
@@ -23,12 +24,13 @@ def offered(cluster: Cluster, settings: ControllerSettings) -> dict[str, Actuato
 
 def meshed(cluster: Cluster, settings: ControllerSettings) -> Callable[[SeenPod, str | None, int], Meshed] | None:
     """None without istiod's address: then nobody can know when clients speak plaintext, and `direct` is not done where
-    they would have to."""
+    they would have to. Raises OSError when istiod's root certificate cannot be read."""
     if not settings.istiod:
         return None
     from hotswitch.act.eds_check import EdsCheck, Istiod  # brings grpc along
 
-    clients = EdsCheck(Istiod(address=settings.istiod))
+    roots = settings.istiod_roots.read_bytes() if settings.istiod_roots is not None else None
+    clients = EdsCheck(Istiod(address=settings.istiod, roots=roots, token=_token(settings.istiod_token)))
 
     def of(pod: SeenPod, label_before: str | None, generation: int) -> Meshed:
         return Meshed(
@@ -41,3 +43,8 @@ def meshed(cluster: Cluster, settings: ControllerSettings) -> Callable[[SeenPod,
         )
 
     return of
+
+
+def _token(path: Path | None) -> Callable[[], str] | None:
+    """Read anew each time: the kubelet renews it."""
+    return None if path is None else lambda: path.read_text().strip()

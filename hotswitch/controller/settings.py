@@ -14,8 +14,10 @@ LEASE = "hotswitch-controller"
 class ControllerSettings:
     """`kubeconfig` None: the pod's service account, or what kubectl would take. `namespace`: its own. `helper_image`:
     of the ephemeral container; "": that actuator is not offered. `istiod`: host:port of the xDS by which `direct`
-    inbound is checked; "": not checked, and not offered to meshed clients. `address`: where /healthz, /readyz and
-    /metrics are served. `journal` None: standard output."""
+    inbound is checked; "": not checked, and not offered to meshed clients. `istiod_roots` (PEM) and `istiod_token`: how
+    it is known, and we are known to it; None: its plaintext port. `address`: where /healthz, /readyz and
+    /metrics are served. `journal` None: standard output. `cluster`: its name, for people who have several. `docs_url`:
+    where a code's page is, with `{code}` in it; alerts link to it."""
 
     kubeconfig: Path | None = None
     context: str | None = None
@@ -24,9 +26,13 @@ class ControllerSettings:
     identity: str = "controller"
     helper_image: str = ""
     istiod: str = ""
+    istiod_roots: Path | None = None
+    istiod_token: Path | None = None
     address: str = "0.0.0.0"
     port: int = 8080
     journal: Path | None = None
+    cluster: str = ""
+    docs_url: str = ""
     lease_s: int = 15
     renew_s: float = 5.0
     retry_s: float = 2.0

@@ -20,6 +20,7 @@ from hotswitch.controller.ledgers import ConfigMapStore
 from hotswitch.controller.receivers import Secrets, served
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.report.alerts.dispatcher import Dispatcher
+from hotswitch.report.alerts.payload import About
 from hotswitch.report.alerts.worker import Surroundings
 from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.events import EventWriter, Regarding
@@ -40,6 +41,8 @@ class Speaker:
         self._alerts: Dispatcher | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._invalid: dict[str, Problem] = {}
+        self._about = About(cluster=settings.cluster, docs_url=settings.docs_url)
+        self._ends = False  # a deposed leader keeps nothing: the state is the next one's by then
 
     # ---- leading and not ----
 
@@ -47,7 +50,9 @@ class Speaker:
         self._policies = policies
         self._events = EventWriter(self._cluster, self._settings.identity, count=self._metrics.event)
         store = ConfigMapStore(self._cluster, self._settings.namespace)
-        self._alerts = Dispatcher(Secrets(self._cluster), Surroundings(store=store, counts=self._metrics))
+        self._alerts = Dispatcher(
+            Secrets(self._cluster), Surroundings(store=store, counts=self._metrics, about=self._about)
+        )
         self._do(self._events.run())
         self.policies_changed()
         for problem in self._invalid.values():
@@ -59,9 +64,11 @@ class Speaker:
         for task in self._tasks:
             task.cancel()
         if alerts is not None:
-            self._stopping = asyncio.get_running_loop().create_task(alerts.stop())
+            self._stopping = asyncio.get_running_loop().create_task(alerts.stop(save=self._ends))
 
     async def stop(self) -> None:
+        """At the end of the process, while still the leader: what is unsaid is kept for the next one."""
+        self._ends = True
         self.pause()
         if (stopping := getattr(self, "_stopping", None)) is not None:
             await stopping

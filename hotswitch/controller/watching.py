@@ -22,6 +22,8 @@ from hotswitch.cluster.watch import Change, ChangeType, Watcher
 from hotswitch.controller.picture import Picture
 
 ABSENT_AGAIN_S = 60.0
+FAILED_AGAIN_S = 2.0
+FORBIDDEN = 403
 MESH_CONFIG = "istio"  # istiod's ConfigMap in the root namespace
 
 
@@ -84,22 +86,28 @@ class Watching:
     async def _follow(self, kind: Kind, known: asyncio.Event, namespace: str | None = None, field: str = "") -> None:
         """`known` is set when the kind is read, or known to be absent or forbidden."""
         while True:
-            refused = await self._refused(kind, namespace, field)
-            self._read(kind, unread=refused is not None and not refused.is_missing)
-            if refused is None:
-                await self._watch(kind, known, namespace, field)
-            known.set()
-            await asyncio.sleep(ABSENT_AGAIN_S)
-
-    async def _refused(self, kind: Kind, namespace: str | None, field: str) -> ApiFailure | None:
-        query = {"limit": "1", **({"fieldSelector": field} if field else {})}
-        try:
-            await self._cluster.request("GET", kind.path(namespace), query)
-        except ApiFailure as failure:
-            if not failure.is_missing:
+            try:
+                found = await self._served(kind, namespace, field)
+            except ApiFailure as failure:
                 self._problem(f"{kind} cannot be read: {failure}")
-            return failure
-        return None
+                self._read(kind, unread=True)
+                pause_s = ABSENT_AGAIN_S if failure.status == FORBIDDEN else FAILED_AGAIN_S
+            else:
+                self._read(kind, unread=False)
+                if found is not None:
+                    await self._watch(kind, found, known, namespace, field)
+                pause_s = ABSENT_AGAIN_S
+            known.set()
+            await asyncio.sleep(pause_s)
+
+    async def _served(self, kind: Kind, namespace: str | None, field: str) -> Kind | None:
+        """In the version that this API server has; None: it knows no such kind. Raises ApiFailure when it may not be
+        listed, or the API server does not answer."""
+        found = await self._cluster.served(kind) if kind.group else kind
+        if found is not None:
+            query = {"limit": "1", **({"fieldSelector": field} if field else {})}
+            await self._cluster.request("GET", found.path(namespace), query)
+        return found
 
     def _read(self, kind: Kind, *, unread: bool) -> None:
         before = frozenset(self._unread)
@@ -107,10 +115,10 @@ class Watching:
         if before != self._unread:
             self._picture.unreadable_kinds(self._unread)
 
-    async def _watch(self, kind: Kind, known: asyncio.Event, namespace: str | None, field: str) -> None:
+    async def _watch(self, kind: Kind, served: Kind, known: asyncio.Event, namespace: str | None, field: str) -> None:
         watcher: Watcher[dict[str, Any]] = Watcher(
             self._cluster,
-            kind,
+            served,
             dict,
             on_event=lambda change: self._configured(kind, change),
             on_synced=known.set,

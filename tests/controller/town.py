@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -56,6 +57,11 @@ ISTIO = (
     ("networking.istio.io", "v1", "VirtualService", "virtualservices"),
     ("networking.istio.io", "v1alpha3", "EnvoyFilter", "envoyfilters"),
     ("extensions.istio.io", "v1alpha1", "WasmPlugin", "wasmplugins"),
+    ("extensions.istio.io", "v1alpha1", "TrafficExtension", "trafficextensions"),
+    ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+    ("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes"),
+    ("gateway.networking.k8s.io", "v1alpha3", "TLSRoute", "tlsroutes"),
+    ("gateway.networking.k8s.io", "v1", "TCPRoute", "tcproutes"),
 )
 
 
@@ -133,11 +139,12 @@ class Town:
     kernel: Kernel = field(default_factory=Kernel)
     servers: dict[str, asyncio.Server] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
+    network: str = field(default_factory=lambda: f"127.{1 + secrets.randbelow(250)}.{secrets.randbelow(250)}")
     connections: dict[str, set[asyncio.StreamWriter]] = field(default_factory=dict)
 
     async def pod(self, name: str, workload: str = "web", **labels: str) -> str:
         """Its uid."""
-        address = self.addresses[name] = f"127.0.66.{len(self.addresses) + 1}"
+        address = self.addresses[name] = f"{self.network}.{len(self.addresses) + 1}"
         content = pod(name, address, workload, labels)
         made = self.api.admin.create(content)
         self.api.admin.replace({**made, "status": content["status"]}, sub="status")
@@ -193,8 +200,9 @@ class Town:
         return {each["reason"] for each in events if each["involvedObject"]["name"] == name}
 
     @asynccontextmanager
-    async def controller(self, identity: str = "c0", **more: Any) -> AsyncIterator[Controller]:
-        """One that runs until the end of the block, as the shipped ServiceAccount."""
+    async def controller(self, identity: str = "c0", *, helper: bool = False, **more: Any) -> AsyncIterator[Controller]:
+        """One that runs until the end of the block, as the shipped ServiceAccount. `helper`: acts by the real actuator,
+        and not at the kernel directly."""
         settings = ControllerSettings(
             kubeconfig=self.api.kubeconfig(ACCOUNT),
             identity=identity,
@@ -204,7 +212,8 @@ class Town:
             **{"lease_s": 3, "renew_s": 1.0, "retry_s": 0.2, "probe_idle_s": 0.3, "probe_fast_s": 0.02, **more},
         )
         async with Controller(settings) as controller:
-            controller.actuators = {"helper": self.kernel}
+            if not helper:
+                controller.actuators = {"helper": self.kernel}
             work = asyncio.create_task(controller.run())
             try:
                 yield controller

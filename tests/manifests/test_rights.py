@@ -65,7 +65,8 @@ def test_rescue_adds_the_status_of_pods():
 
 def test_direct_adds_the_touch_of_endpoint_slices():
     added = rights(tier("tier-2-direct")) - rights(tier("tier-1-rescue"))
-    assert added == {("", "discovery.k8s.io", "endpointslices", "", "patch")}
+    slices = {("", "discovery.k8s.io", "endpointslices", "", verb) for verb in ("list", "patch")}
+    assert added == {*slices, ("", "", "services", "", "get")}
 
 
 @pytest.mark.parametrize(

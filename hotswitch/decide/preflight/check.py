@@ -25,7 +25,7 @@ _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 TIER_RIGHTS: Mapping[int, tuple[str, ...]] = {
     0: ("list pods", "watch pods", "list namespaces", "list services", "create events", "update leases"),
     1: ("patch pods/status",),
-    2: ("patch endpointslices",),
+    2: ("list endpointslices", "patch endpointslices", "get services"),
 }
 """What each tier needs besides those below it, as "verb resource"."""
 ACT_RIGHTS: Mapping[str, tuple[str, ...]] = {
