@@ -120,6 +120,16 @@ async def test_strategic_merge_keeps_other_conditions(api):  # facts/kubernetes.
     assert {condition["type"] for condition in changed["status"]["conditions"]} >= {"Ready", "hotswitch.io/Capture"}
 
 
+async def test_strategic_merge_keeps_places_and_puts_new_ones_first(api):
+    await api.post(PODS, pod())
+    for names in ("ABC", "C", "D", "BAE", "CF"):
+        patch = {"status": {"conditions": [{"type": name, "status": names} for name in names]}}
+        changed = await api.patch(f"{PODS}/web-0/status", patch, STRATEGIC)
+    found = [(condition["type"], condition["status"]) for condition in changed["status"]["conditions"]]
+    assert "".join(name for name, _ in found) == "DBAECF"
+    assert dict(found) == {"A": "BAE", "B": "BAE", "C": "CF", "D": "D", "E": "BAE", "F": "CF"}
+
+
 async def test_strategic_merge_deletes_by_key(api):
     await api.post(PODS, pod())
     for patch in ({"type": "A", "status": "True"}, {"type": "B", "status": "True"}, {"type": "A", "$patch": "delete"}):
@@ -211,8 +221,30 @@ async def test_ephemeral_container_is_added_and_never_changed(api):
     await api.patch(f"{PODS}/web-0/ephemeralcontainers", patch, STRATEGIC, status=422)
     removal = [{"op": "remove", "path": "/spec/ephemeralContainers"}]
     await api.patch(f"{PODS}/web-0/ephemeralcontainers", removal, JSON, status=422)
-    patch = {"spec": {"ephemeralContainers": [{"name": "app", "image": "x"}]}}
-    await api.patch(f"{PODS}/web-0/ephemeralcontainers", patch, STRATEGIC, status=422)
+    defaults = {"imagePullPolicy": "IfNotPresent", "resources": {}, "terminationMessagePolicy": "File"}
+    assert changed["spec"]["ephemeralContainers"][0].items() >= {**helper, **defaults}.items()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"name": "app"}, 'name: Duplicate value: "app"'),
+        ({"name": "Helper"}, 'name: Invalid value: "Helper"'),
+        ({"ports": [{"containerPort": 80}]}, "ports: Forbidden: cannot be set for an Ephemeral Container"),
+        ({"targetContainerName": "nobody"}, 'targetContainerName: Not found: "nobody"'),
+        ({"volumeMounts": [{"name": "none", "mountPath": "/x"}]}, 'volumeMounts[0].name: Not found: "none"'),
+        ({"securityContext": {"runAsUser": -1}}, "securityContext.runAsUser: Invalid value: -1: must be between 0"),
+        (
+            {"securityContext": {"privileged": True, "allowPrivilegeEscalation": False}},
+            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+        ),
+    ],
+)
+async def test_ephemeral_containers_that_are_refused(api, wrong, said):
+    await api.post(PODS, pod())
+    patch = {"spec": {"ephemeralContainers": [{"name": "helper", "image": "x", **wrong}]}}
+    refused = await api.patch(f"{PODS}/web-0/ephemeralcontainers", patch, STRATEGIC, status=422)
+    assert said in refused["message"]
 
 
 async def test_pod_with_an_ephemeral_container_goes_on_changing(api):

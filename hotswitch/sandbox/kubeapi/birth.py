@@ -1,4 +1,4 @@
-"""What an object must have to be created, and what the API server fills in: names, labels, a pod's few defaults.
+"""What an object must have to be created, and what the API server fills in: names, labels, defaults.
 
 Not a whole validation: the mistakes that a test or a manifest is likely to make. The names' rules are RFC 1123's.
 """
@@ -10,9 +10,9 @@ import secrets
 import uuid
 from collections.abc import Iterator
 
-from hotswitch.sandbox.kubeapi import kinds
+from hotswitch.sandbox.kubeapi import kinds, pods
 from hotswitch.sandbox.kubeapi.failure import ApiError, Cause, Obj, invalid
-from hotswitch.sandbox.kubeapi.record import at, now
+from hotswitch.sandbox.kubeapi.record import now
 from hotswitch.sandbox.kubeapi.resources import Resource
 
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
@@ -21,22 +21,6 @@ _PATH_SEGMENT = re.compile(r"(?!\.\.?$)[^/%]+")  # RBAC's names
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _ANNOTATIONS_LIMIT = 256 * 1024  # bytes
-_POD_DEFAULTS = {
-    "restartPolicy": "Always",
-    "terminationGracePeriodSeconds": 30,
-    "dnsPolicy": "ClusterFirst",
-    "schedulerName": "default-scheduler",
-    "securityContext": {},
-    "enableServiceLinks": True,
-    "priority": 0,
-    "preemptionPolicy": "PreemptLowerPriority",
-}
-_CONTAINER_DEFAULTS = {
-    "resources": {},
-    "terminationMessagePath": "/dev/termination-log",
-    "terminationMessagePolicy": "File",
-    "imagePullPolicy": "IfNotPresent",
-}
 
 
 def newborn(resource: Resource, namespace: str, obj: Obj) -> Obj:
@@ -83,7 +67,7 @@ def _defaulted(resource: Resource, obj: Obj) -> Obj:
     if resource.table == ("", "pods"):
         return {
             **obj,
-            "spec": _pod_defaulted(obj.get("spec") or {}),
+            "spec": pods.completed(obj.get("spec") or {}),
             "status": {"phase": "Pending", "qosClass": "BestEffort", **(obj.get("status") or {})},
         }
     if resource.custom and "status" in resource.subs:
@@ -92,21 +76,12 @@ def _defaulted(resource: Resource, obj: Obj) -> Obj:
     return obj
 
 
-def _pod_defaulted(spec: Obj) -> Obj:
-    containers: Obj = {
-        field: [{**_CONTAINER_DEFAULTS, **container} for container in spec[field] or []]
-        for field in ("initContainers", "containers")
-        if field in spec
-    }
-    return {**_POD_DEFAULTS, **spec, **containers}
-
-
 def check(resource: Resource, obj: Obj, *, created: bool = False) -> None:
     """Raises ApiError 422 with a cause for each field that is wrong, 400 for one of a wrong type. `created`: new."""
     kinds.read(resource, obj)
     causes = [*_name(resource, obj["metadata"]), *_labels(obj["metadata"]), *kinds.mistakes(resource, obj)]
     if resource.table == ("", "pods"):
-        causes += _pod(obj.get("spec") or {}, created)
+        causes += pods.mistakes(obj.get("spec") or {}, created=created)
     if causes:
         name = obj["metadata"].get("name", "")
         raise invalid(resource.qualified_kind, name, causes)
@@ -141,18 +116,3 @@ alphanumeric characters, '-', '_' or '.', and must start and end with an alphanu
             yield "metadata.annotations", f'Invalid value: "{key}": name part must consist of alphanumeric characters'
     if sum(len(key) + len(value) for key, value in annotations.items()) > _ANNOTATIONS_LIMIT:
         yield "metadata.annotations", f"Too long: may not be more than {_ANNOTATIONS_LIMIT} bytes"
-
-
-def _pod(spec: Obj, created: bool) -> Iterator[Cause]:
-    if not spec.get("containers"):
-        yield "spec.containers", "Required value"
-    seen: set[str] = set()
-    for field in ("initContainers", "containers"):
-        for place, container in enumerate(spec.get(field) or []):
-            path = f"spec.{field}[{place}]"
-            yield from ((f"{path}.{need}", "Required value") for need in ("name", "image") if not at(container, need))
-            if container.get("name") in seen:
-                yield f"{path}.name", f'Duplicate value: "{container["name"]}"'
-            seen.add(container.get("name", ""))
-    if created and spec.get("ephemeralContainers"):
-        yield "spec.ephemeralContainers", "Forbidden: cannot be set on create"

@@ -135,17 +135,30 @@ def _merge_key(field: str, items: Any) -> str:
 def _merged_list(items: list[Any], patch: list[Obj], merge_key: str) -> list[Any]:
     if any(part.get("$patch") == "replace" for part in patch):
         return [part for part in patch if "$patch" not in part]
-    merged = list(items)
-    for part in patch:
-        found = next((place for place, item in enumerate(merged) if item.get(merge_key) == part.get(merge_key)), None)
+    merged = {_key(item, merge_key): item for item in items}
+    named = {_key(part, merge_key): part for part in patch}
+    for key, part in named.items():
         if part.get("$patch") == "delete":
-            if found is not None:
-                del merged[found]
-        elif found is None:
-            merged.append(strategic({}, part))
+            merged.pop(key, None)
         else:
-            merged[found] = strategic(merged[found], part)
-    return merged
+            merged[key] = strategic(merged.get(key, {}), part)
+    order = [_key(item, merge_key) for item in items]
+    return [merged[key] for key in _ordered(order, list(named)) if key in merged]
+
+
+def _key(item: Obj, merge_key: str) -> str:
+    return str(item.get(merge_key))
+
+
+def _ordered(items: list[str], patch: list[str]) -> list[str]:
+    """As a real API server has it: what the patch names keeps its place among the others, what is new comes first."""
+    others = [key for key in items if key not in patch]
+    result: list[str] = []
+    for key in patch:
+        while key in items and others and items.index(others[0]) < items.index(key):
+            result.append(others.pop(0))
+        result.append(key)
+    return result + others
 
 
 def without_dropped(obj: Any, before: Any, after: Any) -> Any:

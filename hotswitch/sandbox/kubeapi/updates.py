@@ -7,6 +7,7 @@ annotations, no labels; pods/ephemeralcontainers only adds ephemeral containers.
 
 from __future__ import annotations
 
+from hotswitch.sandbox.kubeapi import pods
 from hotswitch.sandbox.kubeapi.failure import ApiError, Obj, conflict, invalid
 from hotswitch.sandbox.kubeapi.record import at
 from hotswitch.sandbox.kubeapi.resources import Resource
@@ -20,7 +21,6 @@ KEPT = (
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
 )
-_POD_SPEC_MAY_CHANGE = ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates")
 _LABELS_STAY = frozenset({("apps", "deployments")})
 
 
@@ -83,26 +83,8 @@ def _main(resource: Resource, old: Obj, new: Obj) -> Obj:
         if "status" in old:
             result["status"] = old["status"]
     if resource.table == ("", "pods"):
-        _pod_spec_unchanged(old, result)
+        pods.unchanged(old, result)
     return result
-
-
-def _pod_spec_unchanged(old: Obj, new: Obj) -> None:
-    if _fixed(old) != _fixed(new):
-        why = (
-            "Forbidden: pod updates may not change fields other than `spec.containers[*].image`, "
-            "`spec.initContainers[*].image`, `spec.activeDeadlineSeconds`, `spec.tolerations` (only additions to "
-            "existing tolerations), `spec.terminationGracePeriodSeconds`"
-        )
-        raise invalid("Pod", old["metadata"]["name"], [("spec", why)])
-
-
-def _fixed(pod: Obj) -> Obj:
-    """The part of a pod's spec that stays as it was made."""
-    spec = {field: value for field, value in (pod.get("spec") or {}).items() if field not in _POD_SPEC_MAY_CHANGE}
-    for field in ("containers", "initContainers"):
-        spec[field] = [{**container, "image": ""} for container in spec.get(field) or []]
-    return spec
 
 
 def _status(resource: Resource, old: Obj, new: Obj) -> Obj:
@@ -126,30 +108,7 @@ def _status_metadata(resource: Resource, old: Obj, new: Obj) -> Obj:
 
 
 def _ephemeral(resource: Resource, old: Obj, new: Obj) -> Obj:
-    before = at(old, "spec", "ephemeralContainers") or []
-    after = at(new, "spec", "ephemeralContainers") or []
-    causes = []
-    names = {container.get("name"): container for container in after}
-    for container in before:
-        if names.get(container["name"]) != container:
-            why = "Forbidden: existing ephemeral containers may not be changed or removed"
-            causes.append(("spec.ephemeralContainers", f'{why} "{container["name"]}"'))
-    taken = {c["name"] for field in ("containers", "initContainers") for c in at(old, "spec", field) or []}
-    for place, container in enumerate(after):
-        causes += _ephemeral_causes(f"spec.ephemeralContainers[{place}]", container, taken)
-    if causes:
-        raise invalid("Pod", old["metadata"]["name"], causes)
-    return {**old, "metadata": dict(old["metadata"]), "spec": {**old["spec"], "ephemeralContainers": after}}
-
-
-def _ephemeral_causes(path: str, container: Obj, taken: set[str]) -> list[tuple[str, str]]:
-    causes = [(f"{path}.{field}", "Required value") for field in ("name", "image") if not container.get(field)]
-    if container.get("name") in taken:
-        causes.append((f"{path}.name", f'Duplicate value: "{container["name"]}"'))
-    for field in ("ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resources"):
-        if container.get(field):
-            causes.append((f"{path}.{field}", "Forbidden: cannot be set for an Ephemeral Container"))
-    return causes
+    return pods.with_ephemeral(old, new)
 
 
 def _scale(resource: Resource, old: Obj, new: Obj) -> Obj:
