@@ -56,8 +56,8 @@ def alertmanager(directory, webhook_url, port=None):
 
 
 @contextmanager
-def prometheus(directory, target):
-    """Its URL. It asks `target` ("host:port") four times a second."""
+def prometheus(directory, target, netns=""):
+    """Its URL, in the namespace where it runs. It asks `target` ("host:port") four times a second."""
     directory.mkdir()
     port = free_port()
     scrape = {"job_name": "hotswitch", "scrape_interval": "250ms", "scrape_timeout": "250ms",
@@ -68,7 +68,8 @@ def prometheus(directory, target):
         "--storage.tsdb.path=data",
         f"--web.listen-address=127.0.0.1:{port}",
     )
-    with running(directory, find_program("prometheus"), *flags):
+    within = ("ip", "netns", "exec", netns) if netns else ()
+    with running(directory, *within, find_program("prometheus"), *flags):
         yield f"http://127.0.0.1:{port}"
 
 

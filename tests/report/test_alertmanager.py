@@ -128,7 +128,8 @@ def test_words_of_a_workload_are_no_reason_to_be_refused(tmp_path) -> None:
     async def test(url, hook):
         async with dispatching(to(url)) as dispatcher:
             odd = {"a-b": "x", "empty": "", "__name__": "y", "ok": "\N{SNOWMAN}\x00\ud800"}
-            dispatcher.tell(notice("odd", labels=odd, sentence="", starts=time.time()))
+            evidence = {"15021 from afar": "refused", "not inbound: rescue": "x"}
+            dispatcher.tell(notice("odd", labels=odd, sentence="", starts=time.time(), evidence=evidence))
             dispatcher.tell(notice("early", starts=time.time(), ends=1.0))
             await until(lambda: sum(dispatcher.counts.results.values()) >= 2)
             assert dispatcher.counts.results == {("team", "sent"): 2}

@@ -7,6 +7,7 @@ can be recognised. Labels of alerts are bounded, and those that name the alert c
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ import msgspec
 
 from hotswitch.report.alerts.receiver import Kind
 from hotswitch.report.notice import Notice, Severity
+
+_NOT_NAME = re.compile(r"[^a-zA-Z0-9_]")  # Alertmanager refuses the whole message for one such annotation
 
 
 class Phase(StrEnum):
@@ -102,7 +105,7 @@ def _alertmanager(tellings: Sequence[Telling], about: About) -> Body:
 def _alert(notice: Notice, ends_unix_s: float, about: About) -> dict[str, Any]:
     page = about.page(notice.code)
     notes = {"summary": notice.sentence, "runbook_url": page}
-    notes |= {f"evidence_{name}": value for name, value in notice.evidence.items()}
+    notes |= {f"evidence_{_NOT_NAME.sub('_', name)}": value for name, value in notice.evidence.items()}
     ends_unix_s = ends_unix_s if notice.ends_unix_s is None else notice.ends_unix_s
     alert = {
         "labels": identity(notice, about),
