@@ -1,6 +1,6 @@
 # Each target does all the set-up it needs (scripts/setup): nothing has to be installed before but git and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e lint format bench precheck lock clean
+.PHONY: help setup demo demo-mesh test e2e lint format bench precheck lock clean
 
 BIN := .venv/bin
 ROOT := scripts/as-root
@@ -8,6 +8,7 @@ ROOT := scripts/as-root
 NO_SKIP := $(shell grep -qsE '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release && echo 1)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+DEMO_ARGS ?=
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' Makefile | expand -t 12
@@ -18,6 +19,10 @@ setup: ## install what is missing (it is said beforehand), into .venv as far as 
 demo: setup ## break real sidecars in network namespaces and watch; about a minute
 	@$(ROOT) $(BIN)/python -m hotswitch.precheck netns envoy
 	@$(ROOT) $(BIN)/hotswitch demo
+
+demo-mesh: setup ## the same in a cluster in miniature, with the controller and kubectl; DEMO_ARGS=--stay: break things yourself
+	@$(ROOT) $(BIN)/python -m hotswitch.precheck netns envoy k8s
+	@$(ROOT) $(BIN)/hotswitch demo-mesh $(DEMO_ARGS)
 
 test: ## all tests that this machine can run; it names those that it cannot
 	@scripts/setup tests

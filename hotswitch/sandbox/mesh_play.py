@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,11 @@ ACTS_WITHIN_S, RESTORES_WITHIN_S, HELPERS_WITHIN_S = 30.0, 90.0, 120.0
 FAULT_LASTS_S, QUIET_S = 6.0, 8.0
 POLICY = {
     "metadata": {"name": "mesh", "namespace": ROOT_NAMESPACE},
-    "spec": {"mode": "auto", "levels": {"inbound": ["rescue", "direct", "hold"], "outbound": ["rescue", "hold"]}},
+    "spec": {
+        "mode": "auto",
+        "levels": {"inbound": ["rescue", "direct", "hold"], "outbound": ["rescue", "hold"]},
+        "actuators": ["helper"],
+    },
 }
 
 
@@ -72,8 +76,13 @@ async def play(*, stay: bool) -> list[str]:
             stage = await _build(cluster, view)
             if stay:
                 return await _stay(stage)
-            problems = [problem for step in STEPS for problem in await _walk(stage, step)]
-            return problems + await _counted(stage)
+            problems, spans = [], []
+            for step in STEPS:
+                began_s = time.monotonic()
+                problems += await _walk(stage, step)
+                spans.append((step.happens, began_s, time.monotonic()))
+            await _count(stage, spans)
+            return problems
 
 
 @contextlib.asynccontextmanager
@@ -202,11 +211,12 @@ def is_open(stage: Stage, pod: str) -> bool:
     return levels.get(Direction.INBOUND, Level.CAPTURE) in OPEN_LEVELS
 
 
-async def _counted(stage: Stage) -> list[str]:
+async def _count(stage: Stage, spans: Sequence[tuple[str, float, float]]) -> None:
+    """What clients saw of each step."""
     stage.load.stop()
     results = await stage.load.results()
-    stage.view.line(f"requests to the pods: {results.summary()}")
-    return []
+    for happens, began_s, ended_s in spans:
+        stage.view.line(f"{happens}: of all requests to the pods {results.started_between(began_s, ended_s).summary()}")
 
 
 async def _stay(stage: Stage) -> list[str]:

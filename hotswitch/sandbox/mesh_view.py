@@ -67,7 +67,6 @@ def described(pod: Object) -> str:
     told = told_of(pod)
     if told is not None and told.levels:
         words += [f"{way} {shown(level)}" for way, level in sorted(told.levels.items())]
-        words += [f"{told.code} {told.why}"] if told.code else []
     return "  ".join(words)
 
 

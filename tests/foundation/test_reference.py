@@ -63,7 +63,7 @@ def test_every_annotation() -> None:
 
 
 def test_every_command() -> None:
-    commands = {command.callback.__name__ for command in app.registered_commands if command.callback} - {"version"}
+    commands = {each.name or each.callback.__name__ for each in app.registered_commands if each.callback} - {"version"}
     grouped = [(group.name, group.typer_instance) for group in app.registered_groups]
     commands |= {
         f"{group} {command.name}" for group, inner in grouped if inner for command in inner.registered_commands
