@@ -151,10 +151,11 @@ class Pressure:
 
     throttled: bool = False  # cgroup cpu.stat nr_throttled rose
     memory: bool = False  # cgroup memory.pressure (or v1 failcnt) rose
-    starved: bool = False  # runnable but waiting for a CPU for more than half of the window (schedstat)
+    starved: bool = False  # a worker wanted a CPU for more than half of the window and had none (schedstat, state)
     dumping: bool = False  # /proc/PID/status CoreDumping: it will not come back
     stopped: bool = False  # every thread in state T (SIGSTOP, ptrace): hung, whatever else is said
-    idle_workers: int | None = None  # workers that used no CPU at all; 0: all are at work. None: not known
+    workers: int = 0  # threads that accept and serve, as far as they are known
+    still_workers: int | None = None  # of them neither ran nor wanted to; 0: all are at work. None: not known (yet)
     known: bool = False  # False: no cgroup or pid was given, so nothing can be excluded
 
     @property
@@ -164,7 +165,12 @@ class Pressure:
     @property
     def overworked(self) -> bool:
         """Every worker uses the CPU: too much to do, or an endless loop. Its queues stand in either case."""
-        return self.idle_workers == 0 and not self.stopped
+        return self.still_workers == 0 and not self.stopped
+
+    @property
+    def undecided(self) -> bool:
+        """Its workers have not been watched for long enough to say whether they work."""
+        return self.workers > 0 and self.still_workers is None and not self.stopped
 
 
 @dataclass(frozen=True, slots=True)

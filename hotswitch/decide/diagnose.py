@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hotswitch.decide.death import dumping, exiting, refused
-from hotswitch.decide.evidence import FRESH_S, described, path_blames_proxy
+from hotswitch.decide.evidence import FRESH_S, described, path_blames_proxy, standing_ports
 from hotswitch.decide.hang import slow
 from hotswitch.decide.verdict import SURE, Case
 from hotswitch.model import (
@@ -25,6 +25,7 @@ from hotswitch.model import (
 )
 
 APP_STREAK = 2  # comparisons in a row before the app is said to be sick for sure
+STANDS_S = 0.04  # a queue seen standing at two looks: nobody accepts just now
 _SPOKEN = frozenset({ProbeOutcome.OK, ProbeOutcome.UNREADY})
 _SLOW_ANSWERS = frozenset({ProbeOutcome.TIMEOUT, ProbeOutcome.UNREADY})  # a squeezed proxy gives these: 503, 504
 
@@ -133,14 +134,16 @@ def _unready(case: Case) -> Diagnosis | None:
 
 def _misrouting(case: Case) -> Diagnosis | None:
     """Needs both listeners in a fresh dump: behind a drained or closing proxy the proxied way fails as well. So what
-    was refused is from before that dump, of a proxy that was starting."""
+    was refused is from before that dump, of a proxy that was starting. What was late while connections wait to be
+    accepted is no matter of routes: whether it hangs is judged by its queues."""
     path = path_blames_proxy(case.facts, float("-inf"))
     if path is None:
         return None
     evidence = {"proxied": str(path.proxied), "direct": str(path.direct), "in a row": str(case.facts.path_streak)}
     pressure = case.facts.pressure
     late = path.proxied in _SLOW_ANSWERS or case.newest is ProbeOutcome.TIMEOUT
-    excused = late and (pressure.explains_slowness or pressure.overworked)
+    waits = bool(standing_ports(case.dump, STANDS_S))
+    excused = late and (pressure.explains_slowness or pressure.overworked or waits)
     excused = excused or path.proxied is ProbeOutcome.REFUSED
     if not excused and case.facts.path_streak >= case.patience.path_streak and _both_listen(case):
         return case.proves(Fault.MISROUTING, path.at_s, "requests fail in the proxy and work without it", evidence)

@@ -71,7 +71,8 @@ class Patience:
     @classmethod
     def of(cls, facts: Facts, thresholds: Thresholds) -> Patience:
         factor = 1 if facts.pressure.known or facts.pressure.stopped else UNKNOWN_PRESSURE_FACTOR
-        queue_s = thresholds.hung_queue_s * (OVERWORKED_FACTOR if facts.pressure.overworked else 1)
+        at_work = facts.pressure.overworked or facts.pressure.undecided
+        queue_s = thresholds.hung_queue_s * (OVERWORKED_FACTOR if at_work else 1)
         return cls(
             probes=max(1, thresholds.hung_probes) * factor,
             queue_s=queue_s,

@@ -3,8 +3,9 @@
 A hang needs all of: no answer on several fresh connections in a row; an accept queue whose head does not move; and
 nothing in the proxy's cgroup that explains it. With a 50m CPU quota both signs agreed several times in 8 s while every
 request succeeded (measured): such a proxy is THROTTLED, and never acted on. Nor is one whose workers all work, until
-its queues have stood for much longer. One stuck worker of several fails only
-those connections that the kernel hands to its socket: probes fail now and then, and its queue alone stands.
+its queues have stood for much longer. A question that was not answered must still wait in the queue of 15021:
+accepted and not answered yet is slow. One stuck worker of several fails only those connections that the kernel hands to
+its socket: its queue alone stands, and probes fail about as often as they meet it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 
 from hotswitch.decide.evidence import described, half_stuck_ports, standing_ports, stuck_ports
 from hotswitch.decide.verdict import Case
-from hotswitch.model import Diagnosis, Fault, Listeners, Pressure, Probe, ProbeOutcome, Tripwire
+from hotswitch.model import HEALTH, Diagnosis, Fault, Listeners, Pressure, Probe, ProbeOutcome, Tripwire
 
 
 def slow(case: Case) -> Diagnosis | None:
@@ -41,7 +42,7 @@ def _hung(case: Case) -> Diagnosis | None:
     dump, queue_s = _dump_during(case, silent), case.patience.queue_s
     ports = standing_ports if case.facts.pressure.stopped else stuck_ports  # stopped: the other workers stand as well
     stuck = ports(dump, queue_s)
-    if not stuck:
+    if not stuck or HEALTH not in standing_ports(dump, queue_s):
         return None
     evidence = {"unanswered": f"{len(silent)} in a row", "stuck queues": described(stuck), "pressure": _pressure(case)}
     return case.proves(Fault.HUNG, silent[0].started_s, "the proxy hangs: it neither answers nor accepts", evidence)
@@ -56,11 +57,22 @@ def _stuck_worker(case: Case) -> Diagnosis | None:
     share = f"{len(silent)} of {len(said)}"
     evidence = {"half stuck": described(stuck), "unanswered": share, "pressure": _pressure(case)}
     since_s = min(case.facts.at_s - case.patience.worker_s, _began_s(case, silent))
-    says = case.proves if silent else case.suspects
+    says = case.proves if _meet_a_stuck_worker(case) else case.suspects
     if case.facts.pressure.stopped:  # the others are not served, they only were not asked yet
         return says(Fault.HUNG, since_s, "the proxy hangs: every thread of it is stopped", evidence)
     sentence = "one of the proxy's workers is stuck: its queue stands while the others are served"
     return says(Fault.STUCK_WORKER, since_s, sentence, evidence)
+
+
+def _meet_a_stuck_worker(case: Case) -> bool:
+    """One of them still waits, and at least half as many failed of late as one worker of all would have got."""
+    dump, since_s = case.dump, case.facts.at_s - 2 * case.patience.worker_s
+    if dump is None or HEALTH not in standing_ports(dump, case.patience.worker_s):
+        return False
+    workers = max(1, sum(not queue.ipv6 for queue in dump.on(HEALTH)))
+    late = [probe for probe in case.answers if probe.started_s >= since_s]
+    silent = sum(probe.outcome is ProbeOutcome.TIMEOUT for probe in late)
+    return silent > 0 and silent * 2 * workers >= len(late)
 
 
 def _perhaps_hung(case: Case) -> Diagnosis | None:

@@ -24,6 +24,16 @@ _COUNTERS = {  # file -> the field that counts moments of pressure (None: the wh
 
 
 @dataclass(frozen=True, slots=True)
+class Worker:
+    """One thread at one instant. Seconds since it began. The kernel adds a wait to `waited_s` only once it is over: a
+    thread that waits now is seen by its `state`, R, and by a `cpu_s` that stands."""
+
+    cpu_s: float
+    waited_s: float  # runnable, but without a CPU
+    state: str  # proc(5): R wants or has a CPU, D waits for a disk or memory, S has nothing to do, T and t are stopped
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """Counters at one instant; two readings make a judgement. Seconds; `cpu_s` and `waited_s` sum over all threads."""
 
@@ -36,7 +46,7 @@ class Reading:
     stopped_threads: int = 0
     stopped: bool = False  # some process with every thread stopped
     dumping: bool = False
-    workers: Mapping[int, float] = field(default_factory=dict)  # thread id -> CPU seconds, of Envoy's worker threads
+    workers: Mapping[int, Worker] = field(default_factory=dict)  # by thread id: Envoy's worker threads
 
 
 class Container:
@@ -73,7 +83,7 @@ class Container:
         states = [[state in "Tt" for _, state in of_one] for of_one in seen]
         each = [thread for of_one in threads for thread in of_one]
         waits = [_schedstat(thread) for thread in each]
-        names = [name for of_one in seen for name, _ in of_one]
+        named = [name_and_state for of_one in seen for name_and_state in of_one]
         return Reading(
             at_s,
             throttled=base.throttled,
@@ -85,8 +95,8 @@ class Container:
             stopped=any(stopped and all(stopped) for stopped in states),
             dumping=any(_dumping(pid) for pid in pids),
             workers={
-                int(thread.name): cpu_s
-                for thread, name, (cpu_s, _) in zip(each, names, waits, strict=True)
+                int(thread.name): Worker(cpu_s, waited_s, state)
+                for thread, (name, state), (cpu_s, waited_s) in zip(each, named, waits, strict=True)
                 if name.startswith(WORKER)
             },
         )

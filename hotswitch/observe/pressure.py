@@ -3,6 +3,10 @@
 A reading counts: moments without a CPU, at the memory limit, of each thread. Only what rose between the first reading
 of a window and the last says something of now. Memory has a longer window than the rest: whoever waits for it is
 counted once, when the wait begins, and waits of more than a second were seen.
+
+Of the threads only Envoy's workers tell: they accept and answer. A connection that waits wakes the worker it waits for,
+so one that neither ran nor wanted to is stuck, or has nothing to do; one that wants a CPU and gets none is starved,
+whatever the other threads do, and for however long: seen were 0.8 s on a machine with ten times more to do than it can.
 """
 
 from __future__ import annotations
@@ -10,12 +14,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from hotswitch.kernel.cgroup import Container, Reading
+from hotswitch.kernel.cgroup import Container, Reading, Worker
 from hotswitch.model import Pressure
 
 WINDOW_S = 1.0  # as long as the default hang takes to confirm
 MEMORY_WINDOW_S = 10.0
 WORK_WINDOW_S, WORK_S = 0.2, 0.0005  # so long a look, and so much CPU in it, tell a worker at work from one that stands
+_WANTS = frozenset("RD")
 
 
 class Gauge:
@@ -47,23 +52,46 @@ class Gauge:
             return Pressure()
         first, last = self._readings[0], self._readings[-1]
         full = [reading for reading in self._readings if reading.threads]
-        waited_s = full[-1].waited_s - full[0].waited_s if full else 0.0
+        lives = _lives(full)
         window_s = full[-1].at_s - full[0].at_s if full else 0.0
         return Pressure(
             throttled=last.throttled > first.throttled,
             memory=last.memory > self._memory[0][1],
-            starved=window_s > 0 and waited_s > window_s / 2,
+            starved=window_s > 0 and _longest_wait_s(full, lives) > window_s / 2,
             dumping=last.dumping,
             stopped=last.stopped,
             known=True,
-            idle_workers=_idle_workers(full),
+            workers=len(lives),
+            still_workers=sum(map(_still, lives)) if lives and window_s >= WORK_WINDOW_S else None,
         )
 
 
-def _idle_workers(full: Sequence[Reading]) -> int | None:
-    """How many of Envoy's workers used no CPU from the first reading to the last; None when too short to say."""
-    if not full or full[-1].at_s - full[0].at_s < WORK_WINDOW_S:
-        return None
-    known = full[0].workers.keys() & full[-1].workers.keys()
-    used = [full[-1].workers[thread] - full[0].workers[thread] for thread in known]
-    return sum(cpu_s < WORK_S for cpu_s in used) if used else None
+# ---- each worker, over the readings of a window: (when, what) ----
+
+_Life = Sequence[tuple[float, Worker]]
+
+
+def _lives(full: Sequence[Reading]) -> list[_Life]:
+    known = full[0].workers.keys() & full[-1].workers.keys() if full else ()
+    return [[(each.at_s, each.workers[thread]) for each in full if thread in each.workers] for thread in known]
+
+
+def _longest_wait_s(full: Sequence[Reading], lives: Sequence[_Life]) -> float:
+    """Of any worker; where none is known by its name, of all threads together."""
+    return max(map(_wait_s, lives)) if lives else full[-1].waited_s - full[0].waited_s
+
+
+def _wait_s(life: _Life) -> float:
+    """Waits that are over, and the one that is not: wanting a CPU at each of the last looks, and having had none."""
+    last_s, last = life[-1]
+    since_s = last_s
+    for at_s, worker in reversed(life):
+        if worker.state != "R" or (worker.cpu_s, worker.waited_s) != (last.cpu_s, last.waited_s):
+            break
+        since_s = at_s
+    return last.waited_s - life[0][1].waited_s + last_s - since_s
+
+
+def _still(life: _Life) -> bool:
+    """Has not run, and did not want to."""
+    return life[-1][1].cpu_s - life[0][1].cpu_s < WORK_S and not any(worker.state in _WANTS for _, worker in life)

@@ -353,7 +353,7 @@ class PodWatch:
             path_passes=(self._facts.path_passes or 0) + 1 if through else 0,
         )
         if this.blames_proxy:
-            self._look_at_listeners()  # 15021 may say "ready" all the while, and the verdict needs to know who listens
+            self._look()  # 15021 may say "ready" all the while, and the verdict needs to know who listens, and works
         if self._certificate_matters(report) or not same or self.suspicious or self._alert or not through:
             self._news()
 

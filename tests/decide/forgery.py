@@ -87,7 +87,7 @@ def _outcome(dice: random.Random) -> ProbeOutcome:
 def _pressure(dice: random.Random) -> Pressure:
     throttled, memory, starved, dumping, stopped = (dice.random() < 0.2 for _ in range(5))
     workers = dice.choice((None, None, 0, 1, 2))
-    return Pressure(throttled, memory, starved, dumping, stopped, known=dice.random() < 0.7, idle_workers=workers)
+    return Pressure(throttled, memory, starved, dumping, stopped, known=dice.random() < 0.7, still_workers=workers)
 
 
 def _queues(dice: random.Random, odd: bool) -> tuple[AcceptQueue, ...]:

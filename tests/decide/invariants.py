@@ -83,7 +83,7 @@ def only_slow(facts: Facts) -> bool:
 def only_busy(facts: Facts) -> bool:
     """Every worker is at work, and no queue has stood for long."""
     stood_s = max((queue.stuck_s for queue in facts.listeners.queues), default=0.0) if facts.listeners else 0.0
-    busy = facts.pressure.idle_workers == 0 and not (facts.pressure.stopped or facts.pressure.dumping)
+    busy = facts.pressure.still_workers == 0 and not (facts.pressure.stopped or facts.pressure.dumping)
     expired = facts.proxy_certificate_expires_in_s is not None and facts.proxy_certificate_expires_in_s <= 0
     blamed = facts.path is not None and facts.path.blames_proxy
     silent = newest(facts) is ProbeOutcome.TIMEOUT and facts.tripwire is Tripwire.HELD

@@ -245,16 +245,41 @@ def test_drained_and_its_certificate_has_ended() -> None:
 
 def test_sidecar_has_much_to_do() -> None:
     """All of its workers work, and its queues never shrink: no hang, unless it goes on for long."""
-    busy = Pressure(known=True, idle_workers=0)
+    busy = Pressure(known=True, still_workers=0)
     assert said(hung(for_s=1.9, pressure=busy)) == (Fault.HUNG, SUSPECTED)
     assert said(hung(for_s=2.1, pressure=busy)) == (Fault.HUNG, CONFIRMED)
     assert said(hung(for_s=1.0, pressure=replace(busy, stopped=True))) == (Fault.HUNG, CORROBORATED)
     half = dump(NOW, EVERYTHING, {15021: (0.9, 0.0)})
     assert said(well(listeners=half, probes=probes(OK, TIMEOUT, OK), pressure=busy))[0] is Fault.WELL
-    stands = replace(busy, idle_workers=1)
+    stands = replace(busy, still_workers=1)
     assert said(well(listeners=half, probes=probes(OK, TIMEOUT, OK), pressure=stands))[0] is Fault.STUCK_WORKER
     blames = PathComparison(NOW, proxied=TIMEOUT, direct=OK)
     assert said(well(pressure=busy, path=blames, path_streak=9)) == (Fault.MISROUTING, SUSPECTED)
+
+
+def test_its_workers_were_not_watched_for_long_enough() -> None:
+    """They may be waiting for a CPU."""
+    unknown = Pressure(known=True, workers=2)
+    assert said(hung(for_s=0.8, pressure=unknown)) == (Fault.HUNG, SUSPECTED)
+    assert said(hung(for_s=0.8, pressure=replace(unknown, still_workers=2))) == (Fault.HUNG, CONFIRMED)
+    assert said(hung(for_s=0.8, pressure=replace(unknown, stopped=True))) == (Fault.HUNG, CORROBORATED)
+
+
+def test_unanswered_and_yet_accepted() -> None:
+    """Seen under stress: inbound had its queues full, and those of 15021 moved."""
+    inbound = dump(NOW, EVERYTHING, {15006: (0.9, 0.9)})
+    assert said(hung(for_s=1.0, listeners=inbound)) == (Fault.HUNG, SUSPECTED)
+    half = well(listeners=dump(NOW, EVERYTHING, {15006: (0.9, 0.0)}), probes=probes(OK, TIMEOUT, OK, TIMEOUT, OK))
+    assert said(half) == (Fault.STUCK_WORKER, SUSPECTED)
+
+
+def test_one_worker_stands_and_nearly_all_is_answered() -> None:
+    """Of two workers, a stuck one would have got every other question."""
+    half = dump(NOW, EVERYTHING, {15006: (4.5, 0.0), 15021: (4.5, 0.0)})
+    rare = probes(*[OK] * 7, TIMEOUT, *[OK] * 8, every_s=0.05)
+    assert said(well(listeners=half, probes=rare)) == (Fault.STUCK_WORKER, SUSPECTED)
+    often = probes(*[OK, OK, OK, TIMEOUT] * 4, every_s=0.05)
+    assert said(well(listeners=half, probes=often)) == (Fault.STUCK_WORKER, CONFIRMED)
 
 
 def test_broken_connection_neither_refused_nor_accepted() -> None:

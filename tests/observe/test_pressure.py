@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hotswitch.kernel.cgroup import Container, Reading
+from hotswitch.kernel.cgroup import Container, Reading, Worker
 from hotswitch.model import Pressure
 from hotswitch.observe.pressure import Gauge
 
@@ -57,9 +57,46 @@ def test_a_wait_for_memory_is_counted_when_it_begins() -> None:
     ("used_s", "idle"), [((0.1, 0.2), 0), ((0.1, 0.0), 1), ((0.0, 0.0001), 2)], ids=["both work", "one", "none"]
 )
 def test_workers_that_use_no_cpu(used_s: tuple[float, float], idle: int) -> None:
-    then, now = {11: 5.0, 12: 6.0}, {11: 5.0 + used_s[0], 12: 6.0 + used_s[1], 13: 0.0}
-    assert gauge(calm(1.0, workers=then), calm(1.5, workers=now)).pressure().idle_workers == idle
-    assert gauge(calm(1.0, workers=then), calm(1.1, workers=now)).pressure().idle_workers is None, "too short to say"
+    then = {11: Worker(5.0, 0.0, "S"), 12: Worker(6.0, 0.0, "S")}
+    now = {11: Worker(5.0 + used_s[0], 0.0, "S"), 12: Worker(6.0 + used_s[1], 0.0, "S"), 13: Worker(0.0, 0.0, "S")}
+    assert gauge(calm(1.0, workers=then), calm(1.5, workers=now)).pressure().still_workers == idle
+    short = gauge(calm(1.0, workers=then), calm(1.1, workers=now)).pressure()
+    assert short.still_workers is None and short.workers == 2 and short.undecided, "too short to say"
+
+
+def lives(*looks: tuple[Worker, Worker]) -> Pressure:
+    """Two workers, looked at every 0.1 s."""
+    return gauge(*(calm(1 + 0.1 * at, workers=dict(enumerate(look))) for at, look in enumerate(looks))).pressure()
+
+
+IDLE = Worker(6.0, 0.0, "S")
+
+
+def test_a_worker_wants_a_cpu_and_gets_none() -> None:
+    """The kernel adds a wait up only when it is over, so all counters stand, as those of a stuck worker do."""
+    waits = Worker(5.0, 0.0, "R")
+    found = lives(*[(waits, IDLE)] * 5)
+    assert found.starved and found.still_workers == 1
+    assert lives(*[(waits, waits)] * 5).overworked
+
+
+def test_a_worker_gets_a_cpu_now_and_then() -> None:
+    turns = [(Worker(5.0 + 0.001 * at, 0.07 * at, "R"), IDLE) for at in range(5)]
+    assert lives(*turns).starved
+    runs = [(Worker(5.0 + 0.07 * at, 0.03 * at, "R"), IDLE) for at in range(5)]
+    assert not lives(*runs).starved
+
+
+def test_a_worker_waited_before_it_was_stuck() -> None:
+    waits, stuck = Worker(5.0, 0.0, "R"), Worker(5.0001, 0.1, "S")
+    assert not lives((waits, IDLE), *[(stuck, IDLE)] * 5).starved
+
+
+@pytest.mark.parametrize(("state", "still"), [("S", 2), ("t", 2), ("T", 2), ("D", 0), ("R", 0)])
+def test_workers_that_stand(state: str, still: int) -> None:
+    """S: waits for a lock that never opens. D: waits for a disk, and may come back."""
+    stands = Worker(5.0, 0.0, state)
+    assert lives(*[(stands, stands)] * 5).still_workers == still
 
 
 def test_reading_of_a_real_process(tmp_path: Path) -> None:
