@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ __all__ = ["CORE_PATTERN", "Fault", "FaultUnavailable", "Faults"]
 
 CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 EXPIRED_SINCE_S = 60.0
+BURN = "while True: pass"
 
 
 @dataclass(slots=True)
@@ -183,6 +185,23 @@ class Faults:
 
         return Fault("throttled", at_s, undo)
 
+    async def starve(self) -> Fault:
+        """Envoy may use one CPU alone, and a program of real-time priority goes first there: runnable, and it hardly
+        ever runs. No quota and no counter of its cgroup says so."""
+        cpu = max(os.sched_getaffinity(0))
+        at_s = time.monotonic()
+        _pin(self._sidecar.envoy(), {cpu})
+        hog = start(self._pod.estate, (sys.executable, "-c", BURN), log=self._pod.directory / "hog.log")
+        os.sched_setaffinity(hog.pid, {cpu})
+        os.sched_setscheduler(hog.pid, os.SCHED_FIFO, os.sched_param(1))
+
+        async def undo() -> None:
+            await _stop(hog)
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                _pin(self._sidecar.envoy(), os.sched_getaffinity(0))
+
+        return Fault("starved", at_s, undo)
+
     async def say_unready(self) -> Fault:
         """pilot-agent says 503, and so does 15021; traffic goes on."""
         at_s = time.monotonic()
@@ -288,6 +307,11 @@ class Faults:
 
 def _threads(pid: int) -> list[Path]:
     return list(Path(f"/proc/{pid}/task").iterdir())
+
+
+def _pin(pid: int, cpus: set[int]) -> None:
+    for thread in _threads(pid):
+        os.sched_setaffinity(int(thread.name), cpus)
 
 
 async def _stop(process: Process) -> None:

@@ -29,6 +29,7 @@ from tests.agent.load import ending, flows
 
 pytestmark = pytest.mark.envoy
 
+STARVED_S = 5.0
 LOOK_ON_S = 1.0  # that something is left alone can only be seen for a while
 SURE = ("confirmed", "corroborated")
 RESCUED = {"inbound": "rescue", "outbound": "rescue"}
@@ -319,6 +320,25 @@ def test_quota_is_left_alone(stage: Stage, runner: asyncio.Runner) -> None:
         rows = (await run.results()).rows
         assert Kind.DIRECT not in {row.kind for row in rows}
         await stage.undo(fault)
+
+    runner.run(story())
+
+
+def test_starved_is_left_alone_until_it_hangs(stage: Stage, runner: asyncio.Runner) -> None:
+    """S4.2b: it gets 50 ms of each second, so its queues stand for most of one, and every counter of it stands too."""
+
+    async def story() -> None:
+        fault = await stage.keeper.cause(stage.pod.faults.starve())
+        run = stage.client.load((stage.pod.ip, 8080), rate=20, seconds=120, timeout_s=PATIENCE_S)
+        async with ending(run):
+            await stage.verdict("throttled", "suspected", *SURE)
+            await stage.stays(lambda status: set(status["levels"].values()) <= {"capture", "hold"}, STARVED_S)
+            assert "because it waits for a CPU" in (await stage.until("hold", "HSD022")).why
+            assert stage.since("open") == []
+            hang = await stage.keeper.cause(stage.pod.faults.hang())
+            assert (await stage.until("open")).evidence["fault"] == "hung"
+        await fault.undo()
+        await stage.restored(hang)
 
     runner.run(story())
 
