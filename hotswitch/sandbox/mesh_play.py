@@ -37,7 +37,6 @@ POLICY = {
     "spec": {
         "mode": "auto",
         "levels": {"inbound": ["rescue", "direct", "hold"], "outbound": ["rescue", "hold"]},
-        "actuators": ["helper"],
     },
 }
 
