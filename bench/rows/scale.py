@@ -82,7 +82,7 @@ def _start(box: Sandbox, members: Sequence[Member]) -> tuple[Process, dict[str, 
     config: dict[str, Any] = box.agent_config([]) | {"pods": [member.agent_config(dict(POLICY)) for member in members]}
     path = box.estate.directory / f"agent-{len(members)}.yaml"
     path.write_text(yaml.safe_dump(config))
-    argv = (sys.executable, "-m", "hotswitch.cli.main", "agent", "--config", str(path))
+    argv = (sys.executable, "-m", "hotswitch.cli.start", "agent", "--config", str(path))
     # one cgroup, so that the rescue goes with the sandbox; not that of the CPU, where its shares would count
     cgroups = box.estate.make_cgroups("agent")[-1:]
     return start(box.estate, argv, log=path.with_suffix(".log"), cgroups=cgroups), config

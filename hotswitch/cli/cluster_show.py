@@ -1,25 +1,29 @@
-"""A cluster's answers, as a person reads them: a line each, fit for grep."""
+"""A cluster's answers, as a person reads them: a line each, fit for grep. Imports nothing of a cluster's client, which
+is heavy, before there is an answer: every command passes here."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hotswitch.api import names
 from hotswitch.api.status import PodStatus, StatusError, decode, shown
-from hotswitch.cluster.pods import Pod
-from hotswitch.controller.seen import PROXY, told
-from hotswitch.decide.preflight import Preflight
-from hotswitch.decide.preflight.analyze import Analysis
-from hotswitch.decide.preflight.check import Check
 from hotswitch.model import Direction, Level
+
+if TYPE_CHECKING:
+    from hotswitch.cluster.pods import Pod
+    from hotswitch.decide.preflight import Preflight
+    from hotswitch.decide.preflight.analyze import Analysis
+    from hotswitch.decide.preflight.check import Check
 
 HEAD = ("NAMESPACE", "POD", "MODE", "PROXY", "INBOUND", "OUTBOUND", "EXPIRES", "BY", "WHY")
 
 
 def status_row(pod: Pod, mode: str) -> tuple[str, ...]:
+    from hotswitch.controller.seen import PROXY, told
+
     status, problem = read_status(pod)
     container = pod.container_status(PROXY)
     proxy = told(container) if container is not None else "unknown"

@@ -1,7 +1,8 @@
 """The program `hotswitch`. What a controller runs in a pod by exec starts at once; everything else is the command line.
 
 `order` and `truth` are on the way from a fault to traffic, on machines that may have little CPU time left just then.
-All that the command line imports would be most of what they cost: a tenth is left without.
+All that the command line imports would be most of what they cost: a tenth is left without. Nor does an agent, which
+stays, keep in memory what only reads words.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def main() -> None:
         sys.exit(quick(words))
     if words == ["helper"]:  # what keeps a helper running should not weigh as much as the helper
         sys.exit(keep((sys.executable, "-m", "hotswitch.cli.start", "helper", "--once")))
+    if words[:2] == ["agent", "--config"] and len(words) == 3:
+        sys.exit(guard(Path(words[2])))
     from hotswitch.cli.main import app  # heavy
 
     app()
@@ -39,6 +42,19 @@ def quick(words: Sequence[str]) -> int:
         print(f"hotswitch: standard input: not JSON: {failure}", file=sys.stderr)
         return 1
     except AgentError as failure:
+        print(f"hotswitch: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def guard(config: Path) -> int:
+    """The agent, until SIGTERM; the exit code. The same as cli.main does for people who ask for --check or --help."""
+    from hotswitch.agent.main import run
+    from hotswitch.config.agentfile import ConfigError
+
+    try:
+        run(config)
+    except (ConfigError, OSError) as failure:
         print(f"hotswitch: {failure}", file=sys.stderr)
         return 1
     return 0

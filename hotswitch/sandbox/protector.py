@@ -159,7 +159,7 @@ class Protector:
     def launch(self) -> Process:
         """Write the file as `config` is now, and start the agent with it. `start` also waits."""
         self.file.write_text(yaml.safe_dump(self.config, sort_keys=False))
-        argv = (sys.executable, "-m", "hotswitch.cli.main", "agent", "--config", str(self.file))
+        argv = (sys.executable, "-m", "hotswitch.cli.start", "agent", "--config", str(self.file))
         self._process = start(self._box.estate, argv, log=self._log, cgroups=self._cgroups())
         return self._process
 

@@ -34,6 +34,25 @@ def test_order_and_truth_import_little(words: tuple[str, ...], stdin: str) -> No
     assert HEAVY.isdisjoint(modules)
 
 
+def test_agent_keeps_no_command_line(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['hotswitch', *sys.argv[1:]]\nfrom hotswitch.cli.start import main\n"
+        "try: main()\nexcept SystemExit as end: print(end.code, *sorted(sys.modules))"
+    )
+    argv = (sys.executable, "-W", "ignore", "-c", code, "agent", "--config", str(tmp_path / "none.yaml"))
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    exit_code, *modules = done.stdout.split()
+    assert exit_code == "1" and done.stderr.startswith("hotswitch: ") and "none.yaml" in done.stderr
+    assert {"typer", "rich", "kubernetes", "aiohttp"}.isdisjoint(modules)
+
+
+def test_command_line_waits_for_no_client_of_a_cluster() -> None:
+    code = "import sys, hotswitch.cli.main; print(*sorted(sys.modules))"
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, timeout=60)
+    assert "typer" in done.stdout.split()
+    assert {"kubernetes", "aiohttp", "grpc", "pydantic"}.isdisjoint(done.stdout.split())
+
+
 def test_order_that_is_no_json() -> None:
     done = run("order", stdin="not JSON")
     assert done.returncode == 1 and "not JSON" in done.stderr
