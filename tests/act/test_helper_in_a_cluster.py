@@ -24,7 +24,9 @@ LOST = Executed(ExecOutcome.UNKNOWN, None, b"", b"", "the connection ended befor
 
 
 def rescues(able: Ability) -> bool:
-    return bool(able.levels) and not able.rescue_refusal
+    """And it has seen the proxy well: one that never was is taken to be starting, not dead."""
+    seen = able.truth.diagnosis if able.truth else None
+    return bool(able.levels) and not able.rescue_refusal and seen is not None and seen.fault is Fault.WELL
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def test_dead_sidecar_is_seen_and_rescued(cluster: SandboxCluster, web: Publishe
     async def story() -> None:
         helper = HelperActuator(cluster.cluster, IMAGE)
         client = await cluster.box.client("plain")
-        fault = await web.pod.faults.kill()
+        fault = await web.pod.faults.crash_loop()
 
         def dead(able: Ability) -> bool:
             return bool(able.truth and able.truth.diagnosis and able.truth.diagnosis.fault is Fault.DEAD)

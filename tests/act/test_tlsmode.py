@@ -85,7 +85,7 @@ def test_dead_sidecar_and_a_meshed_client(place: Place, runner: asyncio.Runner) 
         able = await until_able(helper, lambda: target(place.cluster, place.web))
         assert able.truth is not None
         assert (await place.client.get(place.service)).via == "sidecar"
-        fault = await place.web.pod.faults.kill()
+        fault = await place.web.pod.faults.crash_loop()
         await carry_out(tlsmode.before_opening(place.meshed()), noted)
         assert place.told() == {"disabled"}
         number = able.truth.generation
@@ -107,7 +107,7 @@ def test_dead_sidecar_and_a_meshed_client(place: Place, runner: asyncio.Runner) 
 
 def test_label_of_a_pod_that_is_not_ready_is_read_at_a_touch(place: Place, runner: asyncio.Runner) -> None:
     async def story() -> None:
-        fault = await place.web.pod.faults.kill()
+        fault = await place.web.pod.faults.crash_loop()
         await place.web.pod.kubelet.until(lambda: not place.web.pod.is_ready, 30.0)
         label, touch, told = tlsmode.before_opening(place.meshed(2))
         await label.do()

@@ -82,7 +82,7 @@ def test_sidecar_dies_and_an_order_brings_traffic_back(place: Place, runner: asy
     helper = place.helper
 
     async def story() -> None:
-        fault = await helper.pod.faults.kill()
+        fault = await helper.pod.faults.crash_loop()
         dead = await helper.until_truth(lambda truth: truth["diagnosis"]["fault"] == "dead", "dead")
         assert set(dead["levels"].values()) == {"capture"}, "a helper opens nothing by itself"
         answer = await helper.order(openings=RESCUE)
