@@ -68,7 +68,7 @@ def prometheus(directory, target, netns=""):
         "--storage.tsdb.path=data",
         f"--web.listen-address=127.0.0.1:{port}",
     )
-    within = ("ip", "netns", "exec", netns) if netns else ()
+    within = ("nsenter", f"--net={netns}") if netns else ()
     with running(directory, *within, find_program("prometheus"), *flags):
         yield f"http://127.0.0.1:{port}"
 

@@ -122,15 +122,16 @@ class SandboxCluster:
         """Create the object, start the pod (fields of PodSpec) and keep both alike. Raises ApiFailure, ValueError."""
         wanted = PodSpec(**{"namespace": self.namespace, **spec})
         workload = wanted.workload or f"deploy/{name.rpartition('-')[0] or name}"
+        owner = await owners.make(
+            self.cluster, wanted.namespace, workload, {"app": workload.rpartition("/")[2], **(labels or {})}
+        )
         injected = Injected(
             name=name,
             spec=wanted,
             node=self.node.name,
-            labels=labels or {},
+            labels={**owners.hash_label(owner), **(labels or {})},
             annotations=annotations or {},
-            owner=await owners.make(
-                self.cluster, wanted.namespace, workload, {"app": workload.rpartition("/")[2], **(labels or {})}
-            ),
+            owner=owner,
             readiness_gates=readiness_gates,
             grace_s=grace_s,
         )

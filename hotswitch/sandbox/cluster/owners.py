@@ -30,6 +30,13 @@ async def make(cluster: Cluster, namespace: str, workload: str, labels: Mapping[
     return _reference(kind, owner)
 
 
+def hash_label(owner: Reference) -> dict[str, str]:
+    """What a Deployment's pods carry beside their template's labels: by it their Deployment is told from its name."""
+    if owner["kind"] != REPLICASETS.kind:
+        return {}
+    return {"pod-template-hash": str(owner["name"]).rpartition("-")[2]}
+
+
 async def _made(cluster: Cluster, kind: Kind, namespace: str, name: str, body: Reference) -> Reference:
     try:
         return await cluster.create(kind, namespace, body)
