@@ -11,6 +11,7 @@ import asyncio
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,22 +19,33 @@ from bench.injected import AT, pod
 from hotswitch.sandbox.kubeapi.server import EmbeddedApi
 
 TICK_S = 0.01
+ILL_ONE_IN = 101  # no divisor of the number of pods, so that it is another one in each round
+
+
+def fall_ill(pod: dict[str, Any]) -> None:
+    """Its sidecar, a native one, crashes again and again."""
+    proxy = next(each for each in pod["status"]["initContainerStatuses"] if each["name"] == "istio-proxy")
+    proxy |= {"ready": False, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
 
 
 class Farm:
     def __init__(self, api: EmbeddedApi, count: int) -> None:
         self._api, self._next = api, 0
+        places = {str(pod(number)["metadata"]["namespace"]) for number in range(count)} | {"hotswitch-system"}
+        api.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place}} for place in sorted(places)])
         self._pods = [msgspec.json.encode(pod(number)) for number in range(count)]
         self._table = api.catalogue.find("pods").table
         for raw in self._pods:
             api.store.put(self._table, msgspec.json.decode(raw))
 
     def change(self, count: int) -> None:
-        """The next pods, in turn: another instant, and another restart of the app."""
+        """The next pods, in turn: another instant, another restart of the app; one in so many has lost its sidecar."""
         for _ in range(count):
             changed = msgspec.json.decode(self._pods[self._next % len(self._pods)])
             changed["status"]["containerStatuses"][0]["restartCount"] = self._next + 1
             changed["metadata"]["annotations"][AT] = str(time.monotonic_ns())
+            if self._next % ILL_ONE_IN == 0:
+                fall_ill(changed)
             self._api.store.put(self._table, changed)
             self._next += 1
 

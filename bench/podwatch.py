@@ -1,7 +1,9 @@
-"""Whoever watches all pods, in a process of its own: `python -m bench.podwatch (hotswitch|kopf) PODS RESULT`.
+"""Whoever watches all pods, in a process of its own: `python -m bench.podwatch ACTOR PODS RESULT`.
 
-Both do the same with an event: note how old it is when the callback has it. "listed" is printed once all pods were
-seen; at the end of standard input the ages, in milliseconds, are written to RESULT.
+ACTOR is hotswitch, kopf or controller. The first two do the same with an event: note how old it is when the callback
+has it. The third is the whole controller (only observing, and without asking 15021: these pods have none); it notes how
+old an event is when it has decided what it would do about it. "listed" is printed once all pods were seen; at the end
+of standard input the ages, in milliseconds, are written to RESULT.
 """
 
 from __future__ import annotations
@@ -70,7 +72,46 @@ async def kopf_operator(count: int) -> None:
     await operator
 
 
+class Blind:
+    """No eyes: nobody is asked anything over the network."""
+
+    def facts(self, uid: str) -> None: ...
+
+    def hurry(self, uid: str) -> None: ...
+
+    def watch(self, uid: str, address: str) -> None: ...
+
+    def forget(self, uid: str) -> None: ...
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def controller(count: int) -> None:
+    """`hotswitch controller` as it is, from the event to the journal's line."""
+    from hotswitch.controller.app import Controller
+    from hotswitch.controller.settings import ControllerSettings
+    from hotswitch.report.journal import Entry
+
+    kubeconfig = Path(os.environ["KUBECONFIG"])
+    async with Controller(ControllerSettings(kubeconfig=kubeconfig, lease_s=3, renew_s=1.0, retry_s=0.2)) as whole:
+
+        def decided(line: Entry) -> None:
+            pod = whole.picture.pods.get(line.uid)
+            if pod is not None and line.event == "hold":
+                AGES_MS.append((time.monotonic_ns() - int(pod.annotations.get(AT, "0"))) / 1e6)
+
+        whole.eyes, whole.speaker.journal = Blind(), decided  # type: ignore[assignment, method-assign]
+        work = asyncio.create_task(whole.run())
+        while len(whole.picture.pods) < count:
+            await asyncio.sleep(0.005)
+        print("listed", flush=True)
+        await end_of_input()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
 if __name__ == "__main__":
-    actor = {"hotswitch": hotswitch, "kopf": kopf_operator}[sys.argv[1]]
+    actor = {"hotswitch": hotswitch, "kopf": kopf_operator, "controller": controller}[sys.argv[1]]
     asyncio.run(actor(int(sys.argv[2])))
     Path(sys.argv[3]).write_bytes(msgspec.json.encode(AGES_MS))
