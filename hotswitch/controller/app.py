@@ -56,7 +56,7 @@ class Controller:
         self.speaker = Speaker(self.cluster, settings, self.metrics)
         self.picture = Picture(self.cluster, settings.root_namespace, self.shift_s, self._invalid)
         self.picture.tells_clients = bool(settings.istiod)
-        self.fleet = Fleet(self.picture.known, self._ill)
+        self.fleet = Fleet(self.picture.known, self._ill, self.picture.forget)
         pace = CentralPace(idle_s=settings.probe_idle_s, fast_s=settings.probe_fast_s)
         self.eyes = CentralProber(self.fleet.news, pace)
         self.actuators: Mapping[str, Actuator] = actuators.offered(self.cluster, settings)

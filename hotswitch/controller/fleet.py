@@ -18,10 +18,13 @@ log = logging.getLogger("hotswitch.controller")
 
 
 class Fleet:
-    """`known(uid)`: the pod, if it is protected. `ill(uid)`: whether there is anything to look at."""
+    """`known(uid)`: the pod, if it is protected. `ill(uid)`: whether there is anything to look at. `rests(uid)`: told
+    when nobody looks at the pod any longer."""
 
-    def __init__(self, known: Callable[[str], PodRef | None], ill: Callable[[str], bool]) -> None:
-        self._known, self._ill = known, ill
+    def __init__(
+        self, known: Callable[[str], PodRef | None], ill: Callable[[str], bool], rests: Callable[[str], None]
+    ) -> None:
+        self._known, self._ill, self._rests = known, ill, rests
         self._means: Means | None = None
         self.workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -61,6 +64,7 @@ class Fleet:
         if self._tasks.get(uid) is task:
             self._tasks.pop(uid)
             worker = self.workers.pop(uid)
+            self._rests(uid)
             if worker.nudged and not worker.gone:  # by news that came while it ended
                 self.news(uid)
         if not task.cancelled() and (failure := task.exception()) is not None:

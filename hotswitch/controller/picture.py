@@ -29,7 +29,7 @@ from hotswitch.controller.means import Protection
 from hotswitch.controller.seen import PROXY, SeenPod, reference, running, seen_pod, suspicious
 from hotswitch.controller.surroundings import Limits
 from hotswitch.decide.preflight import Preflight, preflight
-from hotswitch.mesh import MeshConfig, MeshView
+from hotswitch.mesh import MeshConfig, MeshPod, MeshView
 from hotswitch.mesh.objects import Doubt, MeshObject
 from hotswitch.model import Direction, Level, Mode, PodRef, Policy
 
@@ -55,7 +55,7 @@ class Picture:
         self._config_unread = "meshConfig: not read yet"
         self._unread: frozenset[str] = frozenset()
         self._mesh: MeshView | None = None
-        self._manifests: dict[str, tuple[object, dict[str, Any]]] = {}
+        self._manifests: dict[str, tuple[object, dict[str, Any], MeshPod]] = {}
         self._modes: dict[str, Mode] = {}
         self._of_workload: Counter[tuple[str, str]] = Counter()
         self._of_namespace: Counter[str] = Counter()
@@ -149,12 +149,12 @@ class Picture:
         return self.settings.for_pod(*pod.key, pod.uid, pod.labels, pod.annotations)
 
     async def protection(self, pod: SeenPod) -> Protection:
-        whole, content = self.pods[pod.ref.uid], await self._manifest(pod.ref.uid)
+        whole, (content, seen) = self.pods[pod.ref.uid], await self._manifest(pod.ref.uid)
         found = self.effective(whole)
         self._tell(found.problems)
         order = self._order(pod, found)
         accepted = found.accepts(order.accept if order else ())
-        checked = preflight(self.mesh, read_pod(content, pod.ref.workload), accepted)
+        checked = preflight(self.mesh, seen, accepted)
         policy, refusals = checked.limit(found.policy), taken_away(found.policy, checked)
         if checked.flip and not self.tells_clients and Level.DIRECT in policy.inbound:
             policy = replace(policy, inbound=tuple(each for each in policy.inbound if each is not Level.DIRECT))
@@ -185,17 +185,18 @@ class Picture:
     def _now_unix_s(self) -> float:
         return time.time()
 
-    async def _manifest(self, uid: str) -> dict[str, Any]:
-        """Asked for again when the watch shows that what actuators read in it has changed since."""
+    async def _manifest(self, uid: str) -> tuple[dict[str, Any], MeshPod]:
+        """Asked for again when the watch shows that what actuators or the preflight read in it has changed since."""
         pod = self.pods[uid]
         known = self._manifests.get(uid)
         now = _changing(pod)
         if known is None or known[0] != now:
-            known = self._manifests[uid] = now, await manifest(self._cluster, pod)
-        return known[1]
+            content = await manifest(self._cluster, pod)
+            known = self._manifests[uid] = now, content, read_pod(content, reference(pod).workload)
+        return known[1], known[2]
 
     def forget(self, uid: str) -> None:
-        """Nobody looks at this pod any longer."""
+        """Nobody looks at this pod any longer: whole manifests of ten thousand would be half a gigabyte."""
         self._manifests.pop(uid, None)
 
     @property
@@ -241,8 +242,9 @@ class Picture:
 
 
 def _changing(pod: Pod) -> tuple[object, ...]:
-    """What may change in a pod's manifest and is read there: its addresses, and where commands could be run."""
-    return pod.addresses, *(running(pod, name) for name in (PROXY, names.HELPER_CONTAINER))
+    """What may change in a pod's manifest and is read there: its words, addresses, and where commands could be run."""
+    said = {key: value for key, value in pod.annotations.items() if key != names.STATUS}
+    return pod.labels, said, pod.addresses, *(running(pod, name) for name in (PROXY, names.HELPER_CONTAINER))
 
 
 def taken_away(policy: Policy, checked: Preflight) -> dict[tuple[Direction, Level], str]:

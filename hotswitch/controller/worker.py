@@ -44,9 +44,12 @@ from hotswitch.model import (
 
 LOOK_ILL_S = 0.25  # how often the actuator is asked for the truth while something is wrong
 LOOK_OPEN_S = 1.0  # while a gate is open: recovery is looked for, renewals are due
+LOOK_HELD_S = 4.0  # a fault that was dealt with as far as it can be, by and by
 LOOK_WELL_S = 30.0
 EXPIRY_MARGIN_S = 5.0
 _NOT_SICK = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING, Fault.TERMINATING, Fault.DRAINED, Fault.APP_SICK})
+_NOTHING_TO_SEE = frozenset({Fault.WELL, Fault.STARTING, Fault.UNKNOWN})
+"""Nobody shows anything wrong: the next news begins anew."""
 NOBODY = Ability(actuator="", refusal="no actuator is allowed for this pod")
 
 
@@ -63,6 +66,7 @@ class PodWorker:
         self.ability = NOBODY
         self._replaced: frozenset[str] = frozenset()
         self._version = ""
+        self._idle_turns = 0
         self._loaded = False
         self._looked_s = float("-inf")
         self._wake = asyncio.Event()
@@ -85,7 +89,7 @@ class PodWorker:
         under_way = self.status is not None and (self.status.under_way or bool(self.status.alerts))
         quiet = not self.counts_as_open and not under_way and self.standing.fault is Fault.WELL
         quiet = quiet and not self._fell_ill_lately()
-        return self.gone or (self._loaded and quiet and self.diagnosis.fault in (Fault.WELL, Fault.STARTING))
+        return self.gone or (self._loaded and quiet and self.diagnosis.fault in _NOTHING_TO_SEE)
 
     def _fell_ill_lately(self) -> bool:
         """Its mates' deciders must know (I3)."""
@@ -114,9 +118,12 @@ class PodWorker:
                 pass
 
     def _pause_s(self) -> float:
-        if self.diagnosis.fault in (Fault.WELL, Fault.STARTING) and not self.standing.is_open:
+        """Without news. A fault about which nothing more can be done is looked at less and less often."""
+        if self.standing.is_open:
+            return LOOK_ILL_S if self.diagnosis.fault is Fault.WELL else LOOK_OPEN_S
+        if self.diagnosis.fault in _NOTHING_TO_SEE:
             return LOOK_WELL_S if self.standing.fault is Fault.WELL else LOOK_OPEN_S
-        return LOOK_OPEN_S if self.standing.is_open and self.diagnosis.fault is not Fault.WELL else LOOK_ILL_S
+        return min(LOOK_ILL_S * 2.0**self._idle_turns, LOOK_HELD_S)
 
     async def turn(self) -> None:
         self._wake.clear()
@@ -146,6 +153,7 @@ class PodWorker:
         late = overdue(self.standing, truth, now_s)
         after, decisions = closing(pod.ref, self.standing) if late else step(view)
         self.diagnosis = assess(replace(view, standing=after))
+        self._idle_turns = 0 if decisions else min(self._idle_turns + 1, 16)
         turn = Turn(
             protection=protection,
             actuator=actuator,

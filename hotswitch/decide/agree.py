@@ -18,6 +18,8 @@ from hotswitch.model import Diagnosis, Facts, Fault, Grade, ProbeOutcome, Thresh
 _SILENT = frozenset({ProbeOutcome.TIMEOUT, ProbeOutcome.UNREADY, ProbeOutcome.RESET})
 _SEEN_FROM_AFAR = frozenset({Fault.DEAD, Fault.HUNG, Fault.STUCK_WORKER, Fault.CORE_DUMPING, Fault.UNCONFIGURED})
 """Faults that 15021 shows to anyone who asks; the others only an observer in the pod can see."""
+_SEES_NOTHING = frozenset({Fault.STARTING, Fault.UNKNOWN})
+"""An observer that came after the fault has never seen this proxy well: it is no witness against the others."""
 _RESTING = frozenset({Fault.WELL, Fault.STARTING, Fault.UNKNOWN})
 
 
@@ -108,7 +110,8 @@ def _silent(seen: Witnesses, afar: ProbeOutcome | None, thresholds: Thresholds) 
     answers "not ready" is alive: whether requests suffer cannot be seen from afar."""
     words = _words(seen, afar)
     if afar is ProbeOutcome.TIMEOUT:
-        if seen.beside is None and seen.container.running and not seen.container.ready:
+        saw_nothing = seen.beside is None or seen.beside.fault in _SEES_NOTHING
+        if saw_nothing and seen.container.running and not seen.container.ready:
             sentence = "the proxy hangs: neither the kubelet nor the controller gets an answer"
             return _graded(seen, Fault.HUNG, sentence, words, thresholds.direct_after_s)
         sentence = "15021 does not answer from afar, and nobody else has seen it hang"

@@ -46,6 +46,7 @@ class Target:
     address: str
     due_s: float
     probes: deque[Probe] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    alike: int = 0  # newest answers that are the same
     held: _Held = field(default_factory=_Held)
     fresh: HttpProbe | None = None
 
@@ -76,7 +77,7 @@ class _Keeper(asyncio.Protocol):
 
 
 class CentralProber:
-    """`news(uid)` is called when a pod's newest answer is another than before, and at every answer that is not OK."""
+    """`news(uid)` is called when a pod's newest answer is another than before, and for some more that are not OK."""
 
     def __init__(self, news: Callable[[str], None], pace: CentralPace | None = None, *, port: Port = HEALTH) -> None:
         self._news, self.pace, self._port = news, pace or CentralPace(), port
@@ -115,7 +116,9 @@ class CentralProber:
         try:
             while True:
                 self._round()
-                anyone_ill = any(target.probes and not target.well for target in self._targets.values())
+                anyone_ill = any(
+                    0 < target.alike <= REMEMBERED and not target.well for target in self._targets.values()
+                )
                 await asyncio.sleep(self.pace.fast_s if anyone_ill else min(self.pace.idle_s / 10, 0.2))
         finally:
             for target in self._targets.values():
@@ -171,9 +174,11 @@ class CentralProber:
 
     def _take(self, target: Target, probe: Probe) -> None:
         before = target.probes[-1].outcome if target.probes else None
+        target.alike = 1 if probe.outcome is not before else target.alike + 1
         target.probes.append(probe)
-        target.due_s = probe.ended_s + (self.pace.idle_s if target.well else self.pace.fast_s)
-        if probe.outcome is not before or probe.outcome is not ProbeOutcome.OK:
+        at_rest = target.well or target.alike > REMEMBERED  # ill for long: nothing new is to be learnt in a hurry
+        target.due_s = probe.ended_s + (self.pace.idle_s if at_rest else self.pace.fast_s)
+        if target.alike <= (1 if target.well else REMEMBERED):
             self._news(target.uid)
 
     def _hold(self, target: Target) -> None:

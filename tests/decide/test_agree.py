@@ -47,6 +47,7 @@ OK, REFUSED, TIMEOUT, SAYS_NO = ProbeOutcome.OK, ProbeOutcome.REFUSED, ProbeOutc
         (RUNS, REFUSED, beside(Fault.DEAD), (Fault.DEAD, Grade.CORROBORATED)),
         (DOWN, None, beside(Fault.DEAD), (Fault.DEAD, Grade.CORROBORATED)),
         (UNREADY, TIMEOUT, None, (Fault.HUNG, Grade.CORROBORATED)),
+        (UNREADY, TIMEOUT, beside(Fault.STARTING), (Fault.HUNG, Grade.CORROBORATED)),  # it came after the fault
         (RUNS, TIMEOUT, beside(Fault.HUNG), (Fault.HUNG, Grade.CORROBORATED)),
         (RUNS, OK, beside(Fault.MISROUTING), (Fault.MISROUTING, Grade.CONFIRMED)),  # cannot be seen from afar
         (RUNS, SAYS_NO, beside(Fault.UNCONFIGURED), (Fault.UNCONFIGURED, Grade.CORROBORATED)),
