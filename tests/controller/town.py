@@ -222,7 +222,7 @@ class Town:
                 with contextlib.suppress(asyncio.CancelledError):
                     await work
 
-    async def until(self, holds: Callable[[], object], what: str = "", timeout_s: float = 15.0) -> None:
+    async def until(self, holds: Callable[[], object], what: str = "", timeout_s: float = 45.0) -> None:
         """Looked at often; what is waited for happens in other tasks and has no event of its own here."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while not holds():
