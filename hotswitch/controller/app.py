@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from hotswitch.act.order import Actuator
+from hotswitch.api import names
 from hotswitch.cluster.client import connect
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.lease import Elector
@@ -36,6 +37,7 @@ from hotswitch.observe.central import CentralPace, CentralProber
 from hotswitch.report.conditions import worst
 from hotswitch.report.controller_metrics import ControllerMetrics
 
+SWEEP_S = 20.0
 log = logging.getLogger("hotswitch.controller")
 
 
@@ -108,7 +110,22 @@ class Controller:
         self.speaker.start(lambda: self.picture.settings.policies)
         self.fleet.lead(self._means(), list(self.picture.pods))
         self.preparing.start()
-        self._telling = asyncio.get_running_loop().create_task(self._tell_policies())
+        loop = asyncio.get_running_loop()
+        self._telling = loop.create_task(self._tell_policies())
+        self._sweeping = loop.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        """While this controller leads: matters that nobody will tell the end of."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.speaker.end_what_is_over(self._goes_on)
+
+    def _goes_on(self, key: str) -> bool:
+        uid, _, code = key.partition(":")
+        worker, pod = self.fleet.workers.get(uid), self.picture.pods.get(uid)
+        if worker is not None and worker.status is not None:
+            return code in worker.status.alerts
+        return pod is not None and f'"{code}":' in pod.annotations.get(names.STATUS, "")
 
     async def _tell_policies(self) -> None:
         """What became of each while nobody led is said now; of later changes kopf brings the news (operator.py)."""
@@ -121,6 +138,7 @@ class Controller:
     def _follow(self) -> None:
         log.info("following")
         self.metrics.leads(False)
+        self._sweeping.cancel()
         self.preparing.stop()
         self.fleet.follow()
         self.speaker.pause()

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -25,7 +27,7 @@ from hotswitch.report.alerts.worker import Surroundings
 from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.events import EventWriter, Regarding
 from hotswitch.report.journal import Entry, Journal
-from hotswitch.report.notice import Notice
+from hotswitch.report.notice import Notice, Severity
 
 log = logging.getLogger("hotswitch.controller")
 INVALID = "HSC010"
@@ -89,8 +91,17 @@ class Speaker:
     def tell(self, notice: Notice) -> None:
         if self._events is not None:
             self._events.tell(notice)
-        if self._alerts is not None:
-            self._alerts.tell(notice)
+        if self._alerts is not None and (notice.resolved or notice.severity is not Severity.INFO):
+            self._alerts.tell(notice)  # what is only good to know has no end that somebody could wait for
+
+    def end_what_is_over(self, goes_on: Callable[[str], bool]) -> None:
+        """Receivers may have been told of matters that ended while nobody led, or that end without a word: a pod that
+        is gone, an act that failed once. `goes_on`: of a notice's key."""
+        if self._alerts is None:
+            return
+        for key, notice in self._alerts.standing().items():
+            if not goes_on(key):
+                self._alerts.tell(replace(notice, ends_unix_s=time.time()))
 
     def journal(self, line: Entry) -> None:
         if self._journal is not None:

@@ -7,9 +7,10 @@ the pod's annotation, so a controller that dies here is taken up by the next at 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
-from hotswitch.act.order import Ability, Actuator, Truth
+from hotswitch.act.order import Ability, Actuator, Target, Truth
 from hotswitch.api import names
 from hotswitch.api import status as statuses
 from hotswitch.api.status import PodStatus
@@ -47,6 +48,7 @@ LOOK_OPEN_S = 1.0  # while a gate is open: recovery is looked for, renewals are 
 LOOK_HELD_S = 4.0  # a fault that was dealt with as far as it can be, by and by
 LOOK_WELL_S = 30.0
 EXPIRY_MARGIN_S = 5.0
+LIKELY_IDENTITY_S = 12 * 3600.0  # Istio renews at half of a life of 24 h
 _NOT_SICK = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING, Fault.TERMINATING, Fault.DRAINED, Fault.APP_SICK})
 _NOTHING_TO_SEE = frozenset({Fault.WELL, Fault.STARTING, Fault.UNKNOWN})
 """Nobody shows anything wrong: the next news begins anew."""
@@ -64,6 +66,7 @@ class PodWorker:
         self.acting = False  # an act is under way: it counts as open (I3)
         self.gone = False
         self.ability = NOBODY
+        self._chosen: Actuator | None = None
         self._replaced: frozenset[str] = frozenset()
         self._version = ""
         self._idle_turns = 0
@@ -209,16 +212,28 @@ class PodWorker:
     # ---- looking ----
 
     async def _look(self, pod: SeenPod, protection: Protection) -> Actuator | None:
-        """Ask the actuator what it can do and what stands; not oftener than it is of use."""
+        """Ask the actuators what they can do and what stands; not oftener than it is of use. The first that can do
+        anything is taken; when none can, the refusals of all are told."""
         now_s = asyncio.get_running_loop().time()
-        actuator = self._actuator(protection)
-        if actuator is None:
-            self.ability = NOBODY
-            return None
-        if now_s - self._looked_s >= self._patience_s() or self._under_way:
-            self.ability = await actuator.ability(protection.target(pod))
+        candidates = self._candidates(protection)
+        if not candidates:
+            self.ability, self._chosen = NOBODY, None
+        elif now_s - self._looked_s >= self._patience_s() or self._under_way or self._chosen not in candidates:
+            await self._ask(candidates, protection.target(pod))
             self._looked_s = asyncio.get_running_loop().time()
-        return actuator
+        return self._chosen
+
+    async def _ask(self, candidates: Sequence[Actuator], target: Target) -> None:
+        refusals = []
+        for each in candidates:
+            able = await each.ability(target)
+            if not able.refusal:
+                self.ability, self._chosen = able, each
+                return
+            refusals.append(able)
+        sentence = "; ".join(f"{each.actuator}: {each.refusal}" for each in refusals)
+        truth = next((each.truth for each in refusals if each.truth is not None), None)
+        self.ability, self._chosen = replace(refusals[0], refusal=sentence, truth=truth), candidates[0]
 
     def _patience_s(self) -> float:
         return LOOK_ILL_S if self.sick or self.standing.is_open else LOOK_OPEN_S
@@ -227,15 +242,14 @@ class PodWorker:
     def _under_way(self) -> bool:
         return self.status is not None and self.status.under_way
 
-    def _actuator(self, protection: Protection) -> Actuator | None:
-        """The one that opened also closes; else the first that is allowed and could do anything."""
+    def _candidates(self, protection: Protection) -> tuple[Actuator, ...]:
+        """The one that opened also closes; else those that are allowed, in their order."""
         if self.status is not None and (self.standing.is_open or self.status.under_way):
-            return self._means.actuators.get(self.status.actuator)
-        allowed = [self._means.actuators[name] for name in protection.actuators if name in self._means.actuators]
-        if self.ability.refusal and self.ability.actuator in protection.actuators:
-            after = [each.name for each in allowed].index(self.ability.actuator) + 1
-            return allowed[after % len(allowed)]
-        return allowed[0] if allowed else None
+            opener = self._means.actuators.get(self.status.actuator)
+            return () if opener is None else (opener,)
+        if protection.policy.mode is not Mode.AUTO:
+            return ()  # who only observes enters no pod
+        return tuple(self._means.actuators[name] for name in protection.actuators if name in self._means.actuators)
 
     # ---- what the decider is shown ----
 
@@ -247,12 +261,7 @@ class PodWorker:
             policy=_within_ability(protection.policy, able, self.standing),
             facts=self._facts(pod, protection, truth, now_s),
             standing=self.standing,
-            capabilities=Capabilities(
-                gate=not able.refusal,
-                gate_refusal=able.refusal,
-                rescue=not able.rescue_refusal and not able.refusal,
-                rescue_refusal=able.rescue_refusal,
-            ),
+            capabilities=_capabilities(protection.policy, able),
             surroundings=self._means.surroundings(self),
         )
 
@@ -268,12 +277,30 @@ class PodWorker:
             probes=() if afar is None else afar.probes,
             path_passes=None if truth is None else truth.path_passes,
             app_ports=pod.app_ports,
-            identity_expires_in_s=None if truth is None else truth.identity_expires_in_s,
+            identity_expires_in_s=_identity_s(protection.policy, truth),
             container_running=pod.container.running,
             ever_ready=pod.life.ever_ready or near_ready,
             terminating=bool(pod.life.terminating),
             judged=judged,
         )
+
+
+def _capabilities(policy: Policy, able: Ability) -> Capabilities:
+    """Who only observes says what would be done by somebody who could."""
+    if policy.mode is not Mode.AUTO and not able.actuator:
+        return Capabilities(gate=True, rescue=True)
+    return Capabilities(
+        gate=not able.refusal,
+        gate_refusal=able.refusal,
+        rescue=not able.rescue_refusal and not able.refusal,
+        rescue_refusal=able.rescue_refusal,
+    )
+
+
+def _identity_s(policy: Policy, truth: Truth | None) -> float | None:
+    if truth is not None:
+        return truth.identity_expires_in_s
+    return None if policy.mode is Mode.AUTO else LIKELY_IDENTITY_S
 
 
 def _within_ability(policy: Policy, able: Ability, standing: Standing) -> Policy:

@@ -14,7 +14,7 @@ from hotswitch.api import names
 from hotswitch.controller.surroundings import Limits
 from hotswitch.decide.codes import Code
 from hotswitch.model import Diagnosis, Direction, Fault, Grade, Level, Mode, Override, ProbeOutcome
-from tests.controller.world import SHIFT_S, Killed, Mischief, World, lost, server_error
+from tests.controller.world import SHIFT_S, Kernel, Killed, Mischief, World, lost, server_error
 
 pytestmark = pytest.mark.k8s
 
@@ -248,7 +248,8 @@ def test_mode_observe_writes_and_opens_nothing() -> None:
         world.kill(uid)
         await world.turn(3)
         assert world.levels(uid) == CLOSED and world.api.status(uid) is None
-        assert world.codes() == [Code.WOULD_OPEN]
+        assert world.codes() == [Code.WOULD_OPEN] and world.kernel.mischief.calls == 0  # no pod was entered
+        assert "would be inbound to the rescue, outbound direct" in world.notices[0].sentence
 
     run(story)
 
@@ -299,6 +300,34 @@ def test_actuator_says_no(outcome: Outcome) -> None:
         world.kernel.outcome = None
         await world.turn(2)
         assert world.levels(uid) == OPEN
+
+    run(story)
+
+
+def test_first_actuator_cannot_and_the_second_can() -> None:
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        means = world.workers[uid]._means
+        useless = Kernel(name="exec", refusal="the container has no rights")
+        means.actuators["exec"] = useless  # type: ignore[index]
+        original = world.protection
+
+        async def both(pod: Any) -> Any:
+            return replace(await original(pod), actuators=("exec", "helper"))
+
+        world.protection = both  # type: ignore[method-assign]
+        world.kill(uid)
+        await world.turn(1)
+        assert world.levels(uid) == OPEN and world.api.status(uid).actuator == "helper"  # type: ignore[union-attr]
+        world.heal(uid)
+        await world.turn(4)
+        world.kernel.refusal = "the helper has ended"
+        world.kill(uid)
+        await world.turn(2)
+        held = [n for n in world.notices if n.code == Code.HELD][-1]
+        assert any("no rights" in why and "has ended" in why for why in held.evidence.values())
 
     run(story)
 
