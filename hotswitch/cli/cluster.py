@@ -9,14 +9,18 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from hotswitch.api.values import InvalidValue
 from hotswitch.cli import cluster_show as show
 from hotswitch.cli.duration import seconds
 from hotswitch.cli.show import fail
 from hotswitch.model import Direction, Level
+
+if TYPE_CHECKING:
+    from hotswitch.cli.cluster_order import Wanted
 
 app = typer.Typer(
     name="mesh",
@@ -26,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 T = TypeVar("T")
+
 
 Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", envvar="KUBECONFIG", help="Else as kubectl finds it.")]
 Context = Annotated[str | None, typer.Option("--context", help="Of the kubeconfig.")]
@@ -54,6 +59,23 @@ def _asked(kubeconfig: Path | None, context: str | None, work: Callable[..., Awa
         raise fail(str(failure.args[0]) if isinstance(failure, NotFound) else str(failure)) from failure
 
 
+def _well_formed(wanted: Wanted) -> None:
+    """A wrong command line is told before anybody is asked. Raises typer.BadParameter."""
+    from hotswitch.api import override
+    from hotswitch.cli.cluster_order import annotations_of
+
+    if wanted.level is not Level.CAPTURE and not wanted.for_s:
+        raise typer.BadParameter("--for is nothing: say how long")
+    if wanted.level is not Level.CAPTURE and not wanted.reason.strip():
+        raise typer.BadParameter("--reason is empty")
+    if wanted.for_s > override.LONGEST_S:
+        raise typer.BadParameter("--for is more than 7 days")
+    try:
+        annotations_of(wanted, {})
+    except InvalidValue as invalid:
+        raise typer.BadParameter(f"{invalid.value!r} {invalid.why}") from invalid
+
+
 def _duration(text: str) -> float:
     try:
         return seconds(text)
@@ -76,11 +98,11 @@ def status(
     if watch:
         _asked(kubeconfig, context, read.live, root, namespace)
         return
-    rows = _asked(kubeconfig, context, read.status, root, namespace)
+    rows, notes = _asked(kubeconfig, context, read.status, root, namespace)
     if as_json:
-        typer.echo(json.dumps([dict(zip(show.HEAD, row, strict=True)) for row in rows], indent=2))
+        typer.echo(json.dumps(show.status_json(rows, notes), indent=2))
     else:
-        typer.echo("\n".join(show.table(show.HEAD, rows)))
+        typer.echo("\n".join([*show.table(show.HEAD, rows), *notes]))
 
 
 @app.command()
@@ -149,6 +171,7 @@ def bypass(
     if level is Level.CAPTURE:
         raise typer.BadParameter("--level capture is `restore`")
     wanted = order.Wanted(level, direction, _duration(for_), reason, frozenset(accept or ()))
+    _well_formed(wanted)
     typer.echo("\n".join(_asked(kubeconfig, context, order.give, root, pod, namespace, wanted, dry_run)))
 
 
@@ -170,6 +193,7 @@ def restore(
     if for_s and not reason.strip():
         raise typer.BadParameter("--for needs --reason")
     wanted = order.Wanted(Level.CAPTURE, None, for_s, reason, frozenset())
+    _well_formed(wanted)
     typer.echo("\n".join(_asked(kubeconfig, context, order.give, root, pod, namespace, wanted, dry_run)))
 
 

@@ -30,6 +30,8 @@ CONTROLLER = "app.kubernetes.io/component=controller,app.kubernetes.io/name=hots
 
 async def write(cluster: Cluster, root: str, path: Path) -> list[str]:
     """What is in it. Raises FileExistsError; what cannot be read is named in the archive, and is no error."""
+    if path.exists():  # before the cluster is asked for everything
+        raise FileExistsError(f"{path}: is there already")
     files = {
         "version.txt": f"hotswitch {__version__}\nserver {cluster.host}\n",
         "status.txt": await _told(_status(cluster, root)),
@@ -57,7 +59,8 @@ async def _told(work: Any) -> str:
 
 
 async def _status(cluster: Cluster, root: str) -> str:
-    return "\n".join(show.table(show.HEAD, await read.status(cluster, root, None)))
+    rows, notes = await read.status(cluster, root, None)
+    return "\n".join([*show.table(show.HEAD, rows), *notes])
 
 
 async def _analysis(cluster: Cluster, root: str) -> str:

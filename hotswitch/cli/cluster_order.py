@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import getpass
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hotswitch.api import names, override
 from hotswitch.cluster.client import MERGE, Cluster
 from hotswitch.cluster.kinds import PODS
 from hotswitch.cluster.pods import Pod, manifest
+from hotswitch.config.merged import Effective
 from hotswitch.config.meshpod import read_pod
 from hotswitch.controller.seen import workload
-from hotswitch.controller.snapshot import Snapshot
-from hotswitch.decide.preflight import preflight
-from hotswitch.model import OPEN_LEVELS, Direction, Level
+from hotswitch.controller.snapshot import Snapshot, where
+from hotswitch.decide.preflight import Preflight, preflight
+from hotswitch.model import OPEN_LEVELS, Direction, Level, Mode
+
+
+class Refused(ValueError):
+    """Nothing of the order would be carried out; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +35,16 @@ class Wanted:
 
 
 async def give(cluster: Cluster, root: str, name: str, namespace: str, wanted: Wanted, dry_run: bool) -> list[str]:
-    """What was, or would be, ordered, and what stands in its way. Raises ApiFailure, NotFound, InvalidValue."""
-    snapshot = await Snapshot(cluster, root).read()
+    """What was, or would be, ordered, and what stands in its way. Raises ApiFailure, NotFound, InvalidValue; Refused
+    when nothing of it would be done, as far as can be told with the rights of who asks."""
+    snapshot = await Snapshot(cluster, root).read(where(name, namespace))
     pod = snapshot.pod(name, namespace)
-    annotations = _annotations(wanted)
-    lines = [f"{key}: {value if value is not None else '(removed)'}" for key, value in annotations.items()]
+    annotations = annotations_of(wanted, pod.annotations)
+    lines = [f"  {key}: {'(removed)' if value is None else value}" for key, value in annotations.items()]
     if wanted.level in OPEN_LEVELS:
         lines += await _in_the_way(snapshot, pod, wanted)
+    if not annotations:
+        return ["nothing is ordered"]
     if dry_run:
         return ["would write:", *lines]
     body = {"metadata": {"uid": pod.uid, "annotations": annotations}}
@@ -43,7 +52,12 @@ async def give(cluster: Cluster, root: str, name: str, namespace: str, wanted: W
     return [f"ordered for {pod.metadata.namespace}/{pod.metadata.name}; see `kubectl hotswitch status`", *lines]
 
 
-def _annotations(wanted: Wanted) -> dict[str, str | None]:
+def annotations_of(wanted: Wanted, known: Mapping[str, str]) -> dict[str, str | None]:
+    """What is to be changed of the annotations that are `known`; None: removed. Raises InvalidValue."""
+    return {key: value for key, value in _said(wanted).items() if value != known.get(key)}
+
+
+def _said(wanted: Wanted) -> dict[str, str | None]:
     if wanted.level is Level.CAPTURE and not wanted.for_s:
         every = (
             names.OVERRIDE, names.OVERRIDE_UNTIL, names.OVERRIDE_DIRECTION, names.OVERRIDE_REASON, names.OVERRIDE_BY,
@@ -64,22 +78,33 @@ def _annotations(wanted: Wanted) -> dict[str, str | None]:
 
 
 async def _in_the_way(snapshot: Snapshot, pod: Pod, wanted: Wanted) -> list[str]:
-    """What the settings and the preflight would refuse: an order changes nothing about that."""
+    """What the settings and the preflight would refuse: an order changes nothing about that. Raises Refused."""
+    if snapshot.unread:
+        unread = ", ".join(snapshot.unread)
+        return [f"not judged here: you may not read {unread}; the controller judges it, `kubectl hotswitch history`"]
     effective = snapshot.picture.effective(pod)
     content = await manifest(snapshot.cluster, pod)
     accepted = effective.accepts(wanted.accept)
     checked = preflight(snapshot.picture.mesh, read_pod(content, workload(pod)), accepted)
-    found = [f"mode: {effective.policy.mode}, so nothing will be done"] if effective.policy.mode != "auto" else []
-    for way in tuple(Direction) if wanted.direction is None else (wanted.direction,):
-        listed = effective.policy.inbound if way is Direction.INBOUND else effective.policy.outbound
-        if wanted.level not in listed:
-            found.append(f"refused: {way} {wanted.level}: the settings do not list it (see `explain`)")
-        found += [
-            f"refused: {way} {wanted.level}: {each.code} {each.sentence}"
-            for each in checked.refusals(way, wanted.level)
-        ]
+    if effective.policy.mode is not Mode.AUTO:
+        raise Refused(f"mode is {effective.policy.mode}, so nothing would be done; see `kubectl hotswitch explain`")
+    ways = tuple(Direction) if wanted.direction is None else (wanted.direction,)
+    refused = {way: why for way in ways if (why := _refusal(effective, checked, way, wanted.level))}
+    if len(refused) == len(ways):
+        raise Refused("; ".join(refused.values()))
+    found = [f"refused: {why}" for why in refused.values()]
     unknown = wanted.accept - effective.accepted_by_order - effective.accepted
     found += [
         f"--accept {code}: no policy of the root namespace lets an order accept it here" for code in sorted(unknown)
     ]
     return found
+
+
+def _refusal(effective: Effective, checked: Preflight, way: Direction, level: Level) -> str:
+    """Why this level will not be used in this direction; "" when nothing here speaks against it."""
+    listed = effective.policy.inbound if way is Direction.INBOUND else effective.policy.outbound
+    if level not in listed:
+        return f"{way} {level}: the settings do not list it (see `kubectl hotswitch explain`)"
+    if checked.allows(way, level):
+        return ""
+    return f"{way} {level}: " + "; ".join(f"{each.code} {each.sentence}" for each in checked.refusals(way, level))

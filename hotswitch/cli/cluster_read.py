@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from hotswitch.cli import cluster_show as show
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
-from hotswitch.cluster.kinds import EVENTS
+from hotswitch.cluster.kinds import EVENTS, LEASES
 from hotswitch.cluster.pods import Pod, manifest
 from hotswitch.config import explain as settings
 from hotswitch.config.meshpod import read_pod
 from hotswitch.controller.seen import workload
-from hotswitch.controller.snapshot import Snapshot
+from hotswitch.controller.settings import LEASE, SYSTEM_NAMESPACE
+from hotswitch.controller.snapshot import Snapshot, where
 from hotswitch.decide.preflight import Preflight, preflight
 from hotswitch.decide.preflight.analyze import Analysis
 from hotswitch.decide.preflight.analyze import analyze as summarise
@@ -22,14 +24,36 @@ REPORTER = "hotswitch"
 LIVE_EVERY_S = 1.0
 
 
-async def status(cluster: Cluster, root: str, namespace: str | None) -> list[tuple[str, ...]]:
+async def status(cluster: Cluster, root: str, namespace: str | None) -> tuple[list[tuple[str, ...]], list[str]]:
+    """A row for each pod, and what is to be said of the whole: who leads, how many are open, what could not be read."""
     snapshot = await Snapshot(cluster, root).read(namespace)
-    return _rows(snapshot)
-
-
-def _rows(snapshot: Snapshot) -> list[tuple[str, ...]]:
     pods = sorted(snapshot.picture.pods.values(), key=lambda pod: pod.key)
-    return [show.status_row(pod, str(snapshot.picture.effective(pod).policy.mode)) for pod in pods]
+    rows = [show.status_row(pod, _mode(snapshot, pod)) for pod in pods]
+    unread = [f"unread: {kind}: {why}" for kind, why in snapshot.unread.items()]
+    return rows, [await _leader(cluster), _opened(snapshot, pods, namespace), *unread]
+
+
+def _mode(snapshot: Snapshot, pod: Pod) -> str:
+    return str(snapshot.picture.effective(pod).policy.mode) if snapshot.settings_known else "?"
+
+
+async def _leader(cluster: Cluster) -> str:
+    try:
+        lease = await cluster.get(LEASES, SYSTEM_NAMESPACE, LEASE)
+    except ApiFailure as failure:
+        why = "no controller ever led here" if failure.is_missing else failure.message
+        return f"leader: {'none' if failure.is_missing else 'unknown'}: {why}"
+    return show.leader_line(lease.get("spec") or {})
+
+
+def _opened(snapshot: Snapshot, pods: Sequence[Pod], namespace: str | None) -> str:
+    """Each pod's budget of the mesh is the same; what an order may still take shows here (I3)."""
+    opened = sum(show.is_past_proxy(pod) for pod in pods)
+    line = f"open: {opened} of {len(pods)} pods"
+    if not pods or not snapshot.settings_known or namespace is not None:
+        return line
+    most = snapshot.picture.effective(pods[0]).budgets.mesh.of(len(pods))
+    return f"{line}; the mesh's budget is {most}"
 
 
 async def live(cluster: Cluster, root: str, namespace: str | None) -> None:
@@ -37,16 +61,23 @@ async def live(cluster: Cluster, root: str, namespace: str | None) -> None:
     from rich.table import Table
 
     with Live(refresh_per_second=4) as screen:
+        rows: list[tuple[str, ...]] = []
         while True:
-            table = Table(*show.HEAD)
-            for row in await status(cluster, root, namespace):
+            try:
+                rows, notes = await status(cluster, root, namespace)
+            except ApiFailure as failure:
+                if not failure.is_lost:
+                    raise
+                notes = [f"as it was: {failure}"]  # it may come back; who watches wants to see that too
+            table = Table(*show.HEAD, caption="\n".join(notes), caption_justify="left")
+            for row in rows:
                 table.add_row(*row)
             screen.update(table)
             await asyncio.sleep(LIVE_EVERY_S)
 
 
 async def explain(cluster: Cluster, root: str, name: str, namespace: str) -> list[str]:
-    snapshot = await Snapshot(cluster, root).read()
+    snapshot = await Snapshot(cluster, root).read(where(name, namespace))
     pod = snapshot.pod(name, namespace)
     effective = snapshot.picture.effective(pod)
     checked = await _preflight(snapshot, pod)

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from hotswitch.api import names
+from hotswitch.api import names, override
 from hotswitch.api.status import PodStatus, StatusError, decode, shown
-from hotswitch.model import Direction, Level
+from hotswitch.api.values import InvalidValue
+from hotswitch.model import OPEN_LEVELS, Direction, Level
 
 if TYPE_CHECKING:
     from hotswitch.cluster.pods import Pod
@@ -29,7 +30,7 @@ def status_row(pod: Pod, mode: str) -> tuple[str, ...]:
     proxy = told(container) if container is not None else "unknown"
     levels = status.levels if status else {}
     ways = [shown(levels.get(way, Level.CAPTURE)) for way in Direction]
-    why = problem or (f"{status.code} {status.why}" if status and is_open(status) else "")
+    why = problem or (f"{status.code} {status.why}" if status and is_open(status) else ordered(pod))
     by = status.by if status and is_open(status) else "-"
     return (pod.metadata.namespace, pod.metadata.name, mode, proxy, *ways, expires_in(status), by, why)
 
@@ -41,6 +42,41 @@ def read_status(pod: Pod) -> tuple[PodStatus | None, str]:
         return (None, "") if text is None else (decode(text, pod.uid), "")
     except StatusError as failure:
         return None, str(failure)
+
+
+def ordered(pod: Pod) -> str:
+    """An order that stands and has not been carried out, or why it is none."""
+    try:
+        order = override.read(pod.annotations, time.time())
+    except override.Ended:
+        return ""
+    except InvalidValue as invalid:
+        return str(invalid)
+    return "" if order is None else f"ordered {pod.annotations[names.OVERRIDE]} by {order.by}: {order.reason}"
+
+
+def is_past_proxy(pod: Pod) -> bool:
+    """Whether new flows pass the proxy by, in a direction at least."""
+    status, _ = read_status(pod)
+    return status is not None and any(level in OPEN_LEVELS for level in status.levels.values())
+
+
+def leader_line(spec: dict[str, Any]) -> str:
+    """Of a Lease's spec. Its renewal is by the holder's clock, and judged by ours: good enough for people."""
+    holder, renewed = spec.get("holderIdentity") or "", spec.get("renewTime") or ""
+    if not holder or not renewed:
+        return "leader: none: it gave the lease away; another takes it at once, where one runs"
+    age_s = time.time() - datetime.fromisoformat(renewed).timestamp()
+    told = f"{holder}, term {spec.get('leaseTransitions', 0)}"
+    if age_s > float(spec.get("leaseDurationSeconds") or 0):
+        return f"leader: none: {told}, has not renewed its lease for {age_s:.0f}s; nothing is done"
+    return f"leader: {told}"
+
+
+def status_json(rows: list[tuple[str, ...]], notes: list[str]) -> dict[str, Any]:
+    """Columns by their names in small letters; `notes`: as below the table."""
+    head = [name.lower() for name in HEAD]
+    return {"pods": [dict(zip(head, row, strict=True)) for row in rows], "notes": notes}
 
 
 def is_open(status: PodStatus) -> bool:
@@ -59,7 +95,8 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     every = [head, *rows]
     widths = [max(len(row[at]) for row in every) for at in range(len(head) - 1)]
     return [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in every
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in every
     ]
 
 
@@ -81,9 +118,8 @@ def analysis_lines(found: Analysis, invalid: list[str]) -> list[str]:
         levels = f" {', '.join(sorted(each.levels))}" if each.levels else ""
         lines.append(f"{each.verdict:<8} {each.code} {each.direction}{levels}: {each.sentence}")
         lines += [f"    because of {each.object}"] if each.object is not None else []
-        lines.append(
-            f"    {each.pods} pods: {', '.join(each.workloads[:5])}{' ...' if len(each.workloads) > 5 else ''}"
-        )
+        more = " ..." if len(each.workloads) > 5 else ""
+        lines.append(f"    {each.pods} pod{'s' * (each.pods != 1)}: {', '.join(each.workloads[:5])}{more}")
     return lines or ["nothing was found"]
 
 

@@ -4,6 +4,7 @@ controller (I2).
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,14 @@ from hotswitch.cluster.pods import Pod
 from hotswitch.config.objects import Problem
 from hotswitch.controller.picture import Picture
 from hotswitch.controller.watching import MESH_CONFIG
+
+_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def where(name: str, namespace: str) -> str | None:
+    """The namespace to look in for a pod of this name; None: in all, because a uid says none."""
+    place = name.rpartition("/")[0]
+    return place or (None if _UID.fullmatch(name) else namespace)
 
 
 class NotFound(LookupError):
@@ -37,8 +46,8 @@ class Snapshot:
         self.problems[str(problem)] = problem
 
     async def read(self, namespace: str | None = None) -> Snapshot:
-        """Pods of one namespace, or of all. Raises ApiFailure when pods or namespaces cannot be read."""
-        for each in await self.cluster.list(NAMESPACES):
+        """Pods of one namespace, or of all. Raises ApiFailure when pods cannot be read."""
+        for each in await self._namespaces(namespace):
             about = each["metadata"]
             labels, notes = about.get("labels") or {}, about.get("annotations") or {}
             self.picture.namespace_there(about["name"], about.get("uid", ""), labels, notes)
@@ -53,18 +62,51 @@ class Snapshot:
             self.picture.pod_there(msgspec.convert(each, Pod))
         return self
 
+    async def _namespaces(self, only: str | None) -> list[dict[str, Any]]:
+        """Who may not list them all may still look at their own."""
+        if only is None:
+            return await self._list(NAMESPACES)
+        try:
+            return [await self.cluster.get(NAMESPACES, None, only)]
+        except ApiFailure as failure:
+            if not failure.is_missing:
+                self._leave_unread(NAMESPACES, failure)
+            return []
+
     async def _list(self, kind: Kind) -> list[dict[str, Any]]:
+        try:
+            return list(await self._listed(kind))
+        except ApiFailure as failure:
+            self._leave_unread(kind, failure)
+            return []
+
+    async def _listed(self, kind: Kind) -> list[dict[str, Any]]:
+        """In the version that is served, as the controller asks: an older Istio serves another one."""
         try:
             return list(await self.cluster.list(kind))
         except ApiFailure as failure:
             if not failure.is_missing:
-                self.unread[str(kind)] = str(failure)
-            return []
+                raise
+        other = await self.cluster.served(kind)
+        return [] if other is None or other == kind else list(await self.cluster.list(other))
+
+    def _leave_unread(self, kind: Kind, failure: ApiFailure) -> None:
+        """For want of a right. Raises the failure when it is another: then nobody knows anything."""
+        if not failure.is_refused or failure.status == 401:
+            raise failure
+        self.unread[str(kind)] = failure.message
+
+    @property
+    def settings_known(self) -> bool:
+        """Whether what policies and namespaces say could be read at all."""
+        return not {str(POLICIES), str(NAMESPACES)} & self.unread.keys()
 
     async def _mesh_config(self) -> Mapping[str, Any] | None:
         try:
             return await self.cluster.get(CONFIGMAPS, self.root_namespace, MESH_CONFIG)
-        except ApiFailure:
+        except ApiFailure as failure:
+            if not failure.is_missing:
+                self._leave_unread(CONFIGMAPS, failure)
             return None
 
     def pod(self, name: str, namespace: str) -> Pod:

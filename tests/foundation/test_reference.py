@@ -66,7 +66,11 @@ def test_every_command() -> None:
     commands = {each.name or each.callback.__name__ for each in app.registered_commands if each.callback} - {"version"}
     grouped = [(group.name, group.typer_instance) for group in app.registered_groups]
     commands |= {
-        f"{group} {command.name}" for group, inner in grouped if inner for command in inner.registered_commands
+        f"{group} {command.name or command.callback.__name__}"
+        for group, inner in grouped
+        if inner
+        for command in inner.registered_commands
+        if command.callback
     }
     assert {name for name in commands if f"| `{name}" not in page("commands")} == set()
 

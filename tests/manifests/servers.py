@@ -14,15 +14,15 @@ from tests.manifests.shipped import ACCOUNT
 
 
 @contextmanager
-def connected(name: str) -> Iterator[Caller]:
-    """`name`: embedded or real."""
+def connected(name: str, *accounts: str) -> Iterator[Caller]:
+    """`name`: embedded or real. `accounts`: who else calls, besides the administrator and the controller."""
     if name == "real":
         caller = Caller(os.environ.get("KUBECONFIG"))
         yield caller
         caller.close()
         return
     with _embedded() as api:
-        caller = Caller(str(api.kubeconfig()), {ACCOUNT: str(api.kubeconfig(ACCOUNT))})
+        caller = Caller(str(api.kubeconfig()), {each: str(api.kubeconfig(each)) for each in (ACCOUNT, *accounts)})
         yield caller
         caller.close()
 

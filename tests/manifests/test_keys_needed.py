@@ -9,7 +9,17 @@ import pytest
 
 from hotswitch.sandbox.manifests import render
 from tests.manifests.callers import MERGE, path_of
-from tests.manifests.keys import HELPERS, LABELS_DIRECT, LABELS_OBSERVE, POD, POD_STATUS, SLICE, SLICES, Case
+from tests.manifests.keys import (
+    HELPERS,
+    LABELS_DIRECT,
+    LABELS_OBSERVE,
+    POD,
+    POD_STATUS,
+    SLICE,
+    SLICES,
+    Case,
+    annotations,
+)
 from tests.manifests.servers import connected
 from tests.manifests.shipped import ACCOUNT, TIERS, with_opt_ins
 
@@ -22,6 +32,7 @@ TRIED = {
     "hotswitch-pods": (POD, "status", POD_STATUS),
     "hotswitch-pod-labels": (POD, "status", (*LABELS_OBSERVE, *LABELS_DIRECT)),
     "hotswitch-endpoint-slices": (SLICE, "", SLICES),
+    "hotswitch-orders": (POD, "status", [Case("order", annotations(**{"hotswitch.io/override-accept": "HSW0101"}))]),
     "hotswitch-ephemeral-containers": (POD, "ephemeralcontainers", HELPERS),
 }
 COMMANDS = [("app", "hotswitch"), ("app", "nft -j list ruleset"), ("istio-proxy", "sh"), ("hotswitch-helper", "sh")]

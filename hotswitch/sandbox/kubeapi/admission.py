@@ -1,8 +1,8 @@
 """ValidatingAdmissionPolicies with their bindings: CEL that says no before anything is stored.
 
 As far as hotswitch's own need it: match constraints and conditions, variables, messages, failure policies, namespace
-and object selectors; no parameters, no `authorizer`. An expression that fails is a no (failurePolicy Fail), as is one
-that cannot be read.
+and object selectors, `authorizer` for resources; no parameters. An expression that fails is a no
+(failurePolicy Fail), as is one that cannot be read.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hotswitch.sandbox.kubeapi.authorizer import Authorizer
 from hotswitch.sandbox.kubeapi.cel import CelError, Expression, cel, cel_map
 from hotswitch.sandbox.kubeapi.failure import ApiError, Obj, invalid
+from hotswitch.sandbox.kubeapi.rbac import Action, Rbac
 from hotswitch.sandbox.kubeapi.record import at
 from hotswitch.sandbox.kubeapi.request import Ask
 from hotswitch.sandbox.kubeapi.store import Store
@@ -48,8 +50,8 @@ class _Policy:
 
 
 class Admission:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, rbac: Rbac) -> None:
+        self._store, self._rbac = store, rbac
         self._policies: dict[str, _Policy] | None = None
         store.listen(POLICIES, lambda _: self._forget())
 
@@ -114,6 +116,7 @@ class Admission:
             "request": cel(_request(ask, operation)),
             "namespaceObject": cel(self._namespace(ask)),
             "params": None,
+            "authorizer": Authorizer(lambda action: self._rbac.permits(ask.user, action, count=False), Action("")),
         }
         for why, reason in _objections(policy, names):
             said = f"ValidatingAdmissionPolicy '{policy.name}' with binding '{binding}' denied request: {why}"

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hotswitch.sandbox.kubeapi import authorizer
 from hotswitch.sandbox.kubeapi.failure import Obj
 
 MISSING = "CEL cannot be evaluated here: the Python package cel-python is missing (hotswitch's extra `dev` has it)"
@@ -129,4 +130,5 @@ def _functions() -> dict[str, Callable[..., Any]]:
         "sum": lambda items: sum(items[1:], items[0]) if items else types.IntType(0),
         "min": lambda items: min(items),
         "max": lambda items: max(items),
+        **authorizer.functions(),
     }

@@ -61,7 +61,7 @@ class EmbeddedApi:
         self.catalogue, self.store, self.tokens, self.faults = Catalogue(), Store(), Tokens(), Faults()
         self.writes = Writes(self.store)
         self.rbac = Rbac(self.store)
-        definitions, admission = Definitions(self.catalogue, self.store), Admission(self.store)
+        definitions, admission = Definitions(self.catalogue, self.store), Admission(self.store, self.rbac)
         self.writes.shapers = [definitions.shape, admission.shape]
         self.writes.guards = [admission.guard]
         self.handlers = Handlers(self.catalogue, self.store, self.writes, self.rbac, self.tokens, self.faults)
