@@ -18,12 +18,11 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
 )
 from envoy_data_plane.envoy.config.core.v3 import BindConfig, ExtraSourceAddress, SocketAddress, TransportSocket
 
-from hotswitch.rescue.pod import RescuePod
+from hotswitch.rescue.pod import IN, OUT, OUT_MTLS, RescuePod
 from hotswitch.rescue.tls import upstream_tls
 
 CONNECT_TIMEOUT = datetime.timedelta(seconds=10)  # Istio's meshConfig.connectTimeout
 UNLIMITED = 2**32 - 1  # as Istio: Envoy's own default refuses connection 1,025 to a pod
-IN, OUT, OUT_MTLS = "in", "out", "out-mtls"
 _INBOUND_SOURCES, _ANY_SOURCE = ("127.0.0.6", "::6"), ("0.0.0.0", "::")
 
 

@@ -29,8 +29,7 @@ from envoy_data_plane.envoy.type.v3 import Int32Range
 from envoy_data_plane.google.protobuf import Any
 
 from hotswitch.model import ENVOY_INBOUND, ENVOY_OUTBOUND, NEVER_OPENED, RESCUE_INBOUND, RESCUE_OUTBOUND, Mtls, Port
-from hotswitch.rescue.clusters import IN, OUT, OUT_MTLS
-from hotswitch.rescue.pod import RescuePod
+from hotswitch.rescue.pod import IN, OUT, OUT_MTLS, RescuePod
 from hotswitch.rescue.rbac import cidr, rbac_filters
 from hotswitch.rescue.tls import downstream_tls
 

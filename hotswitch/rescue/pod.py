@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from hotswitch.model import Mtls, Port
 from hotswitch.rescue.authorization import AuthorizationPolicy
 
+IN, OUT, OUT_MTLS = "in", "out", "out-mtls"  # parts of a pod in the rescue, by name: its doors and ways out,
+IDENTITY, ROOTS = "identity", "roots"  # and its secrets
 _KEY = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]+")  # SPIFFE-ID 2.1
 

@@ -20,13 +20,11 @@ from pathlib import Path
 from hotswitch.model import RESCUE_UID
 from hotswitch.precheck.tools import find_envoy
 from hotswitch.rescue.bootstrap import CONCURRENCY, DRAIN_S
-from hotswitch.rescue.clusters import IN
 from hotswitch.rescue.identity import Identity, IdentityRefused
-from hotswitch.rescue.pod import RescuePod
+from hotswitch.rescue.pod import IDENTITY, IN, RescuePod
 from hotswitch.rescue.process import Death, RescueProcess
 from hotswitch.rescue.program import RescueProgram
 from hotswitch.rescue.resources import Kind, encode_pod, end_of, generation_of
-from hotswitch.rescue.tls import IDENTITY
 from hotswitch.rescue.xds import RescueUnanswered, XdsServer
 from hotswitch.rescue.xds_stream import RescueRejected
 

@@ -1,9 +1,9 @@
 """Listeners and clusters encoded once per shape of pod, with blanks for what differs from pod to pod.
 
-betterproto2 needs some 40 ms of CPU to build and encode one pod's listeners and clusters; 250 pods of a node have a
-handful of shapes. A blank has exactly the length of what will stand there, so every length in the encoding stays true
-and filling in is three replacements of bytes. Blanks are control characters, and anchored, so that nothing else in a
-message can look like one.
+betterproto2 needs some 40 ms of CPU, and a lot of memory, to build and encode one pod's listeners and clusters; 250
+pods of a node have a handful of shapes. So a child does it (drafter.py), once for each. A blank has exactly the length
+of what will stand there, so every length in the encoding stays true and filling in is three replacements of bytes.
+Blanks are control characters, and anchored, so that nothing else in a message can look like one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from functools import lru_cache
 
 from hotswitch.model import Mtls, Port
 from hotswitch.rescue.authorization import AuthorizationPolicy
-from hotswitch.rescue.clusters import clusters
-from hotswitch.rescue.listeners import listeners
+from hotswitch.rescue.drafter import Drafter
 from hotswitch.rescue.pod import MeshDestination, RescuePod
 
 GENERATION_DIGITS = 10
-_BLANK_GENERATION = "\x03" * GENERATION_DIGITS
+BLANK_GENERATION = "\x03" * GENERATION_DIGITS
 _SHAPES_KEPT = 512  # some 8 kB each
+_drafter = Drafter("hotswitch.rescue.drafting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Messages:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
     """All of a RescuePod that is more than a name of the same length."""
 
     key_length: int
@@ -54,13 +54,14 @@ class _Blank(RescuePod):
 
 
 def messages(pod: RescuePod, generation: int) -> Messages:
-    """The pod's clusters and listeners, encoded; `generation` stands in the names of filter chains."""
+    """The pod's clusters and listeners, encoded; `generation` stands in the names of filter chains. May wait for a
+    second. Raises UnsupportedAuthorization, DraftFailed."""
     shape = _shape(pod)
     template = _template(shape)
     blanks = (
         (_blank_key(shape), pod.key),
         (_blank_netns(shape), pod.netns),
-        (_BLANK_GENERATION, f"{generation:0{GENERATION_DIGITS}d}"),
+        (BLANK_GENERATION, f"{generation:0{GENERATION_DIGITS}d}"),
     )
     return Messages(_fill(template.clusters, blanks), _fill(template.listeners, blanks))
 
@@ -79,8 +80,8 @@ def _fill(resources: _Named, blanks: tuple[tuple[str, str], ...]) -> _Named:
     return tuple(filled)
 
 
-def _shape(pod: RescuePod) -> _Shape:
-    return _Shape(
+def _shape(pod: RescuePod) -> Shape:
+    return Shape(
         len(pod.key.encode()),
         len(pod.netns.encode()),
         pod.has_ipv4,
@@ -92,18 +93,18 @@ def _shape(pod: RescuePod) -> _Shape:
     )
 
 
-def _blank_key(shape: _Shape) -> str:
+def _blank_key(shape: Shape) -> str:
     return "\x01" * shape.key_length
 
 
-def _blank_netns(shape: _Shape) -> str:
+def _blank_netns(shape: Shape) -> str:
     return "/" + "\x02" * (shape.netns_length - 1) if shape.netns_length else ""
 
 
-@lru_cache(maxsize=_SHAPES_KEPT)
-def _template(shape: _Shape) -> Messages:
+def blank_pod(shape: Shape) -> RescuePod:
+    """A pod of this shape with blanks for what differs."""
     (_, mtls), *others = shape.modes
-    pod = _Blank(
+    return _Blank(
         key=_blank_key(shape),
         netns=_blank_netns(shape),
         addresses=("0.0.0.0",) * shape.has_ipv4 + ("::",) * shape.has_ipv6,
@@ -113,7 +114,10 @@ def _template(shape: _Shape) -> Messages:
         authorization=shape.authorization,
         outbound_mtls=shape.outbound_mtls,
     )
-    return Messages(
-        clusters=tuple((cluster.name, bytes(cluster)) for cluster in clusters(pod)),
-        listeners=tuple((listener.name, bytes(listener)) for listener in listeners(pod, _BLANK_GENERATION)),
-    )
+
+
+@lru_cache(maxsize=_SHAPES_KEPT)
+def _template(shape: Shape) -> Messages:
+    drafted = _drafter.ask(shape)
+    assert isinstance(drafted, Messages)
+    return drafted

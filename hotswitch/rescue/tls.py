@@ -25,9 +25,8 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
 from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 from envoy_data_plane.google.protobuf import Any
 
-from hotswitch.rescue.pod import RescuePod
+from hotswitch.rescue.pod import IDENTITY, ROOTS, RescuePod
 
-IDENTITY, ROOTS = "identity", "roots"
 SERVER_ALPN = ("http/1.1", "h2")
 """Envoy picks the first of these that the client offers. An Istio client offers its own family only (istio-http/1.1,
 istio, http/1.1 or istio-h2, istio, h2), so it is answered in what it will speak, and that is what reaches the app. A

@@ -4,5 +4,6 @@ import warnings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    import hotswitch.rescue.drafting
     import hotswitch.rescue.sds
     import hotswitch.rescue.service  # noqa: F401
