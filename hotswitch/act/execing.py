@@ -90,6 +90,7 @@ class ExecActuator:
     """`own_container`: where no container of the pod has the rights, one of Istio's own image may be put into it."""
 
     name = "exec"
+    ends_by_itself = False
 
     def __init__(self, cluster: Cluster, run: Exec = exec_in, *, own_container: bool = False) -> None:
         self._cluster, self._run, self._own_container = cluster, run, own_container

@@ -58,6 +58,7 @@ class HelperActuator:
     """`image`: hotswitch's own, with nft, conntrack and Envoy in it."""
 
     name = "helper"
+    ends_by_itself = True
 
     def __init__(self, cluster: Cluster, image: str, run: Exec = exec_in) -> None:
         self._cluster, self._image, self._run = cluster, image, run

@@ -87,6 +87,8 @@ class Actuator(Protocol):
     """Never raises for what happens at the pod or on the way there: that is an Outcome, or an Ability's refusal."""
 
     name: str
+    ends_by_itself: bool
+    """Whether the kernel closes an opening at its expiry, whoever is dead (I1)."""
 
     async def ability(self, target: Target) -> Ability:
         """Look, change nothing."""

@@ -162,7 +162,14 @@ class Controller:
     def _surroundings(self, worker: PodWorker) -> Surroundings:
         now_s = asyncio.get_running_loop().time()
         limits = self.picture.limits(worker.pod)
-        return surroundings(worker.pod, self.fleet.workers.values(), limits, pods=len(self.picture.pods), now_s=now_s)
+        return surroundings(
+            worker.pod,
+            self.fleet.workers.values(),
+            limits,
+            pods=self.picture.living,
+            now_s=now_s,
+            node_of=self.picture.node_of,
+        )
 
     # ---- news ----
 

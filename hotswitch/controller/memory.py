@@ -6,11 +6,15 @@ than a clock can be wrong is brought back to now, so that a skewed clock lengthe
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 from hotswitch.model import Direction, Fault, Generation, Level, Opening, Standing
 
+FARTHEST_S = 30 * 86400.0  # from now, of an instant that is believed: no setting is longer than a week
+LONG_AGO_S = 50 * 365 * 86400.0
+MOST_GENERATIONS = 2**53  # an act each microsecond for two centuries
 _INSTANTS = ("opened_s", "expires_s", "fault_since_s", "well_since_s", "closing_since_s", "hold_down_until_s")
 
 
@@ -36,30 +40,58 @@ def _opening(opening: Opening) -> dict[str, Any]:
 
 
 def load(told: dict[str, Any], shift_s: float, now_s: float, *, skew_s: float = 5.0) -> Standing:
-    """Raises ValueError, TypeError or KeyError for what `dump` never wrote."""
-    if not told:
-        return Standing()
+    """Raises ValueError for what `dump` never wrote: who may write the pod may have written this."""
+    try:
+        return _load(told, shift_s, now_s, skew_s) if told else Standing()
+    except (TypeError, KeyError, AttributeError, ArithmeticError) as failure:
+        raise ValueError(f"standing: {type(failure).__name__}: {failure}") from failure
+
+
+def _load(told: dict[str, Any], shift_s: float, now_s: float, skew_s: float) -> Standing:
     instants: dict[str, Any] = {}
     for name in _INSTANTS:
         if name in told:
-            instants[name] = float(told[name]) - shift_s
+            instants[name] = _instant(name, told[name], shift_s, now_s)
     for name in ("opened_s", "fault_since_s", "well_since_s", "closing_since_s"):
         if name in instants and instants[name] > now_s + skew_s:
             instants[name] = now_s
     levels = {Direction(way): Level(level) for way, level in told.get("levels", {}).items()}
     return Standing(
-        generation=Generation(int(told.get("generation", 0))),
+        generation=generation("standing.generation", told.get("generation", 0)),
         levels=Standing().levels if not levels else {**Standing().levels, **levels},
         fault=Fault(told.get("fault", Fault.WELL)),
         openings={Direction(way): _read_opening(each) for way, each in told.get("openings", {}).items()},
-        recent_faults_s=tuple(float(each) - shift_s for each in told.get("recent_faults_s", ())),
-        hold_down_s=float(told.get("hold_down_s", 0.0)),
+        recent_faults_s=tuple(
+            _instant("recent_faults_s", each, shift_s, now_s) for each in told.get("recent_faults_s", ())
+        ),
+        hold_down_s=_seconds("hold_down_s", told.get("hold_down_s", 0.0)),
         induced=bool(told.get("induced", False)),
         ever_ready=bool(told.get("ever_ready", False)),
         ordered=frozenset(Direction(way) for way in told.get("ordered", ())),
         said=frozenset(map(str, told.get("said", ()))),
         **instants,
     )
+
+
+def generation(name: str, told: Any) -> Generation:
+    """Raises ValueError."""
+    if not isinstance(told, int) or not 0 <= told <= MOST_GENERATIONS:
+        raise ValueError(f"{name}: {str(told)[:40]!r} is no generation")
+    return Generation(told)
+
+
+def _instant(name: str, told: Any, shift_s: float, now_s: float) -> float:
+    at_s = float(told) - shift_s
+    if not -LONG_AGO_S <= at_s - now_s <= FARTHEST_S:
+        raise ValueError(f"standing.{name}: {str(told)[:40]!r} is no instant of ours")
+    return at_s
+
+
+def _seconds(name: str, told: Any) -> float:
+    value = float(told)
+    if not 0 <= value <= FARTHEST_S or not math.isfinite(value):
+        raise ValueError(f"standing.{name}: {str(told)[:40]!r} is no number of seconds")
+    return value
 
 
 def _read_opening(told: dict[str, Any]) -> Opening:

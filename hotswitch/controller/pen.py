@@ -86,4 +86,7 @@ def instant(clock_s: float | None, shift_s: float) -> str:
 
 def unix_s(told: str) -> float:
     """The instant that `instant` wrote. Raises ValueError."""
-    return datetime.fromisoformat(told).timestamp()
+    try:
+        return datetime.fromisoformat(told).timestamp()
+    except OverflowError as failure:
+        raise ValueError(f"{told[:40]!r} is no instant of ours") from failure

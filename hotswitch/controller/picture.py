@@ -34,8 +34,7 @@ from hotswitch.mesh.objects import Doubt, MeshObject
 from hotswitch.model import Direction, Level, Mode, PodRef, Policy
 
 Say = Callable[[Problem], None]
-_TERM = re.compile(r'"term":(\d+)')
-
+_TERM = re.compile(r'"term":(\d{1,10})(?!\d)')  # what anybody wrote into an annotation: no longer than one of ours
 
 NOBODY_TELLS = "meshed clients would have to be told to speak plaintext, and the controller knows no istiod (--istiod)"
 
@@ -60,6 +59,8 @@ class Picture:
         self._of_workload: Counter[tuple[str, str]] = Counter()
         self._of_namespace: Counter[str] = Counter()
         self._of_node: Counter[str] = Counter()
+        self.living = 0
+        """Meshed pods that have not completed."""
 
     # ---- written by watches ----
 
@@ -77,10 +78,22 @@ class Picture:
         self.forget(pod.uid)
 
     def _count(self, pod: Pod, by: int) -> None:
+        """A share of those that could be open: of a Job's completed pods there may be more than of all others."""
+        if pod.is_completed:
+            return
         ref = reference(pod)
-        self._of_workload[ref.namespace, ref.workload] += by
-        self._of_namespace[ref.namespace] += by
-        self._of_node[pod.spec.node_name] += by
+        self.living += by
+        for counted, key in self._counters(ref, pod.spec.node_name):
+            counted[key] += by
+            if not counted[key]:
+                del counted[key]
+
+    def _counters(self, ref: PodRef, node: str) -> tuple[tuple[Counter[Any], object], ...]:
+        return (
+            (self._of_workload, (ref.namespace, ref.workload)),
+            (self._of_namespace, ref.namespace),
+            (self._of_node, node),
+        )
 
     def namespace_there(self, name: str, uid: str, labels: Mapping[str, str], annotations: Mapping[str, str]) -> None:
         self._tell(self.settings.put_namespace(name, uid, labels, annotations))
@@ -192,7 +205,9 @@ class Picture:
         now = _changing(pod)
         if known is None or known[0] != now:
             content = await manifest(self._cluster, pod)
-            known = self._manifests[uid] = now, content, read_pod(content, reference(pod).workload)
+            known = now, content, read_pod(content, reference(pod).workload)
+            if uid in self.pods:  # else it went meanwhile, and nobody would forget it
+                self._manifests[uid] = known
         return known[1], known[2]
 
     def forget(self, uid: str) -> None:
@@ -207,13 +222,13 @@ class Picture:
         return self._mesh
 
     def limits(self, pod: PodRef) -> Limits:
-        """Shares count all meshed pods of the mesh, the namespace, the workload."""
+        """Shares count all living meshed pods of the mesh, the namespace, the workload."""
         whole = self.pods.get(pod.uid)
         if whole is None:
             return Limits(mesh=0, namespace=0, workload=0, node=0)
         budgets = self.effective(whole).budgets
         return Limits(
-            mesh=budgets.mesh.of(len(self.pods)),
+            mesh=budgets.mesh.of(self.living),
             namespace=budgets.namespace.of(self._of_namespace[pod.namespace]),
             workload=budgets.workload.of(self._of_workload[pod.namespace, pod.workload]),
             node=budgets.node.of(self._of_node[whole.spec.node_name]),

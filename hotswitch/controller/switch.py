@@ -133,6 +133,7 @@ class Switch:
             term=turn.term,
             step=GATE,
             actuator=turn.actuator.name if turn.actuator else "",
+            expires=max(page.expires, pens.instant(turn.after.expires_s, turn.shift_s)),
             code=first.code,
             why=first.sentence,
             by=turn.by,

@@ -28,6 +28,7 @@ from hotswitch.decide.damping import WORKLOAD_WINDOW_S, run_out
 from hotswitch.decide.engine import step
 from hotswitch.decide.track import assess
 from hotswitch.model import (
+    OPEN_LEVELS,
     Capabilities,
     Diagnosis,
     Direction,
@@ -72,6 +73,7 @@ class PodWorker:
         self._idle_turns = 0
         self._loaded = False
         self._looked_s = float("-inf")
+        self._overdue_said: str | None = None
         self._wake = asyncio.Event()
         self._teller = Teller(means)
         self._switch = Switch(means, self._teller)
@@ -80,7 +82,13 @@ class PodWorker:
 
     @property
     def counts_as_open(self) -> bool:
-        return self.acting or self.standing.is_open
+        return self.acting or self.standing.is_open or self._may_have_opened
+
+    @property
+    def _may_have_opened(self) -> bool:
+        """An act is written down, and what became of it is not known yet."""
+        wanted = self.status.wanted.values() if self.status is not None and self.status.under_way else ()
+        return any(level in OPEN_LEVELS for level in wanted)
 
     @property
     def sick(self) -> bool:
@@ -147,9 +155,11 @@ class PodWorker:
         if not self._loaded:
             self._load(pod)
         protection = await self._means.picture.protection(pod)
+        self.standing = _with_an_end(self.standing, protection.policy, asyncio.get_running_loop().time())
         actuator = await self._look(pod, protection)
         truth, now_s = self.ability.truth, asyncio.get_running_loop().time()
-        if truth is None and actuator is not None and not self._may_go_blind(now_s):
+        if truth is None and actuator is not None and not self._may_go_blind(actuator, now_s):
+            self._say_overdue(pod, actuator, protection, now_s)
             return
         self.standing = replace(reconciled(self.standing, truth, now_s), override=protection.override)
         view = self._view(pod, protection, truth, now_s)
@@ -188,23 +198,36 @@ class PodWorker:
             if turn.acts:  # what was seen before an act is not the truth after it
                 self._looked_s = float("-inf")
 
-    def _may_go_blind(self, now_s: float) -> bool:
+    def _may_go_blind(self, actuator: Actuator, now_s: float) -> bool:
         """Decide although the pod could not be looked into? Not while something may be open there: what cannot be seen
-        is no reason to close, nor to renew. Once the kernel has surely closed it, yes."""
-        if self._under_way:
-            expires = self.status.expires if self.status else ""
-            return bool(expires) and unix_s(expires) + EXPIRY_MARGIN_S < now_s + self._means.shift_s()
+        is no reason to close, nor to renew. Once the kernel has surely closed it, yes; where it closes nothing by
+        itself, never."""
+        if not actuator.ends_by_itself and self.counts_as_open:
+            return False
+        expires = self.status.expires if self.status is not None and self._under_way else ""
+        if expires and unix_s(expires) + EXPIRY_MARGIN_S >= now_s + self._means.shift_s():
+            return False
         return not self.standing.is_open or run_out(self.standing, now_s)
+
+    def _say_overdue(self, pod: SeenPod, actuator: Actuator, protection: Protection, now_s: float) -> None:
+        """Once for each reason."""
+        why = self.ability.refusal
+        if actuator.ends_by_itself or not run_out(self.standing, now_s) or why == self._overdue_said:
+            return
+        self._overdue_said = why
+        sentence = f"the opening by {actuator.name} ran out, nothing closes it by itself, and the pod cannot be reached"
+        self._teller.failed(pod, None, f"{sentence}: {why}", protection)
 
     def _load(self, pod: SeenPod) -> None:
         """Go on from what the annotation says. One that cannot be read is said, and the kernel is asked instead."""
         text = pod.annotations.get(names.STATUS)
         now_s, shift_s = asyncio.get_running_loop().time(), self._means.shift_s()
         try:
-            self.status = None if text is None else statuses.decode(text, pod.ref.uid)
-            if self.status is not None:
-                self.standing = memory.load(self.status.standing, shift_s, now_s)
-        except (statuses.StatusError, ValueError, TypeError, KeyError) as failure:
+            status = None if text is None else statuses.decode(text, pod.ref.uid)
+            if status is not None:
+                self.standing = remembered(status, shift_s, now_s)
+            self.status = status
+        except ValueError as failure:  # StatusError is one
             self._teller.unreadable(pod, str(failure))
             self.standing = replace(Standing(), rebuilt=True)
         self._loaded = True
@@ -255,10 +278,13 @@ class PodWorker:
 
     def _view(self, pod: SeenPod, protection: Protection, truth: Truth | None, now_s: float) -> View:
         able = self.ability
+        policy = _within_ability(protection.policy, able, self.standing)
+        if able.actuator and able.actuator not in protection.actuators:  # of the status: it may only close (I2)
+            policy = replace(policy, inbound=(Level.HOLD,), outbound=(Level.HOLD,))
         return View(
             now_s=now_s,
             pod=pod.ref,
-            policy=_within_ability(protection.policy, able, self.standing),
+            policy=policy,
             facts=self._facts(pod, protection, truth, now_s),
             standing=self.standing,
             capabilities=_capabilities(protection.policy, able),
@@ -301,6 +327,25 @@ def _identity_s(policy: Policy, truth: Truth | None) -> float | None:
     if truth is not None:
         return truth.identity_expires_in_s
     return None if policy.mode is Mode.AUTO else LIKELY_IDENTITY_S
+
+
+def remembered(status: PodStatus, shift_s: float, now_s: float) -> Standing:
+    """What the annotation says of before. Raises ValueError for what no controller wrote."""
+    for told in (status.expires, status.at, *status.alerts.values()):
+        if told:
+            unix_s(told)
+    standing = memory.load(status.standing, shift_s, now_s)
+    newest = max(standing.generation, memory.generation("generation", status.generation))
+    return replace(standing, generation=newest)  # an act that was only written down may have been sent (I6)
+
+
+def _with_an_end(standing: Standing, policy: Policy, now_s: float) -> Standing:
+    """No opening was ever given more than the policy's expiry: not by a clock that was set back, nor by who wrote the
+    annotation (I4)."""
+    latest_s = now_s + policy.expiry_s
+    if standing.expires_s is None or standing.expires_s <= latest_s:
+        return standing
+    return replace(standing, expires_s=latest_s)
 
 
 def _within_ability(policy: Policy, able: Ability, standing: Standing) -> Policy:

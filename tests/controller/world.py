@@ -149,6 +149,10 @@ class Kernel:
     outcome: Outcome | None = None
     expires: bool = True  # False: nothing but a further order closes a gate, as with Istio's own commands
 
+    @property
+    def ends_by_itself(self) -> bool:
+        return self.expires
+
     def gate(self, uid: str) -> Gate:
         gate = self.gates.setdefault(uid, Gate())
         if self.expires and asyncio.get_running_loop().time() >= gate.ends_s:
