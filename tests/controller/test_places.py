@@ -127,7 +127,7 @@ def test_node_has_a_budget_of_its_own() -> None:  # I3
         uids = [world.add("web-0", "deploy/a"), world.add("web-1", "deploy/b")]
         world.lead()
         controller = Controller(ControllerSettings())
-        controller.picture, controller.fleet = picture(), Fleet(lambda _: None, lambda _: False)
+        controller.picture, controller.fleet = picture(), Fleet(lambda _: None, lambda _: False, lambda _: None)
         for name in ("web-0", "web-1"):
             controller.picture.pod_there(_pod(name, "Running"))
         controller.fleet.workers = world.workers
