@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hotswitch.act.order import Answer, Order, Outcome
+from hotswitch.api.names import HELPER_CONTAINER
 from hotswitch.api.status import PodStatus
 from hotswitch.controller.means import Means, Protection
 from hotswitch.controller.pen import instant
@@ -27,6 +28,7 @@ from hotswitch.report.notice import Notice, Severity
 if TYPE_CHECKING:
     from hotswitch.controller.switch import Turn
 
+HELPER = "helper"
 UNREADABLE, API_FAILED, ACT_FAILED = "HSC001", "HSC002", "HSC003"
 _SEVERITY = {Act.PAGE: Severity.CRITICAL, Act.OPEN: Severity.WARNING, Act.HOLD: Severity.WARNING}
 _CODE = re.compile(r"HS[A-Z]\d+")
@@ -59,7 +61,7 @@ class Teller:
                 )
             )
             if done:
-                self._notice(pod, each, turn.protection)
+                self._notice(pod, each, turn.protection, self._kept(pod, turn) if each.act is Act.OPEN else "")
         self._count(turn, answer, took_s)
         if not done:
             self.failed(pod, order, f"{answer.outcome}: {answer.sentence}", turn.protection)
@@ -97,11 +99,19 @@ class Teller:
             if code := _CODE.match(why):
                 self._means.metrics.refused(code[0])
 
-    def _notice(self, pod: SeenPod, decision: Decision, protection: Protection) -> None:
+    def _kept(self, pod: SeenPod, turn: Turn) -> str:
+        """Where the fault's evidence is: beside the proxy, who keeps it before the container is replaced (S4.7)."""
+        if turn.actuator is None or turn.actuator.name != HELPER:
+            return ""
+        where = f"-n {pod.ref.namespace} {pod.ref.name} -c {HELPER_CONTAINER}"
+        return f"kubectl exec {where} -- hotswitch evidence"
+
+    def _notice(self, pod: SeenPod, decision: Decision, protection: Protection, kept: str = "") -> None:
         severity = _SEVERITY.get(decision.act, Severity.INFO)
         refused = {f"not {way} {level}": why for (way, level), why in protection.refusals.items()}
         evidence = {**decision.evidence, **refused} if severity is not Severity.INFO else decision.evidence
-        sentence = "; ".join([decision.sentence, *(f"{name}: {why}" for name, why in refused.items())])
+        more = [f"{name}: {why}" for name, why in refused.items()] + ([f"evidence: {kept}"] if kept else [])
+        sentence = "; ".join([decision.sentence, *more])
         self._tell(pod, decision.code, sentence, severity, protection, evidence)
 
     def _tell(

@@ -47,6 +47,19 @@ def test_a_sidecar_dies_and_comes_back() -> None:  # S4.2a, S4.4, S4.5
     run(story)
 
 
+def test_where_the_evidence_is_kept_is_told_with_the_fault() -> None:  # S4.7
+    async def story() -> None:
+        world = World()
+        uid = world.add("web-0")
+        world.lead()
+        world.kill(uid)
+        await world.turn(2)
+        told = next(notice for notice in world.notices if notice.code == Code.OPENED)
+        assert told.sentence.endswith("kubectl exec -n shop web-0 -c hotswitch-helper -- hotswitch evidence")
+
+    run(story)
+
+
 def test_what_was_seen_before_an_act_is_not_taken_for_the_truth_after_it() -> None:  # I6
     async def story() -> None:
         world = World()
