@@ -140,7 +140,7 @@ async def _refusal(cluster: SandboxCluster, web: Published) -> str:
     done = await exec_in(cluster.cluster, *web.key, HELPER_CONTAINER, ("hotswitch", "truth"))
     if done.code != 0:
         return done.stderr.decode(errors="replace").strip() or done.sentence
-    truth = json.loads(done.stdout).get("truth") or {}
+    truth = json.loads(done.stdout)
     return str(truth.get("refusal") or truth.get("rescue_refusal") or "")
 
 
