@@ -38,6 +38,7 @@ from hotswitch.report.conditions import worst
 from hotswitch.report.controller_metrics import ControllerMetrics
 
 SWEEP_S = 20.0
+CLOCK_SET_S = 2.0  # more than clocks drift apart, less than an opening lasts
 log = logging.getLogger("hotswitch.controller")
 
 
@@ -92,6 +93,12 @@ class Controller:
         await self._stack.aclose()
 
     def shift_s(self) -> float:
+        """The same for long, so that an instant that is written stays the same; another after the wall clock was set,
+        or the machine slept."""
+        now_s = time.time() - asyncio.get_running_loop().time()
+        if abs(now_s - self._shift_s) > CLOCK_SET_S:
+            log.warning("the wall clock was set", extra={"by_s": round(now_s - self._shift_s, 3)})
+            self._shift_s = now_s
         return self._shift_s
 
     # ---- life ----
@@ -123,8 +130,8 @@ class Controller:
     def _goes_on(self, key: str) -> bool:
         uid, _, code = key.partition(":")
         worker, pod = self.fleet.workers.get(uid), self.picture.pods.get(uid)
-        if worker is not None and worker.status is not None:
-            return code in worker.status.alerts
+        if worker is not None and worker.loaded:
+            return code in worker.matters
         return pod is not None and f'"{code}":' in pod.annotations.get(names.STATUS, "")
 
     async def _tell_policies(self) -> None:

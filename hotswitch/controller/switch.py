@@ -25,7 +25,7 @@ from hotswitch.controller.means import Means, Protection
 from hotswitch.controller.pen import Pen, changed
 from hotswitch.controller.telling import Teller
 from hotswitch.controller.writer import Stale
-from hotswitch.decide.damping import in_episode
+from hotswitch.decide.damping import closed, in_episode
 from hotswitch.decide.ports import effective
 from hotswitch.model import OPEN_LEVELS, Act, Decision, Direction, Generation, Level, Mode, Opening, Standing
 
@@ -92,6 +92,8 @@ class Switch:
 
     def __init__(self, means: Means, teller: Teller) -> None:
         self._means, self._teller = means, teller
+        self.unwritten: dict[str, str] = {}
+        """Matters of a pod to which nothing is written: as in PodStatus.alerts."""
 
     async def perform(self, turn: Turn, pen: Pen) -> Standing:
         """Carry out, tell, remember; what stands now."""
@@ -109,7 +111,7 @@ class Switch:
         if turn.actuator is None:
             return turn.before, True
         order = turn.order()
-        moved = replace(turn.before, generation=turn.generation)
+        moved = _not_done(turn)
         if not turn.renews_only:
             await pen.write(self._write_ahead(turn, pen.page))
         if _plain(turn.after) and turn.protection.preflight.flip and not turn.renews_only:
@@ -143,6 +145,8 @@ class Switch:
     async def _carry_out(self, turn: Turn, pen: Pen, order: Order) -> Answer:
         assert turn.actuator is not None
         started = time.perf_counter()
+        if self._means.term() != turn.term:  # deposed while something else was waited for
+            raise Stale(f"{pen.pod.ref}: this controller leads no longer")
         answer = await turn.actuator.carry_out(turn.protection.target(pen.pod), order)
         self._teller.acted(pen.pod, turn, order, answer, time.perf_counter() - started)
         return answer
@@ -161,12 +165,12 @@ class Switch:
         if pen.page.tls_mode_before is None:
             before = pen.pod.labels.get(names.TLS_MODE_LABEL, NO_LABEL)
             await pen.write(changed(pen.page, tls_mode_before=before, generation=int(order.generation)))
-        await self._steps(pen, before_opening(self._meshed(pen)))
+        await self._steps(turn, pen, before_opening(self._meshed(pen)))
         return order
 
     async def _label_back(self, turn: Turn, pen: Pen) -> None:
         try:
-            await self._steps(pen, after_closing(self._meshed(pen)))
+            await self._steps(turn, pen, after_closing(self._meshed(pen)))
         except StepFailed as failure:  # tried again at the next turn, because the status still says it
             self._teller.failed(pen.pod, None, str(failure), turn.protection)
         else:
@@ -178,8 +182,10 @@ class Switch:
         before = pen.page.tls_mode_before
         return self._means.meshed(pen.pod, None if before == NO_LABEL else before, pen.page.generation)
 
-    async def _steps(self, pen: Pen, steps: Sequence[Step]) -> None:
+    async def _steps(self, turn: Turn, pen: Pen, steps: Sequence[Step]) -> None:
         async def begin(name: str) -> None:
+            if self._means.term() != turn.term:
+                raise Stale(f"{pen.pod.ref}: this controller leads no longer")
             await pen.turn_to_newest()
             await pen.write(changed(pen.page, step=name))
 
@@ -191,10 +197,13 @@ class Switch:
     async def _remember(self, turn: Turn, pen: Pen, stands: Standing, known: bool) -> None:
         """In mode observe nothing is written to a pod that has no status yet. A write that fails is tried again at the
         next turn, because the pod still says something else."""
-        if pen.status is None and (turn.protection.policy.mode is not Mode.AUTO or not _remarkable(stands)):
-            return
         page = pens.at_rest(pen.page, stands, turn.shift_s) if known else pen.page
+        page = changed(page, alerts={**self.unwritten, **page.alerts})
         page = changed(page, alerts=self._teller.matters(pen.pod, page, stands, turn))
+        if pen.status is None and (turn.protection.policy.mode is not Mode.AUTO or not _remarkable(stands)):
+            self.unwritten = page.alerts
+            return
+        self.unwritten = {}
         if page == pen.status and pen.is_written:
             return
         try:
@@ -202,6 +211,14 @@ class Switch:
         except (Stale, ApiFailure) as failure:
             pen.status = page
             self._teller.api_failed(pen.pod, failure)
+
+
+def _not_done(turn: Turn) -> Standing:
+    """What stands when the act had no effect: the gate as before, the fault as it is known now."""
+    before = replace(turn.before, generation=turn.generation)
+    if before.is_open or turn.closes:
+        return before
+    return replace(closed(turn.after), generation=turn.generation, opened_s=before.opened_s)
 
 
 def _plain(standing: Standing) -> bool:

@@ -38,6 +38,7 @@ _ENDS_NOTHING = frozenset({Act.RENEW, Act.CUT, Act.CLOSE})
 class Teller:
     def __init__(self, means: Means) -> None:
         self._means = means
+        self._raised: set[str] = set()  # matters beside the decider's, since the last look at them
 
     # ---- acts ----
 
@@ -123,6 +124,8 @@ class Teller:
         protection: Protection | None,
         evidence: Mapping[str, str] | None = None,
     ) -> None:
+        if code in (UNREADABLE, ACT_FAILED):
+            self._raised.add(code)
         self._means.tell(
             Notice(
                 key=f"{pod.ref.uid}:{code}",
@@ -144,19 +147,19 @@ class Teller:
     # ---- matters: what was told and has not ended ----
 
     def matters(self, pod: SeenPod, page: PodStatus, stands: Standing, turn: Turn) -> dict[str, str]:
-        """Code -> since when. They end when nothing is wrong any longer."""
-        known = dict(page.alerts)
-        for each in turn.decisions:
-            if each.act not in _ENDS_NOTHING:
-                known.setdefault(each.code, instant(turn.now_s, turn.shift_s))
-        if stands.is_open or in_episode(stands) or stands.said:
+        """Code -> since when. They end when nothing is wrong any longer, and nothing is left to be done."""
+        known, raised = dict(page.alerts), sorted(self._raised)
+        self._raised.clear()
+        for code in (*(each.code for each in turn.decisions if each.act not in _ENDS_NOTHING), *raised):
+            known.setdefault(code, instant(turn.now_s, turn.shift_s))
+        if stands.is_open or in_episode(stands) or stands.said or page.under_way or page.tls_mode_before is not None:
             return known
         for code, since in known.items():
             self._means.tell(ended(pod.ref, code, since, turn.now_s + turn.shift_s, turn.protection))
         return {}
 
-    def pod_gone(self, pod: PodRef, status: PodStatus | None) -> None:
-        for code, since in (status.alerts if status else {}).items():
+    def pod_gone(self, pod: PodRef, matters: Mapping[str, str]) -> None:
+        for code, since in matters.items():
             self._means.tell(ended(pod, code, since, self._now_s(), None))
 
     # ---- what is seen, and what goes wrong ----

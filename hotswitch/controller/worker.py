@@ -71,7 +71,7 @@ class PodWorker:
         self._replaced: frozenset[str] = frozenset()
         self._version = ""
         self._idle_turns = 0
-        self._loaded = False
+        self.loaded = False
         self._looked_s = float("-inf")
         self._overdue_said: str | None = None
         self._wake = asyncio.Event()
@@ -91,16 +91,21 @@ class PodWorker:
         return any(level in OPEN_LEVELS for level in wanted)
 
     @property
+    def matters(self) -> dict[str, str]:
+        """What people were told and was not ended yet: code -> since when."""
+        return {**(self.status.alerts if self.status is not None else {}), **self._switch.unwritten}
+
+    @property
     def sick(self) -> bool:
         return self.diagnosis.fault not in _NOT_SICK and self.diagnosis.grade is not Grade.NONE
 
     @property
     def at_rest(self) -> bool:
         """Nothing is wrong, nothing is open, nothing is left to be said or done: the worker may end."""
-        under_way = self.status is not None and (self.status.under_way or bool(self.status.alerts))
+        under_way = bool(self.matters) or (self.status is not None and self.status.under_way)
         quiet = not self.counts_as_open and not under_way and self.standing.fault is Fault.WELL
         quiet = quiet and not self._fell_ill_lately()
-        return self.gone or (self._loaded and quiet and self.diagnosis.fault in _NOTHING_TO_SEE)
+        return self.gone or (self.loaded and quiet and self.diagnosis.fault in _NOTHING_TO_SEE)
 
     def _fell_ill_lately(self) -> bool:
         """Its mates' deciders must know (I3)."""
@@ -140,7 +145,7 @@ class PodWorker:
         self._wake.clear()
         pod = self._means.picture.pod(self.uid)
         if pod is None:
-            self._teller.pod_gone(self.pod, self.status)
+            self._teller.pod_gone(self.pod, self.matters)
             self.gone = True
             return
         try:
@@ -152,7 +157,7 @@ class PodWorker:
         term = self._means.term()
         if term is None:
             return
-        if not self._loaded:
+        if not self.loaded:
             self._load(pod)
         protection = await self._means.picture.protection(pod)
         self.standing = _with_an_end(self.standing, protection.policy, asyncio.get_running_loop().time())
@@ -230,7 +235,7 @@ class PodWorker:
         except ValueError as failure:  # StatusError is one
             self._teller.unreadable(pod, str(failure))
             self.standing = replace(Standing(), rebuilt=True)
-        self._loaded = True
+        self.loaded = True
 
     # ---- looking ----
 
