@@ -310,7 +310,7 @@ def test_drained_by_an_operator_is_left_alone(stage: Stage, runner: asyncio.Runn
 def test_quota_is_left_alone(stage: Stage, runner: asyncio.Runner) -> None:
     async def story() -> None:
         fault = await stage.keeper.cause(stage.pod.faults.throttle(cpus=0.05))
-        run = stage.client.load((stage.pod.ip, 8080), rate=150, seconds=120, timeout_s=PATIENCE_S)
+        run = stage.client.load((stage.pod.ip, 8080), rate=300, seconds=120, timeout_s=PATIENCE_S)
         async with ending(run):
             await stage.verdict("throttled", "suspected", *SURE)
             await stage.is_left_alone()
