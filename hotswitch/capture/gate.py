@@ -35,10 +35,10 @@ from hotswitch.capture.gate_table import (
 from hotswitch.kernel.command import Command, run
 from hotswitch.kernel.netlink import (
     NETLINK_NETFILTER,
-    NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_REQUEST,
     NetlinkSocket,
+    acknowledged,
     attr,
     attrs,
     message,
@@ -165,10 +165,12 @@ class Gate:
         self._commit([_FLUSH_STATUS], added=False)
 
     def _commit(self, steps: list[bytes], *, added: bool) -> None:
+        """Only the last step asks for an acknowledgement: a step that fails says so unasked, and each answer costs as
+        much as a step."""
         fence = b"" if self._trusted is None else attr(1, struct.pack(">I", self._trusted))
         begin = message(_BATCH_BEGIN, NLM_F_REQUEST, _nfgen(0, _RESOURCE) + fence)
         try:
-            self._socket.transact(b"".join([begin, *steps, _END]), len(steps))
+            self._socket.transact(b"".join([begin, *steps[:-1], acknowledged(steps[-1]), _END]))
         except OSError as failure:
             raise self._named(failure) from failure
         self.writes += 1
@@ -225,7 +227,7 @@ def _nfgen(family: int, resource: int = 0) -> bytes:
 
 
 def _set_message(kind: int, name: str, elements: bytes = b"") -> bytes:
-    flags = NLM_F_REQUEST | NLM_F_ACK | (NLM_F_CREATE if elements else 0)
+    flags = NLM_F_REQUEST | (NLM_F_CREATE if elements else 0)
     return message(kind, flags, _nfgen(_NFPROTO_INET) + text(1, TABLE) + text(2, name) + elements)
 
 

@@ -44,6 +44,12 @@ def message(kind: int, flags: int, body: bytes, sequence: int = 1) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
 
 
+def acknowledged(request: bytes) -> bytes:
+    """The same message, with a wish to be told of its success."""
+    size, kind, flags, sequence, port = _HEADER.unpack_from(request)
+    return _HEADER.pack(size, kind, flags | NLM_F_ACK, sequence, port) + request[_HEADER.size :]
+
+
 def attrs(data: bytes) -> Iterator[tuple[int, bytes]]:
     """The attributes of `data`: (type without flags, payload)."""
     at = 0
@@ -91,7 +97,7 @@ class NetlinkSocket:
     def close(self) -> None:
         self._socket.close()
 
-    def transact(self, request: bytes, acks: int) -> None:
+    def transact(self, request: bytes, acks: int = 1) -> None:
         """Send and wait for `acks` acknowledgements. Raises the first error as OSError; nothing stays unread."""
         self._socket.send(request)
         failure = 0
