@@ -23,6 +23,7 @@ from hotswitch.controller.picture import Picture
 
 ABSENT_AGAIN_S = 60.0
 FAILED_AGAIN_S = 2.0
+SILENT_S = 300.0  # a watch that is silent is taken up anew after 150 s, and that counts as heard
 FORBIDDEN = 403
 MESH_CONFIG = "istio"  # istiod's ConfigMap in the root namespace
 
@@ -53,6 +54,8 @@ class Watching:
         self.policies: dict[tuple[str, str], dict[str, Any]] = {}
         """As they are in the API, by namespace and name."""
         self._unread: set[str] = set()
+        self._watchers: dict[Kind, Watcher[dict[str, Any]]] = {}
+        self.silent_s = SILENT_S
         self.pods: Watcher[Pod] = Watcher(
             cluster, PODS, Pod, on_event=self._pod, on_problem=problem, label_selector=selector
         )
@@ -70,7 +73,7 @@ class Watching:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             waits = [self.pods.synced.wait(), self.namespaces.synced.wait()]
-            for job in (self.pods.run(), self.namespaces.run()):
+            for job in (self.pods.run(), self.namespaces.run(), self._doubt()):
                 tasks.create_task(job)
             for kind in (*ISTIO, SERVICES, POLICIES):
                 known = asyncio.Event()
@@ -126,7 +129,15 @@ class Watching:
             namespace=namespace,
             field_selector=field,
         )
+        self._watchers[kind] = watcher
         await watcher.run()
+
+    async def _doubt(self) -> None:
+        """What was read once and can be followed no longer may say something else by now (I2)."""
+        while True:
+            await asyncio.sleep(self.silent_s / 4)
+            for kind, watcher in self._watchers.items():
+                self._read(kind, unread=watcher.age_s > self.silent_s)
 
     def _configured(self, kind: Kind, change: Change[dict[str, Any]]) -> None:
         gone = change.type is ChangeType.DELETED

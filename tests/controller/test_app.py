@@ -186,6 +186,35 @@ def test_watch_expires_while_a_sidecar_dies() -> None:
     run(story)
 
 
+def test_kind_that_was_read_can_be_followed_no_longer() -> None:  # I2
+    """What it enforces now is not known, so nothing is opened. Another kind, of which there is news, is no doubt."""
+    kinds = {"peerauthentications": "security.istio.io/v1", "serviceentries": "networking.istio.io/v1"}
+    names_ = {"peerauthentications": "PeerAuthentication", "serviceentries": "ServiceEntry"}
+
+    async def story(made: Town) -> None:
+        def news() -> bool:
+            for plural, version in kinds.items():
+                annotations = {"news": str(asyncio.get_running_loop().time())}
+                metadata = {"name": "x", "namespace": "shop", "annotations": annotations}
+                made.api.admin.apply([{"apiVersion": version, "kind": names_[plural], "metadata": metadata}])
+            return True
+
+        async with made.controller() as controller:
+            controller.watching.silent_s = 2.0
+
+            def unread() -> set[str]:
+                return {plural for plural in kinds if plural in str(controller.picture.mesh.unread)}
+
+            await made.until(lambda: news() and controller.watching.synced.is_set() and not unread(), "all is read")
+            made.api.faults.fail(500, resource="peerauthentications")
+            made.api.faults.cut_watches("peerauthentications")
+            await made.until(lambda: news() and unread() == {"peerauthentications"}, "a doubt")
+            made.api.faults.clear()
+            await made.until(lambda: news() and not unread(), "read again")
+
+    run(story)
+
+
 @pytest.mark.parametrize("status", [500, 409, 503])
 def test_writes_fail_for_a_while(status: int) -> None:
     async def story(made: Town) -> None:
