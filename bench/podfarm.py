@@ -19,7 +19,7 @@ from bench.injected import AT, pod
 from hotswitch.sandbox.kubeapi.server import EmbeddedApi
 
 TICK_S = 0.01
-ILL_ONE_IN = 101  # no divisor of the number of pods, so that it is another one in each round
+ILL_ONE_IN = 401  # 2.5 sidecars a second; no divisor of the number of pods, so that it is another one in each round
 
 
 def fall_ill(pod: dict[str, Any]) -> None:
