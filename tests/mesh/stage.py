@@ -100,6 +100,10 @@ class Stage:
             return None if text is None else decode(text, metadata["uid"])
         return None
 
+    def written(self, web: Published) -> list[PodStatus]:
+        """Every status that was seen on it, in turn."""
+        return self.history.get(web.pod.name, [])
+
     def levels(self, web: Published) -> Mapping[Direction, Level]:
         """What stands; nothing while an act is under way, or nothing was ever said."""
         status = self.status(web)
@@ -156,7 +160,16 @@ class Stage:
             self.pods.pop(name, None)
         else:
             self.pods[name] = change.object
+            self._remember(change.object)
         self._news.set()
+
+    def _remember(self, pod: Object) -> None:
+        text, known = pod["metadata"].get("annotations", {}).get(names.STATUS), pod["metadata"]["name"]
+        history = self.history.setdefault(known, [])
+        with contextlib.suppress(StatusError):
+            status = None if text is None else decode(text, pod["metadata"]["uid"])
+            if status is not None and (not history or history[-1] != status):
+                history.append(status)
 
     def event_changed(self, change: Any) -> None:
         self.events.append(change.object)
