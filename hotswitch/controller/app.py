@@ -49,7 +49,6 @@ class Controller:
         self.settings = settings
         self.metrics = ControllerMetrics()
         self._stack = AsyncExitStack()
-        self._leading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Controller:
         settings = self.settings

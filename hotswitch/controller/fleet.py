@@ -69,7 +69,3 @@ class Fleet:
                 self.news(uid)
         if not task.cancelled() and (failure := task.exception()) is not None:
             log.error("worker failed", exc_info=failure, extra={"uid": uid})
-
-    @property
-    def open_pods(self) -> int:
-        return sum(worker.counts_as_open for worker in self.workers.values())

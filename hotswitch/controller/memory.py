@@ -7,7 +7,6 @@ than a clock can be wrong is brought back to now, so that a skewed clock lengthe
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 from hotswitch.model import Direction, Fault, Generation, Level, Opening, Standing
@@ -96,12 +95,3 @@ def _seconds(name: str, told: Any) -> float:
 
 def _read_opening(told: dict[str, Any]) -> Opening:
     return Opening(Level(told["level"]), {int(port): Level(level) for port, level in told.get("ports", {}).items()})
-
-
-def same_memory(one: Standing, other: Standing) -> bool:
-    """Whether there is nothing to write: `well_since_s` moves with every look and is not worth a write."""
-    return dump(_still(one), 0.0) == dump(_still(other), 0.0)
-
-
-def _still(standing: Standing) -> Standing:
-    return replace(standing, well_since_s=None, override=None)

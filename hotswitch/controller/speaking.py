@@ -123,10 +123,6 @@ class Speaker:
             sentence = f"{problem.field}: {problem.value!r} {problem.why}; what was valid before stays"
             self._events.say(regarding, INVALID, sentence, warning=True)
 
-    def forget_invalid(self, ref: ObjectRef) -> None:
-        """The object was read anew: what is still wrong will be said again."""
-        self._invalid = {text: each for text, each in self._invalid.items() if each.object_ref != ref}
-
     @property
     def invalid_by_kind(self) -> dict[str, int]:
         kinds = [each.object_ref.kind for each in self._invalid.values()]

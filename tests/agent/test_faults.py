@@ -333,9 +333,8 @@ def test_starved_is_left_alone_until_it_hangs(stage: Stage, runner: asyncio.Runn
         async with ending(run):
             await stage.verdict("throttled", "suspected", *SURE)
             await stage.stays(lambda status: set(status["levels"].values()) <= {"capture", "hold"}, STARVED_S)
-            assert (
-                "it waits for a CPU" in (await stage.until("hold", "HSD022")).why
-            )  # and a quota, if one was up just before
+            held = await stage.until("hold", "HSD022")
+            assert "it waits for a CPU" in held.why  # and a quota, if one was up just before
             assert stage.since("open") == []
             hang = await stage.keeper.cause(stage.pod.faults.hang())
             assert (await stage.until("open")).evidence["fault"] == "hung"

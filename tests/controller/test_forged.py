@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -14,17 +13,9 @@ import pytest
 from hotswitch.api import names
 from hotswitch.cluster.pods import Pod
 from hotswitch.controller.picture import Picture, _changing
-from hotswitch.model import Level
-from tests.controller.world import SHIFT_S, Kernel, World
+from tests.controller.world import CLOSED, OPEN, SHIFT_S, Kernel, World, run
 
 pytestmark = pytest.mark.k8s
-
-OPEN = (Level.RESCUE, Level.DIRECT)
-CLOSED = (Level.CAPTURE, Level.CAPTURE)
-
-
-def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(story())
 
 
 def forged(world: World, uid: str, **told: Any) -> None:

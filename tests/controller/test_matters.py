@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -15,28 +14,15 @@ from hotswitch.api.names import STATUS
 from hotswitch.controller.app import Controller
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.decide.codes import Code
-from hotswitch.model import Level, Mode
-from tests.controller.world import World
+from hotswitch.model import Mode
+from tests.controller.world import CLOSED, World, ends, leading, run
 
 pytestmark = pytest.mark.k8s
-
-OPEN = (Level.RESCUE, Level.DIRECT)
-CLOSED = (Level.CAPTURE, Level.CAPTURE)
-
-
-def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(story())
-
-
-def ends(world: World, code: str) -> list[bool]:
-    return [notice.resolved for notice in world.notices if notice.code == code]
 
 
 def test_observer_tells_the_end_of_what_it_told() -> None:
     async def story() -> None:
-        world = World(policy=replace(World().policy, mode=Mode.OBSERVE))
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading(policy=replace(World().policy, mode=Mode.OBSERVE))
         world.kill(uid)
         await world.turn(3)
         worker = world.workers[uid]
@@ -51,9 +37,7 @@ def test_observer_tells_the_end_of_what_it_told() -> None:
 
 def test_observed_pod_is_deleted() -> None:
     async def story() -> None:
-        world = World(policy=replace(World().policy, mode=Mode.OBSERVE))
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading(policy=replace(World().policy, mode=Mode.OBSERVE))
         world.kill(uid)
         await world.turn(3)
         del world.api.pods[uid]
@@ -65,9 +49,7 @@ def test_observed_pod_is_deleted() -> None:
 
 def test_act_fails_again_and_again_and_is_one_matter() -> None:
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.kernel.outcome = Outcome.FAILED
         world.kill(uid)
         await world.turn(4)
@@ -83,9 +65,7 @@ def test_act_fails_again_and_again_and_is_one_matter() -> None:
 
 def test_deposed_while_the_pod_was_looked_at() -> None:  # I6
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.kill(uid)
         original = world.api.write
 

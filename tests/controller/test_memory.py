@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotswitch.controller.memory import dump, load, same_memory
+from hotswitch.controller.memory import dump, load
 from hotswitch.controller.seen import restless
 from hotswitch.model import Direction, Fault, Generation, Level, Opening, Standing
 
@@ -49,14 +49,6 @@ def test_another_controller_with_another_clock_goes_on_from_it(standing: Standin
     assert (read.induced, read.ever_ready, read.fault) == (standing.induced, standing.ever_ready, standing.fault)
     if standing.expires_s is not None:
         assert read.expires_s is not None and math.isclose(read.expires_s, standing.expires_s - 12345.0, abs_tol=0.01)
-
-
-@given(standings)
-def test_nothing_to_write_when_nothing_but_time_has_moved(standing: Standing) -> None:
-    from dataclasses import replace
-
-    assert same_memory(standing, replace(standing, well_since_s=77.0))
-    assert not same_memory(standing, replace(standing, generation=Generation(standing.generation + 1)))
 
 
 def test_a_skewed_clock_lengthens_no_episode() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 import pytest
@@ -18,22 +16,14 @@ from hotswitch.controller.picture import Picture
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.controller.surroundings import Limits
 from hotswitch.model import Level, PodRef, PodUid
-from tests.controller.world import SHIFT_S, Mischief, World, lost
+from tests.controller.world import CLOSED, SHIFT_S, Mischief, World, leading, lost, run
 
 pytestmark = pytest.mark.k8s
-
-CLOSED = (Level.CAPTURE, Level.CAPTURE)
-
-
-def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(story())
 
 
 def test_order_is_lost_on_its_way_and_may_have_arrived() -> None:  # I3
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.kill(uid)
         world.kernel.mischief = Mischief(at=1, after=True, what=lost)  # ability, then the act
         await world.turn()
@@ -48,9 +38,7 @@ def test_order_is_lost_on_its_way_and_may_have_arrived() -> None:  # I3
 
 def test_order_is_lost_and_the_helper_with_it() -> None:  # I3: the place is free again once the kernel has closed
     async def story() -> None:
-        world = World(policy=replace(World().policy, expiry_s=0.1))
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading(policy=replace(World().policy, expiry_s=0.1))
         world.kill(uid)
         world.kernel.outcome = Outcome.UNKNOWN
         await world.turn()

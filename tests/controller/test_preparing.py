@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +11,9 @@ import pytest
 from hotswitch.controller import preparing
 from hotswitch.controller.preparing import Preparing
 from hotswitch.controller.seen import Life
-from tests.controller.world import Kernel, World
+from tests.controller.world import Kernel, World, run
 
 pytestmark = pytest.mark.k8s
-
-
-def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(story())
 
 
 class Helper(Kernel):

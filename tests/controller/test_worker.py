@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,23 +14,26 @@ from hotswitch.api import names
 from hotswitch.controller.surroundings import Limits
 from hotswitch.decide.codes import Code
 from hotswitch.model import Diagnosis, Direction, Fault, Grade, Level, Mode, Override, ProbeOutcome
-from tests.controller.world import SHIFT_S, Kernel, Killed, Mischief, World, lost, server_error
+from tests.controller.world import (
+    CLOSED,
+    OPEN,
+    SHIFT_S,
+    Kernel,
+    Killed,
+    Mischief,
+    World,
+    leading,
+    lost,
+    run,
+    server_error,
+)
 
 pytestmark = pytest.mark.k8s
-
-OPEN = (Level.RESCUE, Level.DIRECT)
-CLOSED = (Level.CAPTURE, Level.CAPTURE)
-
-
-def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(story())
 
 
 def test_a_sidecar_dies_and_comes_back() -> None:  # S4.2a, S4.4, S4.5
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.kill(uid)
         await world.turn(2)
         assert world.levels(uid) == OPEN
@@ -49,9 +52,7 @@ def test_a_sidecar_dies_and_comes_back() -> None:  # S4.2a, S4.4, S4.5
 
 def test_where_the_evidence_is_kept_is_told_with_the_fault() -> None:  # S4.7
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.kill(uid)
         await world.turn(2)
         told = next(notice for notice in world.notices if notice.code == Code.OPENED)
@@ -62,9 +63,7 @@ def test_where_the_evidence_is_kept_is_told_with_the_fault() -> None:  # S4.7
 
 def test_what_was_seen_before_an_act_is_not_taken_for_the_truth_after_it() -> None:  # I6
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.kill(uid)
         await world.turn(3, later=False)  # the second turn comes at once, on news
         assert world.levels(uid) == OPEN and world.kernel.gates[uid].log == [1]
@@ -74,9 +73,7 @@ def test_what_was_seen_before_an_act_is_not_taken_for_the_truth_after_it() -> No
 
 def test_it_is_written_down_before_it_is_done() -> None:  # I6, I8
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.kill(uid)
         world.kernel.mischief = Mischief(at=1)  # ability, then the act
         with pytest.raises(Killed):
@@ -97,9 +94,7 @@ async def _cycle(world: World, uid: str) -> None:
 
 def _calls() -> int:
     async def count() -> int:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         shared = Mischief()
         world.api.mischief = world.kernel.mischief = shared
         await _cycle(world, uid)
@@ -115,9 +110,7 @@ def test_controller_is_killed_at_any_step(at: int, after: bool) -> None:  # I6
     left under way, and no order of an older generation was ever followed."""
 
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.api.mischief = world.kernel.mischief = Mischief(at=at, after=after)
         world.kill(uid)
         with_gap = 0
@@ -146,9 +139,7 @@ def test_controller_is_killed_at_any_step(at: int, after: bool) -> None:  # I6
 @pytest.mark.parametrize("at", range(_calls()))
 def test_api_or_channel_fails_at_any_step(at: int, after: bool, failure: Callable[[], Exception]) -> None:
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         mischief = Mischief(at=at, after=after, what=failure)
         (world.kernel if failure is lost else world.api).mischief = mischief
         world.kill(uid)
@@ -163,9 +154,7 @@ def test_api_or_channel_fails_at_any_step(at: int, after: bool, failure: Callabl
 
 def test_a_deposed_leader_acts_no_more() -> None:  # I6
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.kill(uid)
         world.term = None
         await world.turn(3)
@@ -176,9 +165,7 @@ def test_a_deposed_leader_acts_no_more() -> None:  # I6
 
 def test_deposed_while_it_writes() -> None:  # I6
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.kill(uid)
         original = world.api.write
 
@@ -225,9 +212,7 @@ def test_two_pods_fall_ill_and_the_budget_is_one() -> None:  # I3
 )
 def test_budget_is_full(limits: Limits, code: Code) -> None:  # I3
     async def story() -> None:
-        world = World(limits=limits)
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading(limits=limits)
         world.kill(uid)
         await world.turn(3)
         assert world.levels(uid) == CLOSED
@@ -255,9 +240,7 @@ def test_most_of_the_mesh_looks_sick() -> None:  # I3
 
 def test_mode_observe_writes_and_opens_nothing() -> None:
     async def story() -> None:
-        world = World(policy=replace(World().policy, mode=Mode.OBSERVE))
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading(policy=replace(World().policy, mode=Mode.OBSERVE))
         world.kill(uid)
         await world.turn(3)
         assert world.levels(uid) == CLOSED and world.api.status(uid) is None
@@ -301,9 +284,7 @@ def test_status_of_another_pod_is_not_believed() -> None:  # I6
 @pytest.mark.parametrize("outcome", [Outcome.REFUSED, Outcome.FAILED])
 def test_actuator_says_no(outcome: Outcome) -> None:
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.kernel.outcome = outcome
         world.kill(uid)
         await world.turn(2)
@@ -319,9 +300,7 @@ def test_actuator_says_no(outcome: Outcome) -> None:
 
 def test_first_actuator_cannot_and_the_second_can() -> None:
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         means = world.workers[uid]._means
         useless = Kernel(name="exec", refusal="the container has no rights")
         means.actuators["exec"] = useless  # type: ignore[index]
@@ -347,9 +326,7 @@ def test_first_actuator_cannot_and_the_second_can() -> None:
 
 def test_a_person_orders_and_the_order_ends() -> None:  # I4
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         now_s = asyncio.get_running_loop().time()
         order: Override | None = Override({Direction.OUTBOUND: Level.DIRECT}, now_s + 3600, "INC-1", "ann")
         original = world.protection
@@ -371,9 +348,7 @@ def test_a_person_orders_and_the_order_ends() -> None:  # I4
 
 def test_expiry_passes_while_nobody_leads() -> None:  # I1
     async def story() -> None:
-        world = World(policy=replace(World().policy, expiry_s=0.2))
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading(policy=replace(World().policy, expiry_s=0.2))
         world.kill(uid)
         await world.turn(2)
         assert world.levels(uid) == OPEN
@@ -412,9 +387,7 @@ def test_actuator_without_an_expiry_of_its_own() -> None:  # I4, S4.3b
 
 def test_pod_is_gone_with_its_gate_open() -> None:
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.kill(uid)
         await world.turn(2)
         del world.api.pods[uid]
@@ -427,9 +400,7 @@ def test_pod_is_gone_with_its_gate_open() -> None:
 
 def test_only_one_observer_sees_a_hang() -> None:  # S4.2b, I2
     async def story() -> None:
-        world = World()
-        uid = world.add("web-0")
-        world.lead()
+        world, uid = leading()
         world.far[uid] = ProbeOutcome.TIMEOUT
         world.kernel.beside = Diagnosis(Fault.WELL, Grade.NONE, "well")
         await world.turn(3)

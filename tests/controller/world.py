@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -319,3 +319,23 @@ def lost() -> ConnectionError:
 
 def remembered(status: PodStatus | None) -> dict[str, Any]:
     return {} if status is None else json.loads(json.dumps(status.standing))
+
+
+OPEN = (Level.RESCUE, Level.DIRECT)
+CLOSED = (Level.CAPTURE, Level.CAPTURE)
+
+
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(story())
+
+
+def leading(**world: Any) -> tuple[World, str]:
+    """A world (its fields), with one pod, web-0 (its uid), and a controller that leads."""
+    made = World(**world)
+    uid = made.add("web-0")
+    made.lead()
+    return made, uid
+
+
+def ends(world: World, code: str) -> list[bool]:
+    return [notice.resolved for notice in world.notices if notice.code == code]
