@@ -136,7 +136,7 @@ def stage(box: Sandbox, runner: asyncio.Runner, keeper: Keeper, client: Client) 
 # ---- dead ----
 
 
-def test_killed(stage: Stage, runner: asyncio.Runner) -> None:
+def test_killed(stage: Stage, runner: asyncio.Runner) -> None:  # S4.2, S4.3, S4.4, S4.5
     async def story() -> None:
         fault = await stage.keeper.cause(stage.pod.faults.kill())
         opened = await stage.until("open")
@@ -150,7 +150,7 @@ def test_killed(stage: Stage, runner: asyncio.Runner) -> None:
     runner.run(story())
 
 
-def test_crash_loop_is_one_opening(stage: Stage, runner: asyncio.Runner) -> None:
+def test_crash_loop_is_one_opening(stage: Stage, runner: asyncio.Runner) -> None:  # S4.4
     """A restart that does not last closes nothing: the kubelet's back-off is the clients' outage otherwise."""
 
     async def story() -> None:
@@ -197,7 +197,7 @@ def test_core_is_dumped(stage: Stage, runner: asyncio.Runner) -> None:
 # ---- alive, and not serving ----
 
 
-def test_hangs_and_what_is_stuck_in_it_is_cut(stage: Stage, runner: asyncio.Runner) -> None:
+def test_hangs_and_what_is_stuck_in_it_is_cut(stage: Stage, runner: asyncio.Runner) -> None:  # S4.2b, S4.4, S4.5
     """Kept connections, and requests that wait in the stopped proxy, are reset and come back through the rescue."""
 
     async def story() -> None:
@@ -276,7 +276,7 @@ def test_bad_listener(stage: Stage, runner: asyncio.Runner) -> None:
     runner.run(story())
 
 
-def test_restarted_without_configuration(stage: Stage, runner: asyncio.Runner) -> None:
+def test_restarted_without_configuration(stage: Stage, runner: asyncio.Runner) -> None:  # S4.2c
     """istiod is away: a proxy that never gets its listeners stays bypassed until it does."""
 
     async def story() -> None:

@@ -1,4 +1,4 @@
-"""A person's order: always with an end and a reason, never by half (I4)."""
+"""A person's order: always with an end and a reason, never by half (I4, S4.6)."""
 
 import pytest
 

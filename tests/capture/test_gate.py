@@ -196,7 +196,7 @@ def test_plan_says_what_the_message_does(gate: Gate, pair: Pair) -> None:  # I8
     assert ruleset(pair.pod) == by_message
 
 
-def test_removal_leaves_no_trace(gate: Gate, pair: Pair) -> None:  # I4
+def test_removal_leaves_no_trace(gate: Gate, pair: Pair) -> None:  # S4.5, I4
     opened(gate, IN_DIRECT)
     gate.remove()
     gate.remove()

@@ -204,7 +204,7 @@ def test_findings_name_the_objects_that_cause_them() -> None:
     told(story, objects=[STRICT])
 
 
-def test_bug_report_has_no_secret_and_overwrites_nothing(tmp_path: Path) -> None:
+def test_bug_report_has_no_secret_and_overwrites_nothing(tmp_path: Path) -> None:  # S4.7
     async def story(made: Town) -> None:
         await mesh(made, "bypass", "shop/web-0", "--for", "5m", "--reason", "Authorization: Bearer abc.def.ghi")
         path = tmp_path / "report.tar.gz"

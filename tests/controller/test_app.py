@@ -72,7 +72,7 @@ def test_manifest_that_actuators_see_is_from_before_the_helper() -> None:  # S4.
     run(story)
 
 
-def test_default_install_only_observes() -> None:
+def test_default_install_only_observes() -> None:  # S4.6
     async def story(made: Town) -> None:
         await made.pod("web-0")
         async with made.controller():
@@ -230,7 +230,7 @@ def test_writes_fail_for_a_while(status: int) -> None:
     run(story)
 
 
-def test_two_controllers_and_the_leader_dies() -> None:  # I6
+def test_two_controllers_and_the_leader_dies() -> None:  # S4.1, I6
     async def story(made: Town) -> None:
         uid = await made.pod("web-0")
         async with made.controller("c1") as second:
@@ -261,7 +261,7 @@ def test_pod_is_deleted_while_it_is_open() -> None:
     run(story)
 
 
-def test_metrics_and_health_are_served() -> None:
+def test_metrics_and_health_are_served() -> None:  # S4.6
     import aiohttp
 
     from hotswitch.controller.health import serve

@@ -87,7 +87,7 @@ def dead_for_sure(at_s: float) -> Facts:
     return dead(at_s, container_running=False)
 
 
-def test_sidecar_dies() -> None:
+def test_sidecar_dies() -> None:  # S4.4
     pod = Pod()
     opened, *rest = pod.decide(dead)
     assert (opened.act, opened.code, opened.generation) == (Act.OPEN, Code.OPENED, 1)
@@ -113,7 +113,7 @@ def test_sidecar_hangs_while_the_gate_is_open_already() -> None:
     assert pod.see(hung, 5) == []
 
 
-def test_sidecar_recovers() -> None:
+def test_sidecar_recovers() -> None:  # S4.5
     pod = Pod()
     pod.see(dead)
     assert pod.see(well, 1) == []

@@ -1,4 +1,4 @@
-"""Alerts on the controller: each asks for metrics that exist, fires when it should, and leads to a page."""
+"""Alerts on the controller: each asks for metrics that exist, fires when it should, and leads to a page (S4.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rights each tier gives the controller: by default none that changes a pod, and each for a reason (A9)."""
+"""Which rights each tier gives the controller: by default none that changes a pod, and each for a reason (A9, S4.1)."""
 
 from __future__ import annotations
 

@@ -165,6 +165,7 @@ def test_sidecar_restarts_without_configuration(watched: Watched, runner: asynci
 
 
 def test_kubelet_would_restart_the_app_while_its_sidecar_is_dead(watched: Watched, runner: asyncio.Runner) -> None:
+    # S4.4: the service goes on, and so does its app
     """Rewritten liveness probes go through pilot-agent, which died with the proxy; the helper stands in for it."""
 
     async def story() -> None:
