@@ -407,6 +407,8 @@ class Surroundings:
     pods_on_node: int = 1
     faulty_on_node: int = 0  # includes this one
     workload_fault_ages_s: tuple[float, ...] = ()  # how long ago other pods of the workload fell ill
+    open_until_s: float | None = None  # no opening lasts longer, none begins later; None: nobody set an end
+    frozen: str = ""  # why nothing new may be opened: somebody who sees more than this node says so
 
 
 @dataclass(frozen=True, slots=True)

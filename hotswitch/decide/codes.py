@@ -59,6 +59,7 @@ class Code(StrEnum):
     FROZEN = "HSD052"
     NOT_NOW = "HSD053"
     NAMESPACE_BUDGET = "HSD054"
+    GRANT_ENDED = "HSD055"
     PORTS_REFUSED = "HSD059"
 
     CONTROL_PLANE_LOST = "HSD060"
@@ -111,6 +112,7 @@ MEANING: Mapping[Code, str] = {
     Code.NAMESPACE_BUDGET: "As many pods of this namespace are open as the budget allows.",
     Code.FROZEN: "Most pods of the node look sick at once: nothing new is opened.",
     Code.NOT_NOW: "Nothing new may be opened on what is known now.",
+    Code.GRANT_ENDED: "The controller has given no right to open, or it has run out: nothing new is opened.",
     Code.PORTS_REFUSED: "The preflight refuses `direct` on every port that could be opened.",
     Code.CONTROL_PLANE_LOST: "The proxy has been cut off from its control plane for long: its configuration grows old.",
     Code.CONFIGURATION_REJECTED: "The proxy rejected the newest configuration that it was sent, and keeps the old one.",

@@ -159,6 +159,8 @@ def _expires_s(turn: Turn, openings: Mapping[Direction, Opening], renewable: boo
         ends.append(standing.override.until_s)
     if not renewable and standing.is_open and standing.expires_s is not None:
         ends.append(standing.expires_s)
+    if (until_s := turn.view.surroundings.open_until_s) is not None:  # what was given before stays as it was given
+        ends.append(max(until_s, standing.expires_s or until_s) if standing.is_open else until_s)
     return min(ends)
 
 

@@ -20,6 +20,7 @@ from hotswitch.decide.verdict import SURE
 from hotswitch.model import OPEN_LEVELS, Diagnosis, Direction, Fault, Grade, Level, Opening, Port, View
 
 RESCUE_DEATHS_AT_MOST = 1  # inside the hold-down: what kills the proxy may be killing it too
+OPEN_AT_LEAST_S = 1.0  # an opening that ends sooner is not worth the switch
 
 _ALL = frozenset({Level.RESCUE, Level.DIRECT})
 _NONE: frozenset[Level] = frozenset()
@@ -131,6 +132,7 @@ def _detail(question: Question, code: Code) -> str:
         Code.GATE_REFUSES: capabilities.gate_refusal,
         Code.NO_RESCUE: capabilities.rescue_refusal or "no rescue listens here",
         Code.RESCUE_DIES: f"died {capabilities.rescue_deaths} times",
+        Code.FROZEN: around.frozen,
         Code.NODE_BUDGET: f"{around.open_on_node} of {around.node_budget} open on the node",
         Code.NAMESPACE_BUDGET: f"{around.open_in_namespace} of {around.namespace_budget} open in the namespace",
         Code.WORKLOAD_BUDGET: f"{around.open_of_workload} of {around.workload_budget} open of the workload",
@@ -204,7 +206,13 @@ def _not_for_this_fault(question: Question, level: Level) -> bool:
 
 
 def _frozen(question: Question) -> bool:
-    return question.ordered is None and mass_failure(question.view.surroundings)
+    around = question.view.surroundings
+    return question.ordered is None and (bool(around.frozen) or mass_failure(around))
+
+
+def _grant_ended(question: Question) -> bool:
+    until_s = question.view.surroundings.open_until_s
+    return until_s is not None and not until_s - question.view.now_s >= OPEN_AT_LEAST_S
 
 
 def _not_sure(question: Question) -> bool:
@@ -235,6 +243,7 @@ _COMMON_FIRST: tuple[_Check, ...] = (
     (_gate_refuses, Code.GATE_REFUSES, _ALWAYS),
 )
 _COMMON_LAST: tuple[_Check, ...] = (
+    (_grant_ended, Code.GRANT_ENDED, _ON_ENTRY),
     (_frozen, Code.FROZEN, _ON_ENTRY),
     (_node_budget, Code.NODE_BUDGET, _ON_ENTRY),
     (_namespace_budget, Code.NAMESPACE_BUDGET, _ON_ENTRY),

@@ -356,6 +356,35 @@ def test_two_pods_of_a_workload_fall_ill_within_a_minute() -> None:
     assert pod.see(dead_for_sure, 1) == [Code.OPENED]
 
 
+def test_the_right_to_open_runs_out_while_open() -> None:
+    """I1: what is open ends with the right, and nothing opens after it, until there is a new one."""
+    pod = Pod(surroundings=Surroundings(open_until_s=NOW + 250))
+    assert pod.see(dead) == [Code.OPENED]
+    assert pod.standing.expires_s == NOW + 250
+    assert pod.see(dead, 200) == []  # half of the expiry is gone, and there is no more to be had
+    assert pod.see(dead, 50) == [Code.EXPIRED, Code.HELD]
+    pod.surroundings = Surroundings(open_until_s=NOW + 1000)
+    assert pod.see(dead, 1) == [Code.OPENED]
+
+
+def test_a_right_that_is_renewed_renews_what_is_open() -> None:
+    pod = Pod(surroundings=Surroundings(open_until_s=NOW + 250))
+    pod.see(dead)
+    pod.surroundings = Surroundings(open_until_s=NOW + 5000)
+    assert pod.see(dead, 120) == [Code.RENEWED]
+    assert pod.standing.expires_s == NOW + 120 + AUTO.expiry_s
+
+
+def test_a_right_that_ended_shortens_nothing() -> None:
+    """I1: an agent that starts anew finds the gate open and has not been given anything yet."""
+    pod = Pod(surroundings=Surroundings())
+    pod.see(dead)
+    left = pod.standing.expires_s
+    pod.surroundings = Surroundings(open_until_s=NOW - 1)
+    assert pod.see(dead, 200) == []
+    assert pod.standing.expires_s == left
+
+
 def test_most_of_the_node_looks_sick() -> None:
     """I3: the observer is suspected; what is open stays, nothing new is opened."""
     sick = Surroundings(pods_on_node=4, faulty_on_node=3, node_budget=4, workload_budget=4)

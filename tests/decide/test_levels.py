@@ -148,6 +148,8 @@ def test_every_declared_port_is_strict() -> None:
         (Surroundings(open_on_node=1, node_budget=1), Code.NODE_BUDGET),
         (Surroundings(open_of_workload=2, workload_budget=2, node_budget=9), Code.WORKLOAD_BUDGET),
         (Surroundings(pods_on_node=4, faulty_on_node=3), Code.FROZEN),
+        (Surroundings(frozen="most of the mesh looks sick"), Code.FROZEN),
+        (Surroundings(open_until_s=NOW), Code.GRANT_ENDED),
     ],
 )
 def test_budget_is_spent(surroundings: Surroundings, code: Code) -> None:
