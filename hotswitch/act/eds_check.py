@@ -17,8 +17,9 @@ import grpc
 import grpc.aio
 
 from hotswitch.act import eds_wire
-from hotswitch.act.eds_wire import Answer, Endpoint, Malformed
+from hotswitch.act.eds_wire import Answer, Endpoint
 from hotswitch.act.steps import StepFailed
+from hotswitch.protowire import Malformed
 
 SETTLE_S = 1.0
 STREAM = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from betterproto2 import encode_varint
 from envoy_data_plane.envoy.config.core.v3 import DataSource
 from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     CertificateValidationContext,
@@ -21,6 +20,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
     TlsCertificate,
 )
 
+from hotswitch import protowire
 from hotswitch.rescue.identity import Identity
 from hotswitch.rescue.pod import IDENTITY, ROOTS, RescuePod
 from hotswitch.rescue.template import messages
@@ -108,14 +108,9 @@ def _all(kind: Kind, named: Iterable[tuple[str, bytes]], generation: int) -> dic
 
 
 def _encoded(kind: Kind, name: str, message: bytes, version: str) -> Encoded:
-    packed = _field(1, kind.encode()) + _field(2, message)  # google.protobuf.Any
-    resource = _field(3, name.encode()) + _field(1, version.encode()) + _field(2, packed)
-    return Encoded(name, version, _field(2, resource))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited protobuf field (wire type 2)."""
-    return encode_varint(number << 3 | 2) + encode_varint(len(content)) + content
+    packed = protowire.text(1, kind) + protowire.message(2, message)  # google.protobuf.Any
+    resource = protowire.text(3, name) + protowire.text(1, version) + protowire.message(2, packed)
+    return Encoded(name, version, protowire.message(2, resource))
 
 
 def _digest(content: bytes) -> str:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hotswitch.act import eds_wire
-from hotswitch.act.eds_wire import Answer, Endpoint, Malformed
+from hotswitch.act.eds_wire import Answer, Endpoint
+from hotswitch.protowire import Malformed
 
 with warnings.catch_warnings():  # its own modules warn about pydantic when they are first imported
     warnings.simplefilter("ignore")

@@ -1,0 +1,24 @@
+"""What the server counts: streams, answers, bytes, refusals. Read by whoever makes metrics of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hotswitch.endpoints.xds.kinds import Kind
+
+
+@dataclass(slots=True)
+class Figures:
+    """`streams`: open now. `pushes`, `bytes_sent`, `nacks`, by kind: since the start. `malformed`: streams that were
+    ended since what came was no message, or asked for too much."""
+
+    streams: int = 0
+    pushes: Counter[Kind] = field(default_factory=Counter)
+    bytes_sent: Counter[Kind] = field(default_factory=Counter)
+    nacks: Counter[Kind] = field(default_factory=Counter)
+    malformed: int = 0
+
+    def sent(self, kind: Kind, size: int) -> None:
+        self.pushes[kind] += 1
+        self.bytes_sent[kind] += size

@@ -1,0 +1,174 @@
+"""The xDS server: gRPC in front of streams. ADS and EDS, state of the world and incremental, for many clients (S2.5).
+
+Fan-out: a change marks names on the streams that want them and wakes those; each makes its own answer when its client
+can take one (HTTP/2 flow control), from what there is at that moment. So a slow client costs its set of marked names
+and one message, never a queue.
+
+Nothing is said before `open`: a controller that has not read everything would tell clients that nobody serves, and they
+would believe it. They keep what they have and wait (I1).
+
+Protected: with `Identity`, what goes over the wire, and the server's name; with `clients` in it, too, who may ask.
+Not protected: who a client says it is. It gets the order of the place that it names, nothing more than others get.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import grpc
+import grpc.aio
+
+from hotswitch.endpoints.xds.figures import Figures
+from hotswitch.endpoints.xds.kinds import Kind
+from hotswitch.endpoints.xds.request import Node
+from hotswitch.endpoints.xds.stream import INCREMENTAL, WHOLE, Protocol, Stream
+from hotswitch.endpoints.xds.subscription import Source, TooMuch
+from hotswitch.protowire import Malformed
+
+MOST_STREAMS = 4096
+REQUEST_BYTES = 4 << 20
+ALIVE = (  # a client whose host is gone is noticed, and lets go of its stream
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.max_receive_message_length", REQUEST_BYTES),
+    ("grpc.so_reuseport", 0),
+)
+METHODS = {
+    "envoy.service.discovery.v3.AggregatedDiscoveryService": (
+        tuple(Kind),
+        {"StreamAggregatedResources": WHOLE, "DeltaAggregatedResources": INCREMENTAL},
+    ),
+    "envoy.service.endpoint.v3.EndpointDiscoveryService": (
+        (Kind.ENDPOINTS,),
+        {"StreamEndpoints": WHOLE, "DeltaEndpoints": INCREMENTAL},
+    ),
+    "envoy.service.route.v3.RouteDiscoveryService": (
+        (Kind.ROUTE,),
+        {"StreamRoutes": WHOLE, "DeltaRoutes": INCREMENTAL},
+    ),
+}
+CallerT = TypeVar("CallerT")
+log = logging.getLogger("hotswitch.xds")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """PEM files of the server. `clients`: roots of those who may ask; None: anybody may. Read at the start."""
+
+    certificate: Path
+    key: Path
+    clients: Path | None = None
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Raises OSError."""
+        pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        roots = None if self.clients is None else self.clients.read_bytes()
+        return grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
+
+
+class XdsServer(Generic[CallerT]):
+    """`who` makes a caller of what a client says of itself. `port` is known once it is started."""
+
+    def __init__(
+        self,
+        source: Source[CallerT],
+        who: Callable[[Node], CallerT],
+        *,
+        address: str = "127.0.0.1:0",
+        identity: Identity | None = None,
+    ) -> None:
+        self.figures = Figures()
+        self.port = 0
+        self._source, self._who, self._address, self._identity = source, who, address, identity
+        self._open = asyncio.Event()
+        self._streams: dict[Stream[CallerT], asyncio.Event] = {}
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Raises OSError when the address is taken or a certificate cannot be read."""
+        server = grpc.aio.server(options=ALIVE, maximum_concurrent_rpcs=MOST_STREAMS)
+        for service, (kinds, methods) in METHODS.items():
+            handlers = {name: self._handler(protocol, kinds) for name, protocol in methods.items()}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        try:
+            self.port = self._bind(server)
+        except RuntimeError as taken:
+            raise OSError(f"xDS: {self._address}: {taken}") from None
+        await server.start()
+        self._server = server
+
+    def _bind(self, server: grpc.aio.Server) -> int:
+        if self._identity is None:
+            return int(server.add_insecure_port(self._address))
+        return int(server.add_secure_port(self._address, self._identity.credentials()))
+
+    async def stop(self) -> None:
+        """Clients keep what they have and try to connect again."""
+        if self._server is not None:
+            await self._server.stop(grace=None)
+            self._server = None
+
+    def open(self) -> None:
+        """Everything is known: answers may go out. To be called in the event loop, like `changed`."""
+        self._open.set()
+
+    def changed(self, names: Collection[str]) -> None:
+        """Those resources may have changed."""
+        for stream, wake in self._streams.items():
+            if stream.changed(names):
+                wake.set()
+
+    @property
+    def streams(self) -> Collection[Stream[CallerT]]:
+        return self._streams.keys()
+
+    # ---- one client ----
+
+    def _handler(self, protocol: Protocol, kinds: tuple[Kind, ...]) -> Any:
+        async def serve(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+            stream = Stream(protocol, kinds, self._source, self._who, self.figures)
+            wake = self._streams[stream] = asyncio.Event()
+            self.figures.streams += 1
+            listening = asyncio.ensure_future(self._listen(requests, stream, wake))
+            try:
+                async for message in self._answers(stream, wake, listening):
+                    yield message
+                if (failure := listening.exception()) is not None:
+                    self.figures.malformed += 1
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(failure))
+            finally:
+                listening.cancel()
+                del self._streams[stream]
+                self.figures.streams -= 1
+
+        return grpc.stream_stream_rpc_method_handler(serve)
+
+    async def _listen(self, requests: AsyncIterator[bytes], stream: Stream[CallerT], wake: asyncio.Event) -> None:
+        try:
+            with contextlib.suppress(grpc.aio.UsageError):  # the client is gone
+                async for data in requests:
+                    stream.hear(data)
+                    wake.set()
+        finally:
+            wake.set()
+
+    async def _answers(
+        self, stream: Stream[CallerT], wake: asyncio.Event, listening: asyncio.Future[None]
+    ) -> AsyncIterator[bytes]:
+        """Until the client has said its last word, or one that cannot be understood."""
+        await self._open.wait()
+        while not listening.done():
+            await wake.wait()
+            wake.clear()
+            while (message := stream.answer()) is not None:
+                yield message
+        failure = listening.exception()
+        if failure is not None and not isinstance(failure, (Malformed, TooMuch)):
+            log.error("a stream has failed", exc_info=failure, extra={"node": stream.node.id})

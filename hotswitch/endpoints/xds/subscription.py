@@ -1,0 +1,262 @@
+"""One kind of resource on one stream: what the client wants, has and was sent; what it is to be sent next. No I/O.
+
+Rules of the protocol (xDS REST and gRPC protocol, envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol) that are kept:
+- An answer is made of what there is when it can be sent, never kept: a slow reader gets the newest state, and costs a
+  set of names (S0.7).
+- A refused answer (NACK) is not sent again as long as its resources stay the same; the client keeps what it had. If it
+  carried several resources, each is sent once more by itself, so that one bad resource holds up no other.
+- Of a resource that is gone: what is said of endpoints is that nobody serves, since clients otherwise go on with the
+  last they have heard, and addresses are used again by others.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Collection, Iterable
+from typing import Generic, Protocol, TypeVar
+
+from hotswitch.endpoints.xds.kinds import WILDCARD, Kind
+from hotswitch.endpoints.xds.request import Request
+from hotswitch.endpoints.xds.resource import Resource, incremental_answer, whole_answer
+
+WINDOW = 4  # answers of a kind that may be under way unanswered
+ANSWER_BYTES = 1 << 20  # more is told in several answers: gRPC clients take 4 MiB at most
+MOST_NAMES = 20_000  # that one stream may ask for
+CallerT = TypeVar("CallerT", contravariant=True)
+
+
+class TooMuch(ValueError):
+    """A client asks for more than it may."""
+
+
+class Source(Protocol[CallerT]):
+    """What there is, as one caller is to see it. Names of a kind may exist for some callers only."""
+
+    def resource(self, kind: Kind, name: str, caller: CallerT) -> Resource | None: ...
+
+    def names(self, kind: Kind, caller: CallerT) -> Collection[str]: ...
+
+    def gone(self, kind: Kind, name: str) -> Resource | None:
+        """What is said of one that a client has and that is no more; None: nothing, it is only left out."""
+        ...
+
+
+class Subscription(ABC, Generic[CallerT]):
+    """`refused`: names whose newest version the client does not take."""
+
+    def __init__(self, kind: Kind, source: Source[CallerT], caller: CallerT) -> None:
+        self.kind, self.refused = kind, set[str]()
+        self._source, self._caller = source, caller
+        self._wanted: set[str] = set()
+        self._all = False
+        self._has: dict[str, str] = {}  # name -> version, as last sent, or held from before
+        self._dirty: set[str] = set()  # to be looked at
+        self._asked: set[str] = set()  # to be sent even if the client has it
+        self._alone: deque[str] = deque()  # refused together: once more, one by one
+        self._unanswered: dict[str, tuple[str, ...]] = {}  # nonce -> names
+        self._owes = False  # an answer is waited for, be it empty
+        self._count = 0
+        self._begun = False
+
+    # ---- from the client ----
+
+    def hear(self, request: Request) -> str | None:
+        """Take in a request. An answer's refusal: the client's words. Raises TooMuch."""
+        self._understand(request)
+        self._begun = True
+        if len(self._wanted) > MOST_NAMES:
+            raise TooMuch(f"{len(self._wanted)} names of {self.kind} are asked for; {MOST_NAMES} are allowed")
+        return request.error
+
+    @abstractmethod
+    def _understand(self, request: Request) -> None: ...
+
+    def _answered(self, request: Request) -> bool:
+        """Whether this is the answer to something sent and not answered yet."""
+        names = self._unanswered.pop(request.nonce, None)
+        if names is None:
+            return False
+        if request.error is None:
+            self.refused.difference_update(names)
+        else:
+            self._nack(names)
+        return True
+
+    def _nack(self, names: tuple[str, ...]) -> None:
+        if len(names) > 1 and self._sends_parts:
+            self._alone.extend(names)
+        else:
+            self.refused.update(names)
+
+    @property
+    def _sends_parts(self) -> bool:
+        return not self.kind.is_whole
+
+    def _want(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name == WILDCARD:
+                self._all = True
+                self._dirty.update(self._source.names(self.kind, self._caller), self._has)
+            else:
+                self._wanted.add(name)
+
+    def _give_up(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name == WILDCARD:
+                self._all = False
+            self._wanted.discard(name)
+            for known in (self._dirty, self._asked, self.refused):
+                known.discard(name)
+            self._has.pop(name, None)
+
+    # ---- from the source ----
+
+    def changed(self, names: Collection[str]) -> bool:
+        """Whether the client may have to be told."""
+        before = len(self._dirty)
+        self._dirty.update(names if self._all else self._wanted.intersection(names))
+        return len(self._dirty) != before
+
+    # ---- to the client ----
+
+    def answer(self) -> bytes | None:
+        """What is to be sent now; None: nothing, or not before the client has answered."""
+        if len(self._unanswered) >= WINDOW or not self._begun:
+            return None
+        if self._alone:
+            return self._one() if not self._unanswered else None
+        return self._next()
+
+    def _one(self) -> bytes | None:
+        while self._alone:
+            name = self._alone.popleft()
+            resource = self._source.resource(self.kind, name, self._caller)
+            if resource is not None and (name in self._wanted or self._all):
+                return self._message([resource], ())
+        return self._next()
+
+    @abstractmethod
+    def _next(self) -> bytes | None: ...
+
+    @abstractmethod
+    def _encode(self, nonce: str, resources: list[Resource], removed: Iterable[str]) -> bytes: ...
+
+    def _message(self, resources: list[Resource], removed: Iterable[str]) -> bytes:
+        self._count += 1
+        nonce = str(self._count)
+        self._unanswered[nonce] = tuple(each.name for each in resources)
+        self._has.update((each.name, each.version) for each in resources)
+        return self._encode(nonce, resources, removed)
+
+    def _news(self) -> tuple[list[Resource], list[str]]:
+        """Some of what is dirty or asked for, in the order of names: what differs, and what is gone."""
+        resources: list[Resource] = []
+        removed, size = [], 0
+        for name in sorted(self._dirty | self._asked):
+            if size >= ANSWER_BYTES:
+                break
+            resource = self._look(name)
+            if resource is None:
+                removed.append(name)
+            elif name in self._asked or self._has.get(name) != resource.version:
+                resources.append(resource)
+                size += len(resource.content)
+            self._dirty.discard(name)
+            self._asked.discard(name)
+        return resources, removed
+
+    def _look(self, name: str) -> Resource | None:
+        found = self._source.resource(self.kind, name, self._caller)
+        return self._source.gone(self.kind, name) if found is None and name in self._has else found
+
+
+class WholeSubscription(Subscription[CallerT]):
+    """State of the world. Of clusters and listeners each answer has all; of endpoints and routes what has changed."""
+
+    def __init__(self, kind: Kind, source: Source[CallerT], caller: CallerT) -> None:
+        super().__init__(kind, source, caller)
+        self._nonce = ""
+        self._named = False  # once a client has named something, to name nothing is to want nothing
+
+    def _understand(self, request: Request) -> None:
+        answered = self._answered(request)
+        if request.nonce and request.nonce != self._nonce:
+            return  # said before the client knew of a newer answer: it will speak again when it does
+        named = set(request.names)
+        self._named |= bool(named)
+        if self.kind.is_whole and not self._named:
+            named.add(WILDCARD)
+        before = self._wanted | ({WILDCARD} if self._all else set())
+        self._give_up(before - named)
+        self._want(named - before)
+        again = not answered and (named == before or not request.nonce)  # e.g. of a cluster that was made anew
+        self._owe((named if again else named - before) - {WILDCARD}, again or bool(named - before))
+
+    def _owe(self, names: set[str], anything: bool) -> None:
+        if self.kind.is_whole:
+            self._owes |= anything
+        else:
+            self._asked |= names
+
+    def _next(self) -> bytes | None:
+        return self._everything() if self.kind.is_whole else self._parts()
+
+    def _parts(self) -> bytes | None:
+        while self._dirty or self._asked:
+            resources, _ = self._news()
+            if resources:
+                return self._message(resources, ())
+        return None
+
+    def _everything(self) -> bytes | None:
+        if not (self._dirty or self._asked or self._owes):
+            return None
+        names = set(self._wanted)
+        if self._all:
+            names.update(self._source.names(self.kind, self._caller))
+        found = (self._source.resource(self.kind, name, self._caller) for name in sorted(names))
+        resources = [each for each in found if each is not None]
+        is_new = {each.name: each.version for each in resources} != self._has
+        due = self._owes or bool(self._asked) or is_new
+        self._dirty.clear()
+        self._asked.clear()
+        self._owes = False
+        if not due:
+            return None
+        self._has.clear()
+        return self._message(resources, ())
+
+    def _encode(self, nonce: str, resources: list[Resource], removed: Iterable[str]) -> bytes:
+        self._nonce = nonce
+        return whole_answer(self.kind, nonce, nonce, resources)
+
+
+class IncrementalSubscription(Subscription[CallerT]):
+    """Each answer has what is new, and the names of what is gone or never was."""
+
+    def _understand(self, request: Request) -> None:
+        self._answered(request)
+        if not self._begun:
+            self._has.update(request.held)
+            if self.kind.is_whole and not request.names:
+                self._want((WILDCARD,))
+            self._owes = self._all  # a client starts its work after a first answer, be it empty
+        self._give_up(request.dropped)
+        self._want(request.names)
+        for name in request.names:
+            if name != WILDCARD:
+                (self._dirty if name in request.held else self._asked).add(name)
+
+    def _next(self) -> bytes | None:
+        while self._dirty or self._asked or self._owes:
+            named = frozenset(self._asked)
+            resources, removed = self._news()
+            gone = [name for name in removed if self._has.pop(name, None) is not None or name in named]
+            if resources or gone or self._owes:
+                self._owes = False
+                return self._message(resources, gone)
+        return None
+
+    def _encode(self, nonce: str, resources: list[Resource], removed: Iterable[str]) -> bytes:
+        return incremental_answer(self.kind, nonce, resources, removed)
