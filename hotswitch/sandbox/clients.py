@@ -141,8 +141,43 @@ class Client:
             each.close()
 
 
-class MeshedClient(Client):
-    """A client with an Envoy of its own: loads to a Service go through its listener on 127.0.0.1."""
+class EnvoyClient(Client):
+    """A client with an Envoy of its own, which has what `bootstrap` says."""
+
+    def __init__(self, estate: Estate, place: Attachment, name: str) -> None:
+        super().__init__(estate, place, name)
+        self.bootstrap = self.directory / "envoy.json"
+        self._envoy: Process | None = None
+
+    async def restart(self) -> None:
+        """A fresh Envoy, without any connection."""
+        if self._envoy is not None:
+            await self._envoy.stop()
+        log = self.directory / "envoy.log"
+        envoy = command_line(find_envoy(), self.bootstrap, log=log, family="v4")
+        argv = ("setpriv", "--pdeathsig", "KILL", *envoy)
+        self._envoy = start(self._estate, argv, log=log, netns=self.netns, cwd=self.directory)
+        self._processes.append(self._envoy)
+        await self._until(self._live, "the client's Envoy did not start")
+
+    async def admin(self, path: str, method: str = "GET") -> Answer:
+        return await ask("127.0.0.1", ADMIN, path, netns=self.netns, method=method)
+
+    async def _live(self) -> bool:
+        return (await self.admin("/ready")).status == 200
+
+    async def _until(self, condition: Callable[[], Any], complaint: str, timeout_s: float = 10.0) -> None:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while asyncio.get_running_loop().time() < deadline:
+            with contextlib.suppress(OSError):
+                if await condition():
+                    return
+            await asyncio.sleep(0.01)
+        raise TimeoutError(complaint)
+
+
+class MeshedClient(EnvoyClient):
+    """Its Envoy speaks auto-mTLS; loads to a Service go through its listener on 127.0.0.1."""
 
     def __init__(self, estate: Estate, place: Attachment, name: str, ca: CertificateAuthority) -> None:
         super().__init__(estate, place, name)
@@ -150,23 +185,11 @@ class MeshedClient(Client):
         self.spiffe_id = spiffe_id("default", name)
         self._spec = MeshedSpec(name, self.directory, self.directory / "certs")
         self._version = 0
-        self._envoy: Process | None = None
 
     async def start(self, services: list[Service]) -> None:
         self._ca.issue(self.spiffe_id).write(self._spec.certificates, 0, 0)
         self.learn(services)
         await self.restart()
-
-    async def restart(self) -> None:
-        """A fresh Envoy, without any connection."""
-        if self._envoy is not None:
-            await self._envoy.stop()
-        log = self.directory / "envoy.log"
-        envoy = command_line(find_envoy(), self._spec.bootstrap, log=log, family="v4")
-        argv = ("setpriv", "--pdeathsig", "KILL", *envoy)
-        self._envoy = start(self._estate, argv, log=log, netns=self.netns, cwd=self.directory)
-        self._processes.append(self._envoy)
-        await self._until(self._live, "the client's Envoy did not start")
 
     def learn(self, services: list[Service]) -> None:
         """Tell the Envoy about all Services there are."""
@@ -192,24 +215,9 @@ class MeshedClient(Client):
 
         await self._until(seen, f"service {service.name} has not {count} endpoints")
 
-    async def admin(self, path: str, method: str = "GET") -> Answer:
-        return await ask("127.0.0.1", ADMIN, path, netns=self.netns, method=method)
-
     async def get(self, service: Service, path: str = "/", **more: Any) -> Answer:
         """One request through the Envoy."""
         return await self.ask("127.0.0.1", service.client_port, path, **more)
-
-    async def _live(self) -> bool:
-        return (await self.admin("/ready")).status == 200
-
-    async def _until(self, condition: Callable[[], Any], complaint: str, timeout_s: float = 10.0) -> None:
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while asyncio.get_running_loop().time() < deadline:
-            with contextlib.suppress(OSError):
-                if await condition():
-                    return
-            await asyncio.sleep(0.01)
-        raise TimeoutError(complaint)
 
     def _aim(self, to: tuple[str, Port] | list[tuple[str, Port]] | Service) -> dict[str, Any]:
         return super()._aim(("127.0.0.1", to.client_port) if isinstance(to, Service) else to)

@@ -15,8 +15,9 @@ class Kind(StrEnum):
 
     @property
     def is_whole(self) -> bool:
-        """State of the world means all of it: what an answer lacks is gone. And to ask for nothing is to ask for all."""
+        """An answer has all of them, what it lacks is gone; to ask for none by name is to ask for all."""
         return self in (Kind.CLUSTER, Kind.LISTENER)
 
 
 WILDCARD = "*"
+ENDPOINTS_ONLY, ALL_KINDS = (Kind.ENDPOINTS,), tuple(Kind)

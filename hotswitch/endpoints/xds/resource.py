@@ -44,5 +44,9 @@ def whole_answer(kind: Kind, version: str, nonce: str, resources: Iterable[Resou
 
 def incremental_answer(kind: Kind, nonce: str, resources: Iterable[Resource], removed: Iterable[str]) -> bytes:
     """DeltaDiscoveryResponse"""
-    listed = b"".join(message(2, text(1, each.version) + message(2, each.packed) + text(3, each.name)) for each in resources)
+    listed = b"".join(map(_listed, resources))
     return listed + text(4, kind) + text(5, nonce) + b"".join(text(6, name) for name in removed)
+
+
+def _listed(resource: Resource) -> bytes:
+    return message(2, text(1, resource.version) + message(2, resource.packed) + text(3, resource.name))

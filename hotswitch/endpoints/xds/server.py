@@ -19,11 +19,12 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import grpc
 import grpc.aio
 
+from hotswitch.decide.endpoints.place import Caller
 from hotswitch.endpoints.xds.figures import Figures
 from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.endpoints.xds.request import Node
@@ -54,7 +55,6 @@ METHODS = {
         {"StreamRoutes": WHOLE, "DeltaRoutes": INCREMENTAL},
     ),
 }
-CallerT = TypeVar("CallerT")
 log = logging.getLogger("hotswitch.xds")
 
 
@@ -73,13 +73,13 @@ class Identity:
         return grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
 
 
-class XdsServer(Generic[CallerT]):
+class XdsServer:
     """`who` makes a caller of what a client says of itself. `port` is known once it is started."""
 
     def __init__(
         self,
-        source: Source[CallerT],
-        who: Callable[[Node], CallerT],
+        source: Source,
+        who: Callable[[Node], Caller],
         *,
         address: str = "127.0.0.1:0",
         identity: Identity | None = None,
@@ -88,7 +88,7 @@ class XdsServer(Generic[CallerT]):
         self.port = 0
         self._source, self._who, self._address, self._identity = source, who, address, identity
         self._open = asyncio.Event()
-        self._streams: dict[Stream[CallerT], asyncio.Event] = {}
+        self._streams: dict[Stream, asyncio.Event] = {}
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -119,14 +119,14 @@ class XdsServer(Generic[CallerT]):
         """Everything is known: answers may go out. To be called in the event loop, like `changed`."""
         self._open.set()
 
-    def changed(self, names: Collection[str]) -> None:
-        """Those resources may have changed."""
+    def changed(self, kinds: Collection[Kind], names: Collection[str]) -> None:
+        """Resources of those kinds and names may have changed."""
         for stream, wake in self._streams.items():
-            if stream.changed(names):
+            if stream.changed(kinds, names):
                 wake.set()
 
     @property
-    def streams(self) -> Collection[Stream[CallerT]]:
+    def streams(self) -> Collection[Stream]:
         return self._streams.keys()
 
     # ---- one client ----
@@ -150,7 +150,7 @@ class XdsServer(Generic[CallerT]):
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
-    async def _listen(self, requests: AsyncIterator[bytes], stream: Stream[CallerT], wake: asyncio.Event) -> None:
+    async def _listen(self, requests: AsyncIterator[bytes], stream: Stream, wake: asyncio.Event) -> None:
         try:
             with contextlib.suppress(grpc.aio.UsageError):  # the client is gone
                 async for data in requests:
@@ -160,7 +160,7 @@ class XdsServer(Generic[CallerT]):
             wake.set()
 
     async def _answers(
-        self, stream: Stream[CallerT], wake: asyncio.Event, listening: asyncio.Future[None]
+        self, stream: Stream, wake: asyncio.Event, listening: asyncio.Future[None]
     ) -> AsyncIterator[bytes]:
         """Until the client has said its last word, or one that cannot be understood."""
         await self._open.wait()

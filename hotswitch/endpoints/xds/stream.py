@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
+from hotswitch.decide.endpoints.place import Caller
 from hotswitch.endpoints.xds.figures import Figures
 from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.endpoints.xds.request import Node, Request, incremental, state_of_the_world
 from hotswitch.endpoints.xds.subscription import IncrementalSubscription, Source, Subscription, WholeSubscription
 
 REASON_LENGTH = 500
-CallerT = TypeVar("CallerT")
 log = logging.getLogger("hotswitch.xds")
 
 
@@ -26,29 +25,29 @@ class Protocol:
     """How requests are read, and which subscription answers them."""
 
     read: Callable[[bytes], Request]
-    subscription: type[WholeSubscription[object]] | type[IncrementalSubscription[object]]
+    subscription: type[Subscription]
 
 
 WHOLE = Protocol(state_of_the_world, WholeSubscription)
 INCREMENTAL = Protocol(incremental, IncrementalSubscription)
 
 
-class Stream(Generic[CallerT]):
+class Stream:
     """`served`: the kinds of this stream. `who`: the caller behind a node. `caller`: None before the first request."""
 
     def __init__(
         self,
         protocol: Protocol,
         served: Collection[Kind],
-        source: Source[CallerT],
-        who: Callable[[Node], CallerT],
+        source: Source,
+        who: Callable[[Node], Caller],
         figures: Figures,
     ) -> None:
-        self.node, self.caller = Node(), None
+        self.node = Node()
         self._protocol, self._served, self._source, self._who = protocol, served, source, who
         self._figures = figures
-        self._subscriptions: dict[Kind, Subscription[CallerT]] = {}
-        self.caller: CallerT | None = None
+        self._subscriptions: dict[Kind, Subscription] = {}
+        self.caller: Caller | None = None
 
     def hear(self, data: bytes) -> None:
         """Raises Malformed, TooMuch."""
@@ -68,7 +67,7 @@ class Stream(Generic[CallerT]):
             return next(iter(self._served))
         return next((kind for kind in self._served if kind == url), None)
 
-    def _subscription(self, kind: Kind, caller: CallerT) -> Subscription[CallerT]:
+    def _subscription(self, kind: Kind, caller: Caller) -> Subscription:
         if kind not in self._subscriptions:
             self._subscriptions[kind] = self._protocol.subscription(kind, self._source, caller)
         return self._subscriptions[kind]
@@ -81,9 +80,10 @@ class Stream(Generic[CallerT]):
             extra={"node": self.node.id, "kind": kind, "names": refused, "reason": error[:REASON_LENGTH]},
         )
 
-    def changed(self, names: Collection[str]) -> bool:
-        """Those resources may have changed, of whatever kind. Whether the client may have to be told."""
-        return any([each.changed(names) for each in self._subscriptions.values()])
+    def changed(self, kinds: Collection[Kind], names: Collection[str]) -> bool:
+        """Those resources may have changed. Whether the client may have to be told."""
+        concerned = [self._subscriptions[kind] for kind in kinds if kind in self._subscriptions]
+        return any([each.changed(names) for each in concerned])
 
     def answer(self) -> bytes | None:
         """The next message to the client, made of what there is now."""

@@ -14,8 +14,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection, Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
+from hotswitch.decide.endpoints.place import Caller
 from hotswitch.endpoints.xds.kinds import WILDCARD, Kind
 from hotswitch.endpoints.xds.request import Request
 from hotswitch.endpoints.xds.resource import Resource, incremental_answer, whole_answer
@@ -23,29 +24,28 @@ from hotswitch.endpoints.xds.resource import Resource, incremental_answer, whole
 WINDOW = 4  # answers of a kind that may be under way unanswered
 ANSWER_BYTES = 1 << 20  # more is told in several answers: gRPC clients take 4 MiB at most
 MOST_NAMES = 20_000  # that one stream may ask for
-CallerT = TypeVar("CallerT", contravariant=True)
 
 
 class TooMuch(ValueError):
     """A client asks for more than it may."""
 
 
-class Source(Protocol[CallerT]):
+class Source(Protocol):
     """What there is, as one caller is to see it. Names of a kind may exist for some callers only."""
 
-    def resource(self, kind: Kind, name: str, caller: CallerT) -> Resource | None: ...
+    def resource(self, kind: Kind, name: str, caller: Caller) -> Resource | None: ...
 
-    def names(self, kind: Kind, caller: CallerT) -> Collection[str]: ...
+    def names(self, kind: Kind, caller: Caller) -> Collection[str]: ...
 
     def gone(self, kind: Kind, name: str) -> Resource | None:
         """What is said of one that a client has and that is no more; None: nothing, it is only left out."""
         ...
 
 
-class Subscription(ABC, Generic[CallerT]):
+class Subscription(ABC):
     """`refused`: names whose newest version the client does not take."""
 
-    def __init__(self, kind: Kind, source: Source[CallerT], caller: CallerT) -> None:
+    def __init__(self, kind: Kind, source: Source, caller: Caller) -> None:
         self.kind, self.refused = kind, set[str]()
         self._source, self._caller = source, caller
         self._wanted: set[str] = set()
@@ -171,10 +171,10 @@ class Subscription(ABC, Generic[CallerT]):
         return self._source.gone(self.kind, name) if found is None and name in self._has else found
 
 
-class WholeSubscription(Subscription[CallerT]):
+class WholeSubscription(Subscription):
     """State of the world. Of clusters and listeners each answer has all; of endpoints and routes what has changed."""
 
-    def __init__(self, kind: Kind, source: Source[CallerT], caller: CallerT) -> None:
+    def __init__(self, kind: Kind, source: Source, caller: Caller) -> None:
         super().__init__(kind, source, caller)
         self._nonce = ""
         self._named = False  # once a client has named something, to name nothing is to want nothing
@@ -232,7 +232,7 @@ class WholeSubscription(Subscription[CallerT]):
         return whole_answer(self.kind, nonce, nonce, resources)
 
 
-class IncrementalSubscription(Subscription[CallerT]):
+class IncrementalSubscription(Subscription):
     """Each answer has what is new, and the names of what is gone or never was."""
 
     def _understand(self, request: Request) -> None:

@@ -1,0 +1,80 @@
+"""A client that asks again and again and says who answered: which backend, from when to when, or what went wrong.
+
+    python -m hotswitch.sandbox.follow http ADDRESS:PORT [INTERVAL_S] [PATH] [NAME=VALUE of a header]
+    python -m hotswitch.sandbox.follow grpc TARGET [INTERVAL_S]
+
+One request at a time, each on the connection that stands. A line for each on standard output: start and end
+(CLOCK_MONOTONIC, ns), and the pod, or "!" and the failure. gRPC's target may be xds:///, with GRPC_XDS_BOOTSTRAP set.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import time
+from collections.abc import Callable
+
+from hotswitch.sandbox.process import die_with_parent
+
+TIMEOUT_S = 2.0
+Ask = Callable[[int], str]
+
+
+def http_asker(address: str, path: str = "/", header: str = "") -> Ask:
+    host, _, port = address.rpartition(":")
+    name, _, value = header.partition("=")
+    headers = {name: value} if name else {}
+    connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT_S)
+
+    def ask(number: int) -> str:
+        try:
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException) as failure:
+            connection.close()
+            return f"!{type(failure).__name__}"
+        return str(json.loads(body)["pod"]) if response.status == 200 else f"!{response.status}"
+
+    return ask
+
+
+def grpc_asker(target: str) -> Ask:
+    import grpc
+
+    from hotswitch.sandbox.app import GRPC_METHOD
+
+    say = grpc.insecure_channel(target).unary_unary(GRPC_METHOD)
+
+    def ask(number: int) -> str:
+        try:
+            answer: bytes = say(str(number).encode(), timeout=TIMEOUT_S)
+        except grpc.RpcError as failure:
+            return f"!{failure.code().name}"
+        return answer.decode().split()[0]
+
+    return ask
+
+
+def run(ask: Ask, interval_s: float) -> None:
+    number, due_s = 0, time.monotonic()
+    while True:
+        start_ns = time.monotonic_ns()
+        answer = ask(number)
+        sys.stdout.write(f"{start_ns} {time.monotonic_ns()} {answer}\n")
+        sys.stdout.flush()
+        number, due_s = number + 1, max(due_s + interval_s, time.monotonic())
+        time.sleep(max(0.0, due_s - time.monotonic()))
+
+
+def main() -> None:
+    die_with_parent()
+    kind, target, *more = sys.argv[1:]
+    interval_s = float(more[0]) if more else 0.002
+    ask = http_asker(target, *more[1:]) if kind == "http" else grpc_asker(target)
+    run(ask, interval_s)
+
+
+if __name__ == "__main__":
+    main()
