@@ -132,10 +132,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class ActivityLease:
-    """How long an active one may go on without hearing that it still is (I7). `fences`: the ways by which the old one
-    may be known to be fenced."""
+    """How long an active one may go on without hearing that it still is; None: it serves without being told (I7).
+    `fences`: the ways by which the old one may be known to be fenced (gone, agent, lease)."""
 
-    ttl_s: float = 5.0
+    ttl_s: float | None = None
     fences: frozenset[str] = frozenset({"gone", "agent"})
 
 
@@ -180,6 +180,8 @@ class Backend:
     host_addresses: tuple[str, ...] = ()
     spiffe: str = ""  # spiffe://<trust domain>/ns/<namespace>/sa/<account>
     kubelet_ready: bool = False
+    app_ready: bool = False  # every container but the proxy is ready
+    ended: bool = False  # every container has terminated, for good
     health: Health = Health.UNKNOWN  # by our own checks
     proxied: bool = False  # it has a sidecar
     proxy_ready: bool | None = None  # None: it has none, or nothing is known
@@ -228,7 +230,7 @@ class PublishedEndpoint:
 @dataclass(frozen=True, slots=True)
 class Published:
     """What all data planes are to be told of one Service. `endpoints` are in a stable order. `generation`: of the
-    active one (I7); in other modes it only grows when something changed. `sentence`: why it is as it is."""
+    active one (I7); 0 in other modes. `sentence`: why it is as it is. Standbys are among the endpoints, never ready."""
 
     service: ServiceRecord
     endpoints: tuple[PublishedEndpoint, ...] = ()

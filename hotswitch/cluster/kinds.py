@@ -59,6 +59,8 @@ CRDS = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomRe
 ACCESS_REVIEWS = Kind(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False
 )
+TOKEN_REVIEWS = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
+ENDPOINTS = Kind("", "v1", "endpoints", "Endpoints")
 POLICIES = Kind("hotswitch.io", "v1alpha1", "hotswitchpolicies", "HotSwitchPolicy")
 
 PEER_AUTHENTICATIONS = Kind("security.istio.io", "v1", "peerauthentications", "PeerAuthentication")

@@ -65,6 +65,10 @@ class Registry:
         if self._backends.get(service, {}).pop(backend, None) is not None:
             self._tell((service,))
 
+    def touch(self, service: ServiceId) -> None:
+        """Something else about it is news: its pods are known now, say."""
+        self._tell((service,))
+
     def _tell(self, services: Iterable[ServiceId]) -> None:
         for service in services:
             for listener in self._listeners:

@@ -1,1 +1,1 @@
-"""Who gets a request: policies that turn a Service and its backends into what is published. Pure."""
+"""Who gets a request: one module per policy, all of them pure (S0, S2)."""

@@ -1,0 +1,249 @@
+"""Endpoints, put together: sources fill the registry, policies decide, publishers write (S0, S2).
+
+Everyone watches; only the leader probes, elects and publishes. Nothing is published of a Service whose pods were not
+read yet: half a picture would take endpoints away that are there. Who leads no more stops telling roles in the same
+turn of the loop, and leaves what is published as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from hotswitch.backends import BackendId, Published, ServiceId, ServiceMode, ServiceRecord
+from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.cluster.lease import clock_s
+from hotswitch.decide.endpoints import everyone
+from hotswitch.decide.endpoints.active_standby import Election, Verdict
+from hotswitch.endpoints.fences import Confirmed, Fence, Gone, RunOut
+from hotswitch.endpoints.labels import RoleLabels, recalled
+from hotswitch.endpoints.ledger import Ledger
+from hotswitch.endpoints.probing import Prober
+from hotswitch.endpoints.publisher import Publisher
+from hotswitch.endpoints.registry import Registry
+from hotswitch.endpoints.roles import RoleBook
+from hotswitch.endpoints.slice_publisher import SlicePublisher
+from hotswitch.endpoints.source import Source
+from hotswitch.endpoints.worker import Means, Worker
+from hotswitch.model import PodUid
+
+
+class Teller(Protocol):
+    """How people hear of it. None of it waits."""
+
+    def __call__(self, service: ServiceRecord, verdict: Verdict, *, is_new: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """`namespace`: hotswitch's own, for Leases. `leads`: by the leader's own clock. `more`: further publishers."""
+
+    cluster: Cluster
+    namespace: str
+    sources: Sequence[Source]
+    registry: Registry
+    leads: Callable[[], bool]
+    tell: Teller
+    foreign: Callable[[ServiceId, tuple[str, ...]], None] = lambda service, names: None
+    written: Callable[[str], None] = lambda verb: None
+    more: tuple[Publisher, ...] = ()
+    clock: Callable[[], float] = field(default=clock_s)
+
+
+@dataclass(slots=True)
+class _Led:
+    """What exists while this controller leads."""
+
+    means: Means
+    slices: SlicePublisher
+    labels: RoleLabels
+    workers: dict[ServiceId, Worker] = field(default_factory=dict)
+    tasks: dict[ServiceId, asyncio.Task[None]] = field(default_factory=dict)
+    published: set[ServiceId] = field(default_factory=set)
+
+
+class Endpoints:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.registry = parts.registry
+        self.home = next(each for each in parts.sources if each.is_home)
+        self.prober = Prober(self.registry)
+        self.roles = RoleBook(lambda: self._led is not None and parts.leads(), parts.clock)
+        self.roles.on_confirmed(self._confirmed)
+        self._led: _Led | None = None
+        self._due: set[ServiceId] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        self.registry.listen(self._changed)
+
+    @property
+    def synced(self) -> asyncio.Event:
+        return self.home.synced
+
+    async def run(self) -> None:
+        """Watch, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for source in self._parts.sources:
+                tasks.create_task(source.run())
+
+    # ---- leading and not ----
+
+    def lead(self, term: int) -> None:
+        parts = self._parts
+        slices = SlicePublisher(parts.cluster, foreign=parts.foreign, written=parts.written)
+        labels = RoleLabels(parts.cluster, self.home.pod, self.home.place.cluster)
+        self._led = _Led(self._means(term), slices, labels)
+        self.prober.start()
+        for service in list(self.registry.services):
+            self._changed(service)
+
+    def follow(self) -> None:
+        led, self._led = self._led, None
+        if led is None:
+            return
+        self.prober.stop()
+        for task in led.tasks.values():
+            task.cancel()
+        self._end(led.slices.stop())
+        self._end(led.labels.stop())
+
+    def _end(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def stop(self) -> None:
+        self.follow()
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _means(self, term: int) -> Means:
+        parts = self._parts
+        return Means(
+            registry=self.registry,
+            ledger=Ledger(parts.cluster, parts.namespace),
+            roles=self.roles,
+            fences=self._fences(),
+            publish=self._publish,
+            tell=parts.tell,
+            seen=self._recalled,
+            knows=self._knows,
+            term=term,
+            clock=parts.clock,
+        )
+
+    def _fences(self) -> tuple[Fence, ...]:
+        gone = Gone(self._is_heard, lambda backend: any(each.was_forced(backend) for each in self._parts.sources))
+        return gone, Confirmed(self.roles), RunOut(self.roles, self._parts.clock)
+
+    def _source(self, cluster: str) -> Source | None:
+        return next((each for each in self._parts.sources if each.place.cluster == cluster), None)
+
+    def _is_heard(self, cluster: str) -> bool:
+        source = self._source(cluster)
+        return source is not None and source.is_followed
+
+    def _knows(self, service: ServiceId, cluster: str) -> bool:
+        source = self._source(cluster)
+        return source is not None and source.knows(service)
+
+    def _recalled(self, service: ServiceId) -> Election:
+        record = self.registry.service(service)
+        ttl_s = record.options.lease.ttl_s if record is not None else None
+        return recalled(service, self.home.pods(service), ttl_s, self.home.place.cluster)
+
+    # ---- news ----
+
+    def _changed(self, service: ServiceId) -> None:
+        if self._led is not None and service not in self._due:
+            self._due.add(service)
+            asyncio.get_running_loop().call_soon(self._look, service)
+
+    def _confirmed(self, service: ServiceId) -> None:
+        worker = self._led.workers.get(service) if self._led is not None else None
+        if worker is not None:
+            worker.wake()
+
+    def _look(self, service: ServiceId) -> None:
+        self._due.discard(service)
+        if self._led is None:
+            return
+        record = self.registry.service(service)
+        if record is None:
+            self._drop(service)
+        elif not self.home.knows(service):
+            return
+        elif record.mode is ServiceMode.ACTIVE_STANDBY:
+            self._elect(service)
+        else:
+            self._end_election(service)
+            self._publish(everyone.published(record, self.registry.backends(service)))
+
+    def _elect(self, service: ServiceId) -> None:
+        led = self._led
+        assert led is not None
+        worker = led.workers.get(service)
+        if worker is None:
+            worker = led.workers[service] = Worker(service, led.means)
+            led.tasks[service] = asyncio.get_running_loop().create_task(worker.run())
+        worker.wake()
+
+    def _end_election(self, service: ServiceId) -> None:
+        led = self._led
+        assert led is not None
+        task = led.tasks.pop(service, None)
+        led.workers.pop(service, None)
+        if task is not None:
+            task.cancel()
+            self._end(self._forget(led, service, task))
+
+    async def _forget(self, led: _Led, service: ServiceId, task: asyncio.Task[None]) -> None:
+        """Its Lease goes too: nobody is active in a Service that knows no roles. What cannot be deleted is harmless."""
+        await asyncio.gather(task, return_exceptions=True)
+        try:
+            await led.means.ledger.forget(service)
+        except ApiFailure:
+            return
+
+    def _drop(self, service: ServiceId) -> None:
+        led = self._led
+        assert led is not None
+        self._end_election(service)
+        if service in led.published:
+            led.published.discard(service)
+            for each in self._publishers(led):
+                each.withdraw(service)
+
+    def _publish(self, published: Published) -> None:
+        """Into every door. After the leadership has ended nothing goes out."""
+        led = self._led
+        if led is not None and self._parts.leads():
+            led.published.add(published.service.id)
+            for each in self._publishers(led):
+                each.publish(published)
+
+    def _publishers(self, led: _Led) -> tuple[Publisher, ...]:
+        return led.slices, led.labels, *self._parts.more
+
+    # ---- for those who ask ----
+
+    def find(self, namespace: str, pod: str, uid: str) -> BackendId | None:
+        """A pod of a Service with roles, by its uid; its name and namespace must be right, too."""
+        for source in self._parts.sources:
+            identity = BackendId(source.place.cluster, PodUid(uid))
+            for service, record in self.registry.services.items():
+                if record.mode is ServiceMode.ACTIVE_STANDBY and service.namespace == namespace:
+                    found = self.registry.backend(service, identity)
+                    if found is not None and found.pod.name == pod:
+                        return identity
+        return None
+
+    def election(self, service: ServiceId) -> Election | None:
+        """None: not known, or none of ours."""
+        worker = self._led.workers.get(service) if self._led is not None else None
+        return worker.election if worker is not None else None
+
+    def verdict(self, service: ServiceId) -> Verdict | None:
+        worker = self._led.workers.get(service) if self._led is not None else None
+        return worker.verdict if worker is not None else None

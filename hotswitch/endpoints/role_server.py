@@ -1,0 +1,134 @@
+"""Where a pod asks its own role, over HTTP, as Patroni's /primary and /replica do (S0.3, S0.6, I7).
+
+    GET  /v1/roles/NAMESPACE/POD?uid=UID            200 with the role as JSON; 503: ask another controller
+    GET  .../POD?uid=UID&wait=SECONDS               the same, as soon as something has changed (long poll)
+    GET  .../POD/primary?uid=UID                    200 if it is the active one, else 503
+    GET  .../POD/replica?uid=UID                    200 if it is a standby, else 503
+    POST .../POD/fenced?uid=UID&generation=N        its keeper confirms (bearer token of a keeper's account)
+
+An answer may be believed for `ttl_s`, counted from before the question was sent. Roles are no secret, so asking takes
+no token; confirming does, for a false confirmation would let two serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from hotswitch.backends import BackendId, Role
+from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.cluster.kinds import TOKEN_REVIEWS
+from hotswitch.endpoints.roles import Answer, RoleBook
+from hotswitch.model import Generation, PodUid
+
+PATH = "/v1/roles/{namespace}/{pod}"
+LONGEST_WAIT_S = 30.0
+Find = Callable[[str, str, str], BackendId | None]
+"""The backend with this namespace, pod name and uid; None: there is none such."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keepers:
+    """Whose confirmations count: accounts by name, as the API server says whose a token is."""
+
+    cluster: Cluster
+    accounts: frozenset[str]
+
+    async def owns(self, token: str) -> bool:
+        """Raises ApiFailure."""
+        if not token:
+            return False
+        answer = await self.cluster.create(TOKEN_REVIEWS, None, {"spec": {"token": token}})
+        status = answer.get("status") or {}
+        return bool(status.get("authenticated")) and (status.get("user") or {}).get("username") in self.accounts
+
+
+class RoleServer:
+    """`routes` for an aiohttp application."""
+
+    def __init__(self, roles: RoleBook, keepers: Keepers, find: Find) -> None:
+        self._roles, self._keepers, self._find = roles, keepers, find
+
+    @property
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get(PATH, self._role),
+            web.get(PATH + "/primary", self._is_active),
+            web.get(PATH + "/replica", self._is_standby),
+            web.post(PATH + "/fenced", self._fenced),
+        ]
+
+    async def _role(self, request: web.Request) -> web.Response:
+        backend = self._backend(request)
+        if backend is None:
+            return _unknown()
+        wait_s = min(LONGEST_WAIT_S, _number(request.query.get("wait", "0")))
+        known = request.query.get("known", "")
+        answer = self._roles.ask(backend)
+        if wait_s > 0 and answer is not None and _mark(answer) == known:
+            await self._roles.changed(backend, wait_s)
+            answer = self._roles.ask(backend)
+        return _unknown() if answer is None else web.json_response(_text(answer))
+
+    async def _is_active(self, request: web.Request) -> web.Response:
+        return self._is(request, Role.ACTIVE)
+
+    async def _is_standby(self, request: web.Request) -> web.Response:
+        return self._is(request, Role.STANDBY)
+
+    def _is(self, request: web.Request, role: Role) -> web.Response:
+        backend = self._backend(request)
+        answer = None if backend is None else self._roles.ask(backend)
+        if answer is None:
+            return _unknown()
+        return web.json_response(_text(answer), status=200 if answer.role is role else 503)
+
+    async def _fenced(self, request: web.Request) -> web.Response:
+        backend = self._backend(request)
+        generation = request.query.get("generation", "")
+        if backend is None:
+            return _unknown()
+        if not generation.isdecimal():
+            return web.Response(status=400, text=f"generation: {generation!r}: is not a number\n")
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        try:
+            if not await self._keepers.owns(token):
+                return web.Response(status=403, text="only a keeper's account may confirm\n")
+        except ApiFailure as failure:
+            return web.Response(status=503, text=f"whose token it is cannot be told now: {failure}\n")
+        known = self._roles.confirm(backend, Generation(int(generation)))
+        return web.Response(text="confirmed\n") if known else _unknown()
+
+    def _backend(self, request: web.Request) -> BackendId | None:
+        uid = request.query.get("uid", "")
+        return self._find(request.match_info["namespace"], request.match_info["pod"], PodUid(uid)) if uid else None
+
+
+def _unknown() -> web.Response:
+    """Not a role: nobody may take it for one."""
+    return web.json_response({"error": "this controller does not lead, or knows no such pod"}, status=503)
+
+
+def _mark(answer: Answer) -> str:
+    return f"{answer.role}-{answer.generation}"
+
+
+def _text(answer: Answer) -> dict[str, object]:
+    return {
+        "service": str(answer.service),
+        "role": str(answer.role),
+        "generation": answer.generation,
+        "ttl_s": answer.ttl_s,
+        "withdrawn": answer.withdrawn,
+        "mark": _mark(answer),
+    }
+
+
+def _number(text: str) -> float:
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        return 0.0

@@ -1,0 +1,143 @@
+"""What a pod is told of its own role, for how long, and what its keeper has confirmed (S0.3, S0.6, I7).
+
+The active one is told a time to live only while this controller leads, the election says so, and nothing is about to be
+withdrawn; each such word is remembered (`told_s`), because a successor may be published only when the last one has run
+out, or the pod is fenced otherwise. Who is asked by a pod it does not know, or does not lead, says nothing at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hotswitch.backends import NO_GENERATION, BackendId, Role, ServiceId
+from hotswitch.model import Generation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """`ttl_s`: for how long it may be believed, from before it was asked for; None: until further notice. `withdrawn`:
+    of this generation and all before nothing may be served any more."""
+
+    service: ServiceId
+    role: Role
+    generation: Generation
+    ttl_s: float | None = None
+    withdrawn: Generation = NO_GENERATION
+
+
+@dataclass(slots=True)
+class _Office:
+    """One Service's: who holds it now. `active` None: nobody may be told that it is."""
+
+    active: BackendId | None = None
+    generation: Generation = NO_GENERATION
+    ttl_s: float | None = None
+    members: frozenset[BackendId] = frozenset()
+    told_s: float = 0.0
+    silent: bool = False
+    confirmed: dict[BackendId, Generation] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class RoleBook:
+    """`leads`: whether this controller may say anything now. `clock`: the one that leases are counted by."""
+
+    def __init__(self, leads: Callable[[], bool], clock: Callable[[], float]) -> None:
+        self._leads, self._clock = leads, clock
+        self._offices: dict[ServiceId, _Office] = {}
+        self._confirmed: list[Callable[[ServiceId], None]] = []
+
+    def on_confirmed(self, callback: Callable[[ServiceId], None]) -> None:
+        self._confirmed.append(callback)
+
+    # ---- by the election ----
+
+    def open(self, service: ServiceId) -> None:
+        """Begin, silently: until now our predecessor may have told anybody anything."""
+        self._offices[service] = _Office(told_s=self._clock(), silent=True)
+
+    def appoint(
+        self, service: ServiceId, active: BackendId | None, generation: Generation, ttl_s: float | None,
+        members: frozenset[BackendId],
+    ) -> None:  # fmt: skip
+        """From now on. `active` None: nobody is told that it is active."""
+        office = self._offices[service]
+        before = office.active, office.generation, office.members
+        office.active, office.generation, office.ttl_s, office.members = active, generation, ttl_s, members
+        office.silent = False
+        if before != (active, generation, members):
+            office.changed.set()
+            office.changed = asyncio.Event()
+
+    def silence(self, service: ServiceId) -> None:
+        """What is written is about to change, or not known: nobody is told anything until somebody is appointed."""
+        office = self._offices.get(service)
+        if office is not None:
+            office.silent = True
+
+    def dismiss(self, service: ServiceId) -> None:
+        """Nobody is told anything of it any more."""
+        office = self._offices.pop(service, None)
+        if office is not None:
+            office.changed.set()
+
+    def told_s(self, service: ServiceId) -> float:
+        """The last moment in which somebody may have been told that it is active."""
+        return self._offices[service].told_s
+
+    def is_confirmed(self, service: ServiceId, backend: BackendId, generation: Generation) -> bool:
+        office = self._offices.get(service)
+        return office is not None and office.confirmed.get(backend, 0) >= generation
+
+    # ---- by pods and their keepers ----
+
+    def ask(self, backend: BackendId) -> Answer | None:
+        """None: this controller cannot say. Everything is looked at and remembered in one turn of the loop."""
+        if not self._leads():
+            return None
+        found = self._of(backend)
+        if found is None:
+            return None
+        service, office = found
+        if office.silent:
+            return None
+        if office.active != backend:
+            return Answer(service=service, role=Role.STANDBY, generation=office.generation, withdrawn=office.generation)
+        office.told_s = self._clock()
+        return Answer(
+            service=service,
+            role=Role.ACTIVE,
+            generation=office.generation,
+            ttl_s=office.ttl_s,
+            withdrawn=Generation(office.generation - 1),
+        )
+
+    async def changed(self, backend: BackendId, wait_s: float) -> None:
+        """Until something about its Service has changed, or the time is over."""
+        found = self._of(backend)
+        if found is None:
+            await asyncio.sleep(min(wait_s, 0.2))
+            return
+        try:
+            async with asyncio.timeout(wait_s):
+                await found[1].changed.wait()
+        except TimeoutError:
+            return
+
+    def confirm(self, backend: BackendId, generation: Generation) -> bool:
+        """Its keeper says that it serves nothing of this generation, or of one before, any more. False: whose keeper
+        it is, is not known."""
+        found = self._of(backend)
+        if found is None:
+            return False
+        service, office = found
+        if generation > office.confirmed.get(backend, 0):
+            office.confirmed[backend] = generation
+            for callback in self._confirmed:
+                callback(service)
+        return True
+
+    def _of(self, backend: BackendId) -> tuple[ServiceId, _Office] | None:
+        return next(((name, each) for name, each in self._offices.items() if backend in each.members), None)

@@ -1,0 +1,205 @@
+"""EndpointSlices as they are to be: kube-proxy, istiod and every other reader of them follow (S0.5, S0.7, S2.1).
+
+Only slices that carry our managed-by label are written. Each write is of the version that was seen; what somebody else
+has changed or deleted is made right again. Slices of a Service of ours that others wrote (left behind by its selector,
+or mirrored from an Endpoints object) would be merged with ours by every reader, so they are named to people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hotswitch.backends import Published, ServiceId
+from hotswitch.cluster.backoff import Backoff
+from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.cluster.kinds import ENDPOINTSLICES
+from hotswitch.cluster.watch import Change, ChangeType, Watcher
+from hotswitch.endpoints import slicing
+from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME, Object
+
+log = logging.getLogger("hotswitch.endpoints.slices")
+Foreign = Callable[[ServiceId, tuple[str, ...]], None]
+"""Told the names of slices of this Service that others wrote, each time they have changed; () when there are none."""
+
+
+@dataclass(slots=True)
+class _Desk:
+    """One Service's. `known`: our slices, newest version that was seen or written; `foreign`: names of others'."""
+
+    wanted: Published
+    known: dict[str, Object] = field(default_factory=dict)
+    foreign: set[str] = field(default_factory=set)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+class SlicePublisher:
+    """`written`: counts writes by verb."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        foreign: Foreign = lambda service, names: None,
+        written: Callable[[str], None] = lambda verb: None,
+    ) -> None:
+        self._cluster, self._foreign, self._written = cluster, foreign, written
+        self._desks: dict[ServiceId, _Desk] = {}
+
+    def publish(self, published: Published) -> None:
+        desk = self._desks.get(published.service.id)
+        if desk is None:
+            desk = self._desks[published.service.id] = _Desk(published)
+            self._open(published.service.id, desk)
+        elif desk.wanted != published:
+            desk.wanted = published
+            desk.wake.set()
+
+    def withdraw(self, service: ServiceId) -> None:
+        """Its slices go: with the Service by their owner, else by us."""
+        desk = self._desks.pop(service, None)
+        if desk is None:
+            return
+        self._close(desk)
+        task = asyncio.get_running_loop().create_task(self._remove(service, desk))
+        self._leaving = task
+
+    async def stop(self) -> None:
+        """Leave everything as it is: somebody else leads, or nobody."""
+        desks = list(self._desks.values())
+        self._desks.clear()
+        for desk in desks:
+            self._close(desk)
+        await asyncio.gather(*(task for desk in desks for task in desk.tasks), return_exceptions=True)
+
+    def _open(self, service: ServiceId, desk: _Desk) -> None:
+        watcher: Watcher[Object] = Watcher(
+            self._cluster,
+            ENDPOINTSLICES,
+            dict,
+            on_event=lambda change: self._heard(service, desk, change),
+            namespace=service.namespace,
+            label_selector=f"{SERVICE_NAME}={service.name}",
+        )
+        loop = asyncio.get_running_loop()
+        desk.tasks = [loop.create_task(watcher.run()), loop.create_task(self._keep(service, desk, watcher))]
+
+    def _close(self, desk: _Desk) -> None:
+        for task in desk.tasks:
+            task.cancel()
+
+    # ---- what is there ----
+
+    def _heard(self, service: ServiceId, desk: _Desk, change: Change[Object]) -> None:
+        metadata = change.object["metadata"]
+        name = metadata["name"]
+        if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER:
+            self._heard_of_others(service, desk, name, change.type is ChangeType.DELETED)
+            return
+        if change.type is ChangeType.DELETED:
+            desk.known.pop(name, None)
+        elif _version(desk.known.get(name)) < _version(change.object):
+            desk.known[name] = change.object
+        desk.wake.set()
+
+    def _heard_of_others(self, service: ServiceId, desk: _Desk, name: str, gone: bool) -> None:
+        before = set(desk.foreign)
+        (desk.foreign.discard if gone else desk.foreign.add)(name)
+        if before != desk.foreign:
+            self._foreign(service, tuple(sorted(desk.foreign)))
+
+    # ---- what is done about it ----
+
+    async def _keep(self, service: ServiceId, desk: _Desk, watcher: Watcher[Object]) -> None:
+        await watcher.synced.wait()
+        backoff = Backoff(first_s=0.02, longest_s=5.0)
+        desk.wake.set()
+        while True:
+            await desk.wake.wait()
+            desk.wake.clear()
+            try:
+                await self._write(service, desk)
+                backoff.reset()
+            except ApiFailure as failure:
+                log.warning("slices of %s: %s", service, failure)
+                await asyncio.sleep(backoff.next_s())
+                desk.wake.set()
+
+    async def _write(self, service: ServiceId, desk: _Desk) -> None:
+        """What takes something away is in the same write as what comes in its place, where one slice holds both; else
+        it goes first."""
+        published = desk.wanted
+        known = dict(desk.known)
+        wanted = slicing.parts(published, map(slicing.part_of, known.values()))
+        objects = {part.name: slicing.manifest(published, part) for part in wanted}
+        for name in known.keys() - objects.keys():
+            await self._delete(service, desk, name)
+        for name, content in sorted(objects.items(), key=lambda each: len(each[1]["endpoints"])):
+            before = known.get(name)
+            if before is None:
+                await self._create(service, desk, name, content)
+            elif slicing.differs(content, before):
+                await self._replace(service, desk, name, before, content)
+
+    async def _create(self, service: ServiceId, desk: _Desk, name: str, content: Object) -> None:
+        try:
+            self._note(desk, await self._cluster.create(ENDPOINTSLICES, service.namespace, content))
+        except ApiFailure as failure:
+            if failure.is_taken:  # by ourselves, when the answer was lost
+                await self._look(service, desk, name)
+            raise
+        self._written("create")
+
+    async def _replace(self, service: ServiceId, desk: _Desk, name: str, before: Object, content: Object) -> None:
+        own = {"resourceVersion": before["metadata"]["resourceVersion"], "uid": before["metadata"]["uid"]}
+        whole = {**content, "metadata": {**content["metadata"], **own}}
+        try:
+            self._note(desk, await self._cluster.replace(ENDPOINTSLICES, service.namespace, name, whole))
+        except ApiFailure as failure:
+            if failure.is_missing or failure.is_conflict:
+                await self._look(service, desk, name)
+            raise
+        self._written("update")
+
+    async def _look(self, service: ServiceId, desk: _Desk, name: str) -> None:
+        """Sooner than the watch tells."""
+        try:
+            found = await self._cluster.get(ENDPOINTSLICES, service.namespace, name)
+        except ApiFailure as failure:
+            if not failure.is_missing:
+                raise
+            desk.known.pop(name, None)
+            return
+        if (found["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER:
+            self._note(desk, found)
+
+    async def _delete(self, service: ServiceId, desk: _Desk, name: str) -> None:
+        try:
+            uid = desk.known[name]["metadata"]["uid"]
+            await self._cluster.delete(ENDPOINTSLICES, service.namespace, name, uid=uid)
+            self._written("delete")
+        except ApiFailure as failure:
+            if not (failure.is_missing or failure.is_conflict):
+                raise
+        desk.known.pop(name, None)
+
+    async def _remove(self, service: ServiceId, desk: _Desk) -> None:
+        for name in list(desk.known):
+            with contextlib.suppress(ApiFailure):  # of a Service that is gone they go by their owner
+                await self._delete(service, desk, name)
+
+    def _note(self, desk: _Desk, written: Object) -> None:
+        name = written["metadata"]["name"]
+        if _version(desk.known.get(name)) < _version(written):
+            desk.known[name] = written
+
+
+def _version(content: dict[str, Any] | None) -> int:
+    """Versions of one object are compared only to know which of two copies is the newer (KEP-5504)."""
+    return int(content["metadata"]["resourceVersion"]) if content is not None else -1

@@ -1,0 +1,273 @@
+"""One cluster's Services, pods and nodes, watched into the registry (S2.1 to S2.4).
+
+Services and nodes are watched as a whole, pods by the selector of each Service that is ours: the API server selects, so
+ten thousand other pods cost nothing. The home cluster says which Services there are and how; every further one adds its
+own pods to the Service of the same name and namespace. A cluster that is not heard of keeps its backends: first they
+are stale and go last, then they are lost and told to nobody; nothing is forgotten, and at the next word all is as it is
+there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hotswitch.api.values import InvalidValue
+from hotswitch.backends import Backend, BackendId, ServiceId, ServiceRecord, Staleness
+from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.kinds import NODES, PODS, SERVICES
+from hotswitch.cluster.pods import Pod
+from hotswitch.cluster.watch import Change, ChangeType, Watcher
+from hotswitch.config.objects import ObjectRef, Problem, problem
+from hotswitch.endpoints import assemble, objects
+from hotswitch.endpoints.assemble import Place
+from hotswitch.endpoints.registry import Registry
+from hotswitch.model import PodUid
+
+LOOK_S = 0.5
+GRAVES = 1000
+Say = Callable[[Problem], None]
+
+
+@dataclass(slots=True)
+class _Watched:
+    """The pods of one Service. `task` runs `watcher`."""
+
+    selector: dict[str, str]
+    watcher: Watcher[Pod]
+    task: asyncio.Task[None]
+
+
+class Source:
+    """`place`: whose pods these are; the home cluster's is HOME or its given name, and `is_home` says so. `invalid`:
+    told of every value that cannot be used. `trouble`: sentences about the API server."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        registry: Registry,
+        place: Place | None = None,
+        *,
+        is_home: bool = True,
+        invalid: Say = lambda problem: None,
+        trouble: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
+        self._cluster, self._registry, self.place = cluster, registry, place or Place()
+        self.is_home, self._invalid, self._trouble = is_home, invalid, trouble
+        self.services: Watcher[objects.Service] = Watcher(
+            cluster, SERVICES, objects.Service, on_event=self._service, on_problem=trouble
+        )
+        self.nodes: Watcher[objects.Node] = Watcher(
+            cluster, NODES, objects.Node, on_event=self._node, on_problem=trouble
+        )
+        self._watched: dict[ServiceId, _Watched] = {}
+        self._standing: dict[BackendId, Backend] = {}  # the last valid one of each
+        self._unclean: deque[BackendId] = deque(maxlen=GRAVES)
+        self._pending: set[asyncio.Task[None]] = set()
+        self.synced = asyncio.Event()
+        self._staleness: dict[ServiceId, Staleness] = {}
+
+    @property
+    def age_s(self) -> float:
+        """Since this cluster was last heard of, by whichever watch was heard last: one is enough to know it lives."""
+        pods = (each.watcher.age_s for each in self._watched.values())
+        return min(self.services.age_s, self.nodes.age_s, *pods)
+
+    @property
+    def is_followed(self) -> bool:
+        """Every watch stands: what is not in the registry is not in the cluster."""
+        rest = (each.watcher for each in self._watched.values())
+        return _stands(self.services) and _stands(self.nodes) and all(_stands(each) for each in rest)
+
+    def knows(self, service: ServiceId) -> bool:
+        """Its pods were listed: one that is not in the registry was not there."""
+        known = self._watched.get(service)
+        return known is not None and known.watcher.synced.is_set()
+
+    def pod(self, service: ServiceId, name: str) -> Pod | None:
+        known = self._watched.get(service)
+        return None if known is None else known.watcher.store.get((service.namespace, name))
+
+    def pods(self, service: ServiceId) -> tuple[Pod, ...]:
+        known = self._watched.get(service)
+        return () if known is None else tuple(known.watcher.store.values())
+
+    def was_forced(self, backend: BackendId) -> bool:
+        """Its object went while its containers ran: somebody deleted it by force, and it may run on."""
+        return backend in self._unclean
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.services.run())
+                tasks.create_task(self.nodes.run())
+                await asyncio.gather(self.services.synced.wait(), self.nodes.synced.wait())
+                if not self.is_home:
+                    self._registry.listen(self._follow)
+                    for each in list(self._registry.services):
+                        self._follow(each)
+                await asyncio.gather(*(each.watcher.synced.wait() for each in self._watched.values()))
+                self.synced.set()
+                tasks.create_task(self._age())
+        finally:
+            for service in list(self._watched):
+                self._unwatch(service)
+
+    # ---- Services ----
+
+    def _service(self, change: Change[objects.Service]) -> None:
+        if not self.is_home:
+            return  # other clusters only add pods: two of them could disagree
+        metadata = change.object.metadata
+        service = ServiceId(metadata.namespace, metadata.name)
+        if change.type is ChangeType.DELETED:
+            self._drop(service)
+            return
+        try:
+            record = assemble.service(change.object)
+        except InvalidValue as invalid:  # the last valid one stays; there may be none
+            ref = ObjectRef(kind="Service", name=service.name, namespace=service.namespace, uid=metadata.uid)
+            self._invalid(problem(ref, invalid))
+            return
+        if record is None:
+            self._drop(service)
+        else:
+            self._registry.put_service(record)
+            self._watch(record)
+
+    def _drop(self, service: ServiceId) -> None:
+        self._unwatch(service)
+        self._registry.drop_service(service)
+
+    def _follow(self, service: ServiceId) -> None:
+        """The home cluster's word on a Service, for the pods of this one."""
+        record = self._registry.service(service)
+        if record is None:
+            self._unwatch(service)
+        else:
+            self._watch(record)
+
+    def _watch(self, record: ServiceRecord) -> None:
+        known = self._watched.get(record.id)
+        if known is not None and known.selector == dict(record.selector):
+            self._again(record, known.watcher.store.values())
+            return
+        self._unwatch(record.id)
+        watcher: Watcher[Pod] = Watcher(
+            self._cluster,
+            PODS,
+            Pod,
+            on_event=lambda change: self._pod(record.id, change),
+            on_synced=lambda: self._registry.touch(record.id),
+            on_problem=self._trouble,
+            namespace=record.id.namespace,
+            label_selector=",".join(f"{key}={text}" for key, text in sorted(record.selector.items())),
+        )
+        task = asyncio.get_running_loop().create_task(watcher.run())
+        self._watched[record.id] = _Watched(dict(record.selector), watcher, task)
+
+    def _unwatch(self, service: ServiceId) -> None:
+        known = self._watched.pop(service, None)
+        if known is None:
+            return
+        known.task.cancel()
+        self._pending.add(known.task)
+        known.task.add_done_callback(self._pending.discard)
+        for backend in self._registry.backends(service):
+            if backend.locality.cluster == self.place.cluster:
+                self._forget(service, backend.id)
+
+    # ---- pods and nodes ----
+
+    def _pod(self, service: ServiceId, change: Change[Pod]) -> None:
+        pod = change.object
+        identity = BackendId(self.place.cluster, PodUid(pod.uid))
+        if change.type is ChangeType.DELETED:
+            runs = any(each.is_running for each in pod.status.container_statuses or ())
+            if change.size_bytes and runs and pod.is_terminating and identity not in self._unclean:
+                self._unclean.append(identity)
+            self._forget(service, identity)
+            return
+        record = self._registry.service(service)
+        if record is not None:
+            self._put(record, pod)
+
+    def _forget(self, service: ServiceId, backend: BackendId) -> None:
+        self._standing.pop(backend, None)
+        self._registry.drop(service, backend)
+
+    def _put(self, record: ServiceRecord, pod: Pod) -> None:
+        node = self.nodes.store.get(("", pod.spec.node_name))
+        identity = BackendId(self.place.cluster, PodUid(pod.uid))
+        try:
+            made = assemble.backend(record, pod, node, self.place)
+        except InvalidValue as invalid:
+            ref = ObjectRef(kind="Pod", name=pod.metadata.name, namespace=pod.metadata.namespace, uid=pod.uid)
+            self._invalid(problem(ref, invalid))
+            made = _last_valid(assemble.careful(record, pod, node, self.place), self._standing.get(identity))
+        else:
+            if made is not None:
+                self._standing[identity] = made
+        if made is None:
+            return
+        known = self._registry.backend(record.id, identity)
+        health = known.health if known is not None else made.health
+        self._registry.put(replace(made, health=health, staleness=self._staleness.get(record.id, Staleness.FRESH)))
+
+    def _again(self, record: ServiceRecord, pods: Iterable[Pod]) -> None:
+        """Its ports, or what it asks of pods, may be others now."""
+        for pod in pods:
+            self._put(record, pod)
+
+    def _node(self, change: Change[objects.Node]) -> None:
+        name = change.object.metadata.name
+        for service, watched in self._watched.items():
+            record = self._registry.service(service)
+            if record is not None:
+                self._again(record, [pod for pod in watched.watcher.store.values() if pod.spec.node_name == name])
+
+    # ---- staleness ----
+
+    async def _age(self) -> None:
+        while True:
+            self.look_at_age()
+            await asyncio.sleep(LOOK_S)
+
+    def look_at_age(self) -> None:
+        """The home cluster never grows stale: a controller that does not hear of it does not lead either."""
+        if self.is_home:
+            return
+        age_s = self.age_s
+        for service in list(self._watched):
+            record = self._registry.service(service)
+            if record is not None:
+                self._grow(record, staleness(age_s, record))
+
+    def _grow(self, record: ServiceRecord, found: Staleness) -> None:
+        self._staleness[record.id] = found
+        for backend in self._registry.backends(record.id):
+            if backend.locality.cluster == self.place.cluster and backend.staleness is not found:
+                self._registry.put(replace(backend, staleness=found))
+
+
+def _stands(watcher: Watcher[Any]) -> bool:
+    return watcher.synced.is_set() and not watcher.problem
+
+
+def staleness(age_s: float, record: ServiceRecord) -> Staleness:
+    if age_s >= record.options.lost_after_s:
+        return Staleness.LOST
+    return Staleness.STALE if age_s >= record.options.stale_after_s else Staleness.FRESH
+
+
+def _last_valid(now: Backend | None, before: Backend | None) -> Backend | None:
+    """As it is now, with what its annotations said when they could be read."""
+    if now is None or before is None:
+        return now
+    return replace(
+        now, priority=before.priority, weight=before.weight, capacity=before.capacity, rotation=before.rotation
+    )

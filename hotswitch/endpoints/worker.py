@@ -1,0 +1,194 @@
+"""One active/standby Service in the hands of the leader: look, decide one step, write it down, let it take effect.
+
+Invariant (I7): nobody is told that it is active but by a record that was written and read back; and whoever is about to
+be withdrawn is told so no more before that is written. A write whose answer is lost is followed by a look, and until
+then nobody is told anything. So a controller that is killed between any two lines here leaves a state to go on from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from hotswitch.api.service import switchover
+from hotswitch.api.values import InvalidValue
+from hotswitch.backends import Backend, Published, ServiceId, ServiceRecord
+from hotswitch.cluster.backoff import Backoff
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.decide.endpoints.active_standby import Election, Order, Situation, Verdict, published, step
+from hotswitch.endpoints.fences import Fence, Suspect, due_s, proof
+from hotswitch.endpoints.ledger import Ledger, Record, Stale, unwritten
+from hotswitch.endpoints.memory import MemoryUnreadable
+from hotswitch.endpoints.registry import Registry
+from hotswitch.endpoints.roles import RoleBook
+
+log = logging.getLogger("hotswitch.endpoints")
+LOOK_S = 1.0  # so often at least, for what depends on time alone
+STEPS = 8  # in one turn; more would be a circle
+
+
+class Tell(Protocol):
+    """Says what has happened to a Service; `alarm`: it lasts, and a person should know."""
+
+    def __call__(self, service: ServiceRecord, verdict: Verdict, *, is_new: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What all workers share. `term`: of this leadership. `seen`: what pods' notes say of an election whose Lease is
+    gone. `knows`: whether that cluster's pods of a Service were read. None of the callables waits."""
+
+    registry: Registry
+    ledger: Ledger
+    roles: RoleBook
+    fences: tuple[Fence, ...]
+    publish: Callable[[Published], None]
+    tell: Tell
+    seen: Callable[[ServiceId], Election]
+    knows: Callable[[ServiceId, str], bool]
+    term: int
+    clock: Callable[[], float]
+
+
+class Worker:
+    def __init__(self, service: ServiceId, means: Means) -> None:
+        self._id, self._means = service, means
+        self._wake = asyncio.Event()
+        self._backoff = Backoff(first_s=0.05, longest_s=2.0)
+        self._record: Record | None = None
+        self._began_s = self._since_s = means.clock()
+        self._verdict: Verdict | None = None
+
+    @property
+    def election(self) -> Election | None:
+        """As it is written; None: not known now."""
+        return self._record.election if self._record is not None else None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self._verdict
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled; from then on nobody is told anything by us."""
+        self._means.roles.open(self._id)
+        try:
+            while True:
+                self._wake.clear()
+                await self._attempt()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause_s()):
+                        await self._wake.wait()
+        finally:
+            self._means.roles.dismiss(self._id)
+
+    async def _attempt(self) -> None:
+        """One turn; what fails is looked at anew, a little later."""
+        try:
+            await self._turn()
+            self._backoff.reset()
+        except (Stale, ApiFailure, MemoryUnreadable) as failure:
+            log.warning("election of %s: %s", self._id, failure)
+            self._record = None
+            self._means.roles.silence(self._id)
+            self._wake.set()
+            await asyncio.sleep(self._backoff.next_s())
+
+    async def _turn(self) -> None:
+        for _ in range(STEPS):
+            service = self._means.registry.service(self._id)
+            if service is None:
+                return
+            record = self._record or await self._look()
+            if self._is_too_early(service, record.election):
+                return
+            situation = self._situation(service, record.election)
+            verdict = step(situation)
+            if verdict.election == record.election:
+                self._stand(service, situation.backends, verdict)
+                return
+            await self._move(service, situation, record, verdict)
+        log.error("election of %s: no end after %d steps", self._id, STEPS)
+
+    def _is_too_early(self, service: ServiceRecord, election: Election) -> bool:
+        """Whoever serves, or is to be fenced, is in a cluster that was not read yet: it is not gone for that. A cluster
+        that cannot be reached is waited for as long as it takes to count as lost."""
+        held = election.active or election.fencing
+        waited_s = self._means.clock() - self._began_s
+        too_long = waited_s >= service.options.lost_after_s
+        return held is not None and not self._means.knows(self._id, held.cluster) and not too_long
+
+    async def _look(self) -> Record:
+        found = await self._means.ledger.read(self._id, self._means.term)
+        if found is None:  # new; or somebody has deleted it, and then the pods' notes tell of it
+            found = unwritten(self._means.seen(self._id))
+        self._record = found
+        return found
+
+    def _situation(self, service: ServiceRecord, election: Election) -> Situation:
+        backends = self._means.registry.backends(self._id)
+        now = Situation(
+            service=service,
+            backends=backends,
+            election=election,
+            order=_order(service),
+            since_s=self._means.clock() - self._since_s,
+        )
+        suspect = _suspect(now)
+        return now if suspect is None else replace(now, fenced=proof(self._means.fences, suspect))
+
+    async def _move(self, service: ServiceRecord, now: Situation, record: Record, verdict: Verdict) -> None:
+        """From one record to the next. Told to data planes at once is what takes something away."""
+        if verdict.election.active is None:
+            self._means.roles.silence(self._id)
+            self._means.publish(published(service, now.backends, verdict.election, verdict.sentence))
+        names = {each.id: each.pod.name for each in now.backends}
+        self._record = None  # whether the write was done is not known until it has returned
+        self._record = await self._means.ledger.write(self._id, record, verdict, names, self._means.term)
+        self._since_s = self._means.clock()
+        self._means.tell(service, verdict, is_new=True)
+
+    def _stand(self, service: ServiceRecord, backends: tuple[Backend, ...], verdict: Verdict) -> None:
+        """What is written holds: tell it."""
+        election = verdict.election
+        members = frozenset(each.id for each in backends)
+        self._means.roles.appoint(self._id, election.active, election.generation, election.ttl_s, members)
+        self._means.publish(published(service, backends, election, verdict.sentence))
+        before, self._verdict = self._verdict, verdict
+        if before is None or (before.word, before.sentence) != (verdict.word, verdict.sentence):
+            self._means.tell(service, verdict, is_new=False)
+
+    def _pause_s(self) -> float:
+        service, election = self._means.registry.service(self._id), self.election
+        if service is None or election is None:
+            return LOOK_S
+        suspect = _suspect(Situation(service=service, backends=(), election=election))
+        due = None if suspect is None else due_s(self._means.fences, suspect)
+        return LOOK_S if due is None else min(LOOK_S, max(0.001, due - self._means.clock()))
+
+
+def _suspect(now: Situation) -> Suspect | None:
+    fencing = now.election.fencing
+    if fencing is None:
+        return None
+    return Suspect(
+        service=now.service,
+        id=fencing,
+        backend=now.find(fencing),
+        generation=now.election.generation,
+        ttl_s=now.election.ttl_s,
+    )
+
+
+def _order(service: ServiceRecord) -> Order | None:
+    """One that cannot be read was said when the Service was read."""
+    try:
+        return switchover(service.annotations)
+    except InvalidValue:
+        return None
