@@ -34,6 +34,9 @@ STAND_IN: Port = 15120
 """Where the app's rewritten probes are answered while pilot-agent, to whom they go, is away."""
 STAND_IN_UID = 15120
 """As whom the stand-in asks the app: nobody whom Istio's rules know, so the way is straight."""
+DRILL_MARK, TRIAL_MARK = 0x68730001, 0x68730002
+"""On the requests of a drill, made inside the namespace: the first lets one go as the inbound gate says, as though it
+came from outside; the second to the rescue whatever the gate says. A mark needs NET_ADMIN, which no app has."""
 
 NEVER_OPENED: frozenset[Port] = frozenset(
     {TUNNEL, AGENT_STATUS, HEALTH, STATS, RESCUE_OUTBOUND, RESCUE_INBOUND, STAND_IN}

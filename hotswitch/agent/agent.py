@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from hotswitch.agent.drills import Drills
 from hotswitch.agent.evidence import Keeper
 from hotswitch.agent.guard import Guard, Means
 from hotswitch.agent.rehearsal import rehearse
@@ -56,6 +57,7 @@ class Agent:
         self.guards: dict[str, Guard] = {}
         self.rescue: Rescue | None = None
         self.no_rescue = "no rescue is configured"
+        self.drills = Drills(lambda: list(self.guards.values()), self.journal, self.metrics)
         self._stop = asyncio.Event()
 
     @classmethod
@@ -83,6 +85,7 @@ class Agent:
             rehearse(guard)
         if self.rescue is not None:
             self._settling = asyncio.get_running_loop().create_task(self._settle(self.rescue))
+        await self.drills.start(self.settings.drill)
 
     async def _settle(self, rescue: Rescue) -> None:
         """What the rescue has inherited and nobody asked for ends, once every pod has had its say."""
@@ -125,7 +128,9 @@ class Agent:
         await self._stop.wait()
 
     async def close(self) -> None:
-        """Let go of everything and change nothing: gates stay as they are, and so does the rescue that one leads to."""
+        """Let go of everything and change nothing: gates stay as they are, and so does the rescue that one leads to.
+        Only a drill that is under way ends."""
+        await self.drills.close()
         for guard in list(self.guards.values()):
             guard.close()
             await guard.spare.close(leave=True)
@@ -182,6 +187,7 @@ class Agent:
             self.journal.write(entry("reload", _NOBODY, failed=str(failure)))
             return
         self.settings, self.specs = fresh, specs
+        self.drills.change(fresh.drill)
         wanted = {pod.uid: pod for pod in fresh.pods}
         for uid, guard in list(self.guards.items()):
             if uid not in wanted:

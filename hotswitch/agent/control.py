@@ -12,13 +12,14 @@ import os
 import pwd
 import socket
 import struct
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from hotswitch.act.actor import plan_of
+from hotswitch.agent import drill
 from hotswitch.agent.agent import Agent
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.ordered import OrderedGuard
@@ -37,7 +38,7 @@ FOR_AT_MOST_S = 7 * 86400.0
 class Request(msgspec.Struct, forbid_unknown_fields=True):
     """`pod`: "namespace/name", name or uid; empty: all (status, history)."""
 
-    verb: Literal["status", "plan", "bypass", "restore", "history", "evidence", "order", "truth"]
+    verb: Literal["status", "plan", "bypass", "restore", "history", "evidence", "order", "truth", "drill"]
     pod: str = ""
     level: Literal["rescue", "direct", "hold"] = "rescue"
     directions: tuple[Direction, ...] = tuple(Direction)
@@ -104,12 +105,22 @@ class Control:
                 return await self._carry_out(request)
             case "truth":
                 return _as_json(await self._only().truth())
+            case "drill":
+                return await self._drill(self._agent.guard_named(request.pod), request, who)
             case "plan":
                 return _plan(self._agent.guard_named(request.pod))
             case "bypass":
                 return _order(self._agent.guard_named(request.pod), _bypass(request, who), request.dry_run, who)
             case "restore":
                 return _order(self._agent.guard_named(request.pod), _restore(request, who), request.dry_run, who)
+
+    async def _drill(self, guard: Guard, request: Request, who: str) -> dict[str, Any]:
+        if not 0 < request.for_s <= drill.FOR_AT_MOST_S:
+            raise Refused(f"for: {request.for_s:g} s is not between 0 and {drill.FOR_AT_MOST_S:g} s")
+        if request.dry_run:
+            return {"pod": str(guard.pod), "dry_run": True, "refusal": drill.refusal(guard)}
+        report = await self._agent.drills.run(guard, request.for_s, who)
+        return {"pod": str(guard.pod), **asdict(report)}
 
     async def _carry_out(self, request: Request) -> dict[str, Any]:
         if request.order is None:

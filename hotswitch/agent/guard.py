@@ -82,7 +82,7 @@ class Guard:
         self.watch = PodWatch(
             self.namespace,
             self._news,
-            path_probe=self._path_probe(),
+            path_probe=self.path_probe(),
             container=Container(settings.cgroups),
             app_ports=frozenset(settings.app.ports),
             thresholds=self.policy.thresholds,
@@ -101,7 +101,7 @@ class Guard:
         self._original_rules = ""
         self._shown: dict[Direction, Level] = {}
 
-    def _path_probe(self) -> PathProbe | None:
+    def path_probe(self) -> PathProbe | None:
         probe = self.settings.app.probe
         if probe is None:
             return None
@@ -331,6 +331,12 @@ class Guard:
         assert isinstance(evidence, dict)
         line = entry(event, self.pod, evidence=evidence, generation=self.standing.generation, **fields)
         self._means.journal.write(line)
+
+    async def verified(self) -> bool:
+        """Wait for the look that follows a restore: are Istio's rules what they were (I4)?"""
+        if self._looking is not None:
+            await asyncio.gather(self._looking, return_exceptions=True)
+        return self._scene.fingerprint == self._original_rules
 
     def change_policy(self, settings: Pod) -> None:
         """New settings for the same pod: only what needs no new namespace, spec or probe."""

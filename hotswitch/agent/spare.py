@@ -108,6 +108,11 @@ class Spare:
         return ""
 
     @property
+    def identity(self) -> Identity | None:
+        """What was fetched last for the rescue; None where it serves with what it has inherited, or needs none."""
+        return self._identity
+
+    @property
     def identity_expires_in_s(self) -> float | None:
         """Of what the rescue serves with, be it inherited; None where it has none or needs none."""
         if self._rescue is not None and self._added:

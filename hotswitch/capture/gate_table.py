@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from hotswitch.capture import gate_tproxy
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.model import (
+    DRILL_MARK,
     MESH_ONLY_NETWORKS,
     NEVER_OPENED,
     RESCUE_INBOUND,
     RESCUE_OUTBOUND,
     RESCUE_UID,
     STAND_IN,
+    TRIAL_MARK,
     Direction,
     Port,
 )
@@ -36,6 +38,7 @@ DNS_MAP = "dns"  # by protocol: questions to the captured name servers
 CHAIN_DIRECT = "direct"
 STATUS_MAP = "status"  # pilot-agent's port, while a stand-in answers the app's probes in its place
 CHAIN_STAND_IN = "stand_in"
+CHAIN_DRILL = "drill"
 CHAIN_RESCUE = {Direction.INBOUND: "rescue_in", Direction.OUTBOUND: "rescue_out"}
 
 
@@ -149,9 +152,20 @@ def _chains(scope: GateScope) -> list[str]:
     else:
         inbound = list(gate_tproxy.nat(f"open_{Direction.INBOUND}"))
         lines += gate_tproxy.chains(scope.tproxy_mark, _inbound(scope, f"goto {gate_tproxy.OPEN}"))
+    lines += _block(f"chain {CHAIN_DRILL}", _drill(scope))
     lines += _block("chain prerouting", [_hook("prerouting"), *inbound])
-    lines += _block("chain output", [_hook("output"), *_outbound(scope)])
+    to_drill = f"meta mark {_set((DRILL_MARK, TRIAL_MARK))} goto {CHAIN_DRILL}"
+    lines += _block("chain output", [_hook("output"), to_drill, *_outbound(scope)])
     return lines
+
+
+def _drill(scope: GateScope) -> Iterator[str]:
+    """A drill's own requests to the pod's address, which no prerouting chain sees: as though they came from outside."""
+    inbound = [line for line in _inbound(scope, "") if line and not line.startswith("iifname")]
+    if inbound:
+        yield from inbound
+        yield f"meta mark {TRIAL_MARK} goto {CHAIN_RESCUE[Direction.INBOUND]}"
+        yield f"goto open_{Direction.INBOUND}"
 
 
 def _stand_in() -> list[str]:

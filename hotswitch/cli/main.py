@@ -12,7 +12,7 @@ import typer
 
 from hotswitch import __version__
 from hotswitch.cli import capture, cluster, controller, helper, show
-from hotswitch.cli.ask import DEFAULT_SOCKET, AgentError, ask
+from hotswitch.cli.ask import ANSWER_TIMEOUT_S, DEFAULT_SOCKET, AgentError, ask
 from hotswitch.cli.duration import seconds
 from hotswitch.cli.show import fail
 from hotswitch.model import Direction, Level
@@ -37,15 +37,18 @@ Pod = Annotated[str, typer.Argument(help="namespace/name, name, or uid.")]
 AnyPod = Annotated[str, typer.Argument(help="namespace/name, name, or uid; all pods when left out.")]
 
 
-def asked(path: Path, **request: Any) -> dict[str, Any]:
+def asked(path: Path, timeout_s: float = ANSWER_TIMEOUT_S, **request: Any) -> dict[str, Any]:
     try:
-        return ask(path, request)
+        return ask(path, request, timeout_s)
     except AgentError as failure:
         raise fail(str(failure)) from failure
 
 
 def told(answer: dict[str, Any], as_json: bool, lines: list[str]) -> None:
     typer.echo(json.dumps(answer, indent=2) if as_json else "\n".join(lines))
+
+
+DRILL_PATIENCE_S = 120.0  # another one may be under way, and what follows is waited for
 
 
 def duration(text: str) -> float:
@@ -169,6 +172,23 @@ def _order(socket: Path, as_json: bool, **request: Any) -> None:
         told(
             answer, as_json, [*show.plan_lines(answer["done"], "nothing had to be done"), *show.status_lines([answer])]
         )
+
+
+@app.command()
+def drill(
+    pod: Pod,
+    for_: Annotated[str, typer.Option("--for", help="How long, like 5s; a minute at most.")] = "5s",
+    dry_run: DryRun = False,
+    socket: SocketOption = DEFAULT_SOCKET,
+    as_json: JsonOption = False,
+) -> None:
+    """Lead a well pod's new inbound flows to its rescue for seconds, ask its app that way, and lead them back. Exit
+    code 1 when it failed or was refused."""
+    for_s = duration(for_)
+    answer = asked(socket, DRILL_PATIENCE_S + for_s, verb="drill", pod=pod, for_s=for_s, dry_run=dry_run)
+    told(answer, as_json, show.drill_lines(answer))
+    if answer.get("refusal") or answer.get("result", "passed") != "passed":
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -40,6 +40,16 @@ def plan_lines(acts: Iterable[dict[str, str]], nothing: str = "nothing") -> list
     return lines or [nothing]
 
 
+def drill_lines(answer: dict[str, Any]) -> list[str]:
+    if "dry_run" in answer:
+        return [f"would not be drilled now: {answer['refusal']}" if answer["refusal"] else "would be drilled"]
+    took = "".join(f", {name} {each * 1000:.1f} ms" for name, each in answer["durations_s"].items())
+    return [
+        f"{answer['pod']}: {answer['result'].upper()}: {answer['why']}",
+        f"    {answer['served']} requests through the rescue, {answer['lost']} lost{took}",
+    ]
+
+
 def evidence_lines(answer: dict[str, Any]) -> list[str]:
     lines = [f"below {answer['directory']}:"]
     for kept in answer["kept"]:

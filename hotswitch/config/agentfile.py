@@ -147,6 +147,7 @@ class Pod(Strict):
     dependencies_s: Seconds | None = None  # how often Envoy is asked what it lacks; None: never
     logs: tuple[str, ...] = ()  # glob patterns of the proxy container's log files, kept with the evidence of a fault
     termination_message: Path | None = None
+    drill: bool = True  # may be drilled in its turn, where the file says `drill`
 
     @property
     def ref(self) -> PodRef:
@@ -177,6 +178,14 @@ class Budget(Strict):
     workload: Annotated[int, Field(ge=0)] = 1
 
 
+class DrillSettings(Strict):
+    """How often one pod of each workload is led to its rescue for `for_s`, to know that it would work (S4.4)."""
+
+    every_s: Annotated[float, Field(ge=60, le=90 * 86400)] = 86400.0
+    for_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+
+
 class Endpoint(Strict):
     address: IPvAnyAddress
     port: PortNumber
@@ -202,6 +211,7 @@ class AgentFile(Strict):
     evidence: EvidenceSettings = EvidenceSettings()
     budget: Budget = Budget()
     pace: PaceSettings = PaceSettings()
+    drill: DrillSettings | None = None  # None: only by hand
     pods: tuple[Pod, ...] = ()
 
     @model_validator(mode="after")

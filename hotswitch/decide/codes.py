@@ -5,6 +5,7 @@ reused, so that people may search for them and docs and alert rules may name the
     HSD01x  capture came back                   HSD03x  a person is needed
     HSD06x  what the proxy depends on is not well
     HSD04x  why one level could not be used (in the evidence of other decisions)
+    HSD07x  what became of a drill
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ class Code(StrEnum):
     CERTIFICATE_EXPIRED = "HSD064"
     NO_CONFIGURATION = "HSD065"
 
+    DRILL_PASSED = "HSD070"
+    DRILL_FAILED = "HSD071"
+    DRILL_INTERRUPTED = "HSD072"
+    DRILL_REFUSED = "HSD073"
+
 
 MEANING: Mapping[Code, str] = {
     Code.OPENED: "A confirmed fault of the proxy: the gate was opened for new flows.",
@@ -120,4 +126,8 @@ MEANING: Mapping[Code, str] = {
     Code.CERTIFICATE_ENDS: "The proxy's certificate ends soon, and was not renewed in time.",
     Code.CERTIFICATE_EXPIRED: "The proxy's certificate has expired, and the policy leaves that to people.",
     Code.NO_CONFIGURATION: "The proxy runs without configuration, and the policy leaves that to people.",
+    Code.DRILL_PASSED: "A drill: requests went through the rescue and came back through the proxy afterwards.",
+    Code.DRILL_FAILED: "A drill found that the rescue would not have helped: capture was restored at once.",
+    Code.DRILL_INTERRUPTED: "A drill was ended before its time, because something else happened to the pod.",
+    Code.DRILL_REFUSED: "A drill was asked for, and this is no moment for it: nothing was done.",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from hotswitch.model import Diagnosis, Direction, Fault, Level, PodRef
+from hotswitch.report.drill_metrics import DrillMetrics
 
 SWITCH_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 LEVELS = {Level.CAPTURE: 0, Level.HOLD: 1, Level.RESCUE: 2, Level.DIRECT: 3}
@@ -50,6 +51,7 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self.pods = Gauge("hotswitch_pods", "Pods under watch", registry=self.registry)
+        self.drills = DrillMetrics(self.registry)
         self._last_fault: dict[PodRef, Fault] = {}
 
     def saw(self, pod: PodRef, diagnosis: Diagnosis) -> None:

@@ -17,7 +17,7 @@ import yaml
 
 from hotswitch.capture.gate_table import TABLE
 from hotswitch.capture.inspect import Inspection, inspect
-from hotswitch.cli.ask import AgentError, ask
+from hotswitch.cli.ask import ANSWER_TIMEOUT_S, AgentError, ask
 from hotswitch.kernel.command import Command, run
 from hotswitch.report.journal import Entry
 from hotswitch.sandbox.faults import Fault
@@ -138,9 +138,9 @@ class Keeper(Protector):
 
     # ---- asking it ----
 
-    async def tell(self, verb: str, **request: Any) -> dict[str, Any]:
+    async def tell(self, verb: str, timeout_s: float = ANSWER_TIMEOUT_S, **request: Any) -> dict[str, Any]:
         """Raises AgentError."""
-        return await asyncio.to_thread(ask, Path(self.config["socket"]), {"verb": verb, **request})
+        return await asyncio.to_thread(ask, Path(self.config["socket"]), {"verb": verb, **request}, timeout_s)
 
     async def status(self, pod: Pod) -> Status:
         return (await self.tell("status", pod=pod.name))["pods"][0]

@@ -75,7 +75,7 @@ def home(box: Sandbox, runner: asyncio.Runner) -> House:
         await asyncio.gather(*(pod.ready() for pod in pods.values()))
         keeper = Keeper(box, list(pods.values()))
         keeper.config["budget"] = {"node": 10, "workload": 1}
-        keeper.config["metrics"] = {"address": "127.0.0.1", "port": _free_port()}
+        keeper.config["metrics"] = {"address": "127.0.0.1", "port": free_port()}
         keeper.pod_config(pods["dies"])["policy"] |= {"hold_down_s": 3600.0, "hold_down_max_s": 3600.0}
         keeper.pod_config(pods["pair-0"])["policy"] |= {"inbound": ["rescue", "hold"], "outbound": ["rescue", "hold"]}
         await keeper.guard()
@@ -84,7 +84,7 @@ def home(box: Sandbox, runner: asyncio.Runner) -> House:
     return runner.run(build())
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from hotswitch.report.controller_metrics import ControllerMetrics
+from hotswitch.report.metrics import Metrics
 from hotswitch.sandbox.manifests import MANIFESTS
 from tests.manifests.shipped import tier
 
@@ -30,6 +31,8 @@ FIRES = {
     "HotSwitchApiErrors": 'hotswitch_api_errors_total{verb="patch",code="500"} 0+30x60',
     "HotSwitchInvalidObjects": 'hotswitch_invalid_objects{kind="Pod"} 1x60',
     "HotSwitchAlertsUndelivered": 'hotswitch_alerts_queued{receiver="ops"} 2x60',
+    "HotSwitchDrillFailed": 'hotswitch_drill_failed{workload="shop/deploy/web",node="a"} 1x60',
+    "HotSwitchDrillStale": 'hotswitch_drill_overdue_timestamp_seconds{workload="shop/deploy/web"} 60x60',
 }
 WELL = {
     'up{job="hotswitch-controller"}': "1x60",
@@ -43,6 +46,8 @@ WELL = {
     'hotswitch_watch_age_seconds{kind="pods"}': "59x60",
     'hotswitch_api_errors_total{verb="patch",code="409"}': "0+30x60",
     'hotswitch_alerts_queued{receiver="ops"}': "0x60",
+    'hotswitch_drill_failed{workload="shop/deploy/web",node="a"}': "0x60",
+    'hotswitch_drill_overdue_timestamp_seconds{workload="shop/deploy/web"}': "7200x60",
 }
 
 
@@ -54,7 +59,8 @@ def test_every_alert_is_tried():
 @pytest.mark.unit
 @EACH
 def test_every_metric_that_is_asked_for_exists(rule):
-    known = {sample for family in ControllerMetrics().registry.collect() for sample in samples(family)}
+    registries = (ControllerMetrics().registry, Metrics().registry)
+    known = {sample for registry in registries for family in registry.collect() for sample in samples(family)}
     assert set(re.findall(r"hotswitch_\w+", rule["expr"])) <= known
 
 
