@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import urllib.parse
 from contextlib import contextmanager
+from pathlib import Path
 
 import aiohttp
 
@@ -51,8 +53,19 @@ def alertmanager(directory, webhook_url, port=None):
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
     )
-    with running(directory, program, *flags):
+    with running(directory, *_at_home(program), program, *flags):
         yield f"http://127.0.0.1:{port}"
+
+
+def _at_home(program):
+    """Debian's Alertmanager opens its templates in /usr/share, also where it was only unpacked: it gets a /usr/share of
+    its own, this machine's and the unpacked one in one."""
+    share = Path(program).resolve().parents[1] / "share"
+    if not (share / "prometheus/alertmanager").is_dir() or share == Path("/usr/share"):
+        return ()
+    privilege = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    mount = f"mount -t overlay overlay -o lowerdir={share}:/usr/share /usr/share"
+    return ("unshare", "--mount", *privilege, "sh", "-c", f'{mount} && exec "$@"', "sh")
 
 
 @contextmanager

@@ -292,6 +292,60 @@ def test_store_is_away_and_alerts_go_out_all_the_same() -> None:
     asyncio.run(run())
 
 
+class SlowStore(MemoryStore):
+    """Nothing is read before `opens`."""
+
+    def __init__(self, saved=None) -> None:
+        super().__init__()
+        self.saved = dict(saved or {})
+        self.asked, self.opens = asyncio.Event(), asyncio.Event()
+
+    async def load(self, name):
+        self.asked.set()
+        await self.opens.wait()
+        return await super().load(name)
+
+
+def test_what_was_said_before_is_read_late() -> None:
+    """A leader begins with its own words before the API server has answered: nobody hears the same twice."""
+
+    async def run():
+        before, matter = MemoryStore(), notice()
+        async with Server() as server, dispatching(receiver(server), store=before) as dispatcher:
+            dispatcher.tell(matter)
+            await until(lambda: dispatcher.counts.results["team", "sent"] == 1)
+        store = SlowStore(before.saved)
+        async with Server() as server, dispatching(receiver(server), store=store, read_within_s=60) as dispatcher:
+            dispatcher.tell(matter)
+            await store.asked.wait()
+            store.opens.set()
+            dispatcher.tell(notice("u2/HSD001"))
+            await server.requests(1)
+            await until(lambda: dispatcher.counts.results["team", "sent"] >= 1)
+            return [json.loads(request.body)["key"] for request in server.got]
+
+    assert asyncio.run(run()) == ["u2/HSD001"]
+
+
+def test_store_never_answers_and_alerts_go_out_all_the_same() -> None:
+    async def run():
+        store = SlowStore()
+        async with Server() as server, dispatching(receiver(server), store=store, read_within_s=0.01) as dispatcher:
+            dispatcher.tell(notice())
+            await server.requests(1)
+            store.opens.set()
+
+    asyncio.run(run())
+
+
+def test_save_that_was_given_up_comes_late(tmp_path) -> None:
+    """Its thread gets the file after a newer one: the newer content stays."""
+    store = FileStore(tmp_path)
+    store._carry_out("team", b"new", 2)
+    store._carry_out("team", b"old", 1)
+    assert asyncio.run(store.load("team")) == b"new"
+
+
 def test_store_holds_garbage(tmp_path) -> None:
     async def run():
         (tmp_path / f"{file_name('team')}.json").write_bytes(b'{"matters": [{"notice": 7}]')

@@ -54,25 +54,37 @@ class FileStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._lock = threading.Lock()  # a save that was given up may still be writing
+        self._lock = threading.Lock()
+        self._asked = 0
+        self._done: dict[str, int] = {}  # by name, the newest that was carried out: one that was given up may come late
 
     async def load(self, name: str) -> bytes | None:
         return await asyncio.to_thread(self._load, name)
 
     async def save(self, name: str, content: bytes) -> None:
-        await asyncio.to_thread(self._save, name, content)
+        await self._change(name, content)
 
     async def remove(self, name: str) -> None:
-        await asyncio.to_thread(self._path(name).unlink, missing_ok=True)
+        await self._change(name, None)
+
+    async def _change(self, name: str, content: bytes | None) -> None:
+        self._asked += 1
+        await asyncio.to_thread(self._carry_out, name, content, self._asked)
 
     def _load(self, name: str) -> bytes | None:
         with contextlib.suppress(FileNotFoundError):
             return self._path(name).read_bytes()
         return None
 
-    def _save(self, name: str, content: bytes) -> None:
+    def _carry_out(self, name: str, content: bytes | None, turn: int) -> None:
         with self._lock:
-            self._write(name, content)
+            if turn < self._done.get(name, 0):
+                return
+            self._done[name] = turn
+            if content is None:
+                self._path(name).unlink(missing_ok=True)
+            else:
+                self._write(name, content)
 
     def _write(self, name: str, content: bytes) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)

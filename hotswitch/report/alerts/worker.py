@@ -1,6 +1,7 @@
 """One receiver's worker: sends what its ledger says is due, waits when that fails, saves the ledger (S4.6).
 
 Nobody waits for it. Saving is a task of its own, so that a slow store delays no message, and a slow receiver no saving.
+Only the first message waits, and not for long: what an earlier life has said is read first, or it would be said anew.
 """
 
 from __future__ import annotations
@@ -49,12 +50,14 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What all workers share. `save_every_s`: at most so often a ledger is saved."""
+    """What all workers share. `save_every_s`: at most so often a ledger is saved. `read_within_s`: so long the first
+    message waits for what was said before."""
 
     store: Store
     counts: Counts
     about: About = field(default_factory=About)
     save_every_s: float = 1.0
+    read_within_s: float = 5.0
     backoff_base_s: float = 1.0
     clock: Callable[[], float] = time.time
 
@@ -69,6 +72,7 @@ class Worker:
         self._not_before = 0.0
         self._news = asyncio.Event()
         self._loaded = False
+        self._asked = asyncio.Event()  # the store, once, whatever came of it
         self._saved = 0
         self._batch = payload.at_most(receiver.kind)
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,6 +121,9 @@ class Worker:
     # ---- sending
 
     async def _send_on(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._around.read_within_s):
+                await self._asked.wait()
         while True:
             self._news.clear()
             try:
@@ -176,6 +183,7 @@ class Worker:
                         await self._save()
             except Exception as failure:
                 log.warning("alert state receiver=%s error=%s", self.receiver.name, type(failure).__name__)
+            self._asked.set()
             await asyncio.sleep(self._around.save_every_s)
 
     async def _load(self) -> bool:
