@@ -21,6 +21,7 @@ from hotswitch.cluster.lease import Elector
 from hotswitch.cluster.pods import Pod
 from hotswitch.config.objects import Problem
 from hotswitch.controller import actuators
+from hotswitch.controller.figures import refresh
 from hotswitch.controller.fleet import Fleet
 from hotswitch.controller.means import Means
 from hotswitch.controller.picture import Picture
@@ -32,9 +33,8 @@ from hotswitch.controller.surroundings import surroundings
 from hotswitch.controller.watching import Watching
 from hotswitch.controller.worker import PodWorker
 from hotswitch.controller.writer import StatusWriter
-from hotswitch.model import Level, Surroundings
+from hotswitch.model import Surroundings
 from hotswitch.observe.central import CentralPace, CentralProber
-from hotswitch.report.conditions import worst
 from hotswitch.report.controller_metrics import ControllerMetrics
 
 SWEEP_S = 20.0
@@ -56,8 +56,9 @@ class Controller:
         self._shift_s = time.time() - loop.time()
         self.cluster = await self._stack.enter_async_context(connect(settings.kubeconfig, settings.context))
         self.speaker = Speaker(self.cluster, settings, self.metrics)
-        self.picture = Picture(self.cluster, settings.root_namespace, self.shift_s, self._invalid)
-        self.picture.tells_clients = bool(settings.istiod)
+        self.picture = Picture(
+            self.cluster, settings.root_namespace, self.shift_s, self._invalid, tells_clients=bool(settings.istiod)
+        )
         self.fleet = Fleet(self.picture.known, self._ill, self.picture.forget)
         pace = CentralPace(idle_s=settings.probe_idle_s, fast_s=settings.probe_fast_s)
         self.eyes = CentralProber(self.fleet.news, pace)
@@ -172,7 +173,7 @@ class Controller:
             worker.pod,
             self.fleet.workers.values(),
             limits,
-            pods=self.picture.living,
+            pods=self.picture.census.living,
             now_s=now_s,
             node_of=self.picture.node_of,
         )
@@ -226,25 +227,8 @@ class Controller:
     # ---- health ----
 
     def refresh_metrics(self) -> None:
-        """What is counted only when somebody asks."""
-        workers = list(self.fleet.workers.values())
-        standing = [(worst(worker.standing.levels), str(worker.standing.fault)) for worker in workers]
-        self.metrics.stands([each for each in standing if each[0] is not Level.CAPTURE])
         self.metrics.invalid_objects(self.speaker.invalid_by_kind)
-        self.metrics.watches(self.picture.by_mode)
-        self.metrics.budget(self._budgets(workers))
-
-    def _budgets(self, workers: list[PodWorker]) -> dict[tuple[str, str], tuple[int, int]]:
-        opened = [worker.pod for worker in workers if worker.counts_as_open]
-        found: dict[tuple[str, str], tuple[int, int]] = {}
-        for pod in opened:
-            limits, scope = self.picture.limits(pod), f"{pod.namespace}/{pod.workload}"
-            in_namespace = sum(each.namespace == pod.namespace for each in opened)
-            of_workload = sum(f"{each.namespace}/{each.workload}" == scope for each in opened)
-            found["mesh", ""] = (len(opened), limits.mesh)
-            found["namespace", pod.namespace] = (in_namespace, limits.namespace)
-            found["workload", scope] = (of_workload, limits.workload)
-        return found
+        refresh(self.metrics, self.picture, list(self.fleet.workers.values()))
 
     @property
     def alive(self) -> bool:

@@ -7,9 +7,12 @@ than a clock can be wrong is brought back to now, so that a skewed clock lengthe
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
-from hotswitch.model import Direction, Fault, Generation, Level, Opening, Standing
+from hotswitch.api.status import PodStatus
+from hotswitch.model import Direction, Fault, Generation, Level, Opening, Policy, Standing
 
 FARTHEST_S = 30 * 86400.0  # from now, of an instant that is believed: no setting is longer than a week
 LONG_AGO_S = 50 * 365 * 86400.0
@@ -95,3 +98,43 @@ def _seconds(name: str, told: Any) -> float:
 
 def _read_opening(told: dict[str, Any]) -> Opening:
     return Opening(Level(told["level"]), {int(port): Level(level) for port, level in told.get("ports", {}).items()})
+
+
+# ---- what is believed of it ----
+
+
+def remembered(status: PodStatus, shift_s: float, now_s: float) -> Standing:
+    """What the annotation says of before. Raises ValueError for what no controller wrote."""
+    for told in (status.expires, status.at, *status.alerts.values()):
+        if told:
+            unix_s(told)
+    standing = load(status.standing, shift_s, now_s)
+    newest = max(standing.generation, generation("generation", status.generation))
+    return replace(standing, generation=newest)  # an act that was only written down may have been sent (I6)
+
+
+def with_an_end(standing: Standing, policy: Policy, now_s: float) -> Standing:
+    """No opening was ever given more than the policy's expiry: not by a clock that was set back, nor by who wrote the
+    annotation (I4)."""
+    latest_s = now_s + policy.expiry_s
+    if standing.expires_s is None or standing.expires_s <= latest_s:
+        return standing
+    return replace(standing, expires_s=latest_s)
+
+
+# ---- instants, as people read them ----
+
+
+def instant(clock_s: float | None, shift_s: float) -> str:
+    """RFC 3339 of an instant of the loop's clock; "" for none."""
+    if clock_s is None:
+        return ""
+    return datetime.fromtimestamp(clock_s + shift_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unix_s(told: str) -> float:
+    """The instant that `instant` wrote. Raises ValueError."""
+    try:
+        return datetime.fromisoformat(told).timestamp()
+    except OverflowError as failure:
+        raise ValueError(f"{told[:40]!r} is no instant of ours") from failure

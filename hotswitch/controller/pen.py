@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from hotswitch.api import names
 from hotswitch.api.status import PodStatus, StatusError, decode
 from hotswitch.controller import memory
+from hotswitch.controller.memory import instant
 from hotswitch.controller.seen import SeenPod
 from hotswitch.controller.writer import Writer
 from hotswitch.model import Direction, Standing
@@ -75,18 +75,3 @@ def begun(status: PodStatus, standing: Standing, **changes: Any) -> PodStatus:
     """The write-ahead: what is wanted, beside the memory of before."""
     wanted = {way: standing.levels[way] for way in Direction}
     return changed(status, generation=int(standing.generation), wanted=wanted, fault=str(standing.fault), **changes)
-
-
-def instant(clock_s: float | None, shift_s: float) -> str:
-    """RFC 3339 of an instant of the loop's clock; "" for none."""
-    if clock_s is None:
-        return ""
-    return datetime.fromtimestamp(clock_s + shift_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def unix_s(told: str) -> float:
-    """The instant that `instant` wrote. Raises ValueError."""
-    try:
-        return datetime.fromisoformat(told).timestamp()
-    except OverflowError as failure:
-        raise ValueError(f"{told[:40]!r} is no instant of ours") from failure

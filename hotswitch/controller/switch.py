@@ -20,6 +20,7 @@ from hotswitch.act.tlsmode import Meshed, after_closing, before_opening
 from hotswitch.api import names
 from hotswitch.api.status import PodStatus
 from hotswitch.cluster.failure import ApiFailure
+from hotswitch.controller import memory
 from hotswitch.controller import pen as pens
 from hotswitch.controller.means import Means, Protection
 from hotswitch.controller.pen import Pen, changed
@@ -135,11 +136,11 @@ class Switch:
             term=turn.term,
             step=GATE,
             actuator=turn.actuator.name if turn.actuator else "",
-            expires=max(page.expires, pens.instant(turn.after.expires_s, turn.shift_s)),
+            expires=max(page.expires, memory.instant(turn.after.expires_s, turn.shift_s)),
             code=first.code,
             why=first.sentence,
             by=turn.by,
-            at=pens.instant(turn.now_s, turn.shift_s),
+            at=memory.instant(turn.now_s, turn.shift_s),
         )
 
     async def _carry_out(self, turn: Turn, pen: Pen, order: Order) -> Answer:

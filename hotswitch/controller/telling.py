@@ -16,7 +16,7 @@ from hotswitch.act.order import Answer, Order, Outcome
 from hotswitch.api.names import HELPER_CONTAINER
 from hotswitch.api.status import PodStatus
 from hotswitch.controller.means import Means, Protection
-from hotswitch.controller.pen import instant
+from hotswitch.controller.memory import instant
 from hotswitch.controller.seen import SeenPod
 from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.damping import in_episode

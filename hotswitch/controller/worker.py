@@ -7,41 +7,35 @@ the pod's annotation, so a controller that dies here is taken up by the next at 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 
-from hotswitch.act.order import Ability, Actuator, Target, Truth
+from hotswitch.act.order import Actuator
 from hotswitch.api import names
 from hotswitch.api import status as statuses
 from hotswitch.api.status import PodStatus
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller import memory
+from hotswitch.controller.looking import Look
 from hotswitch.controller.means import Means, Protection
-from hotswitch.controller.pen import Pen, unix_s
+from hotswitch.controller.pen import Pen
 from hotswitch.controller.reconcile import closing, overdue, reconciled
 from hotswitch.controller.seen import SeenPod
+from hotswitch.controller.shown import Sight, view
 from hotswitch.controller.switch import Switch, Turn
 from hotswitch.controller.telling import Teller
 from hotswitch.controller.writer import Stale
-from hotswitch.decide.agree import Witnesses, agree
 from hotswitch.decide.damping import WORKLOAD_WINDOW_S, run_out
 from hotswitch.decide.engine import step
 from hotswitch.decide.track import assess
 from hotswitch.model import (
     OPEN_LEVELS,
-    Capabilities,
     Diagnosis,
-    Direction,
-    Facts,
     Fault,
     Grade,
-    Level,
     Mode,
     PodRef,
     PodUid,
-    Policy,
     Standing,
-    View,
 )
 
 LOOK_ILL_S = 0.25  # how often the actuator is asked for the truth while something is wrong
@@ -49,11 +43,9 @@ LOOK_OPEN_S = 1.0  # while a gate is open: recovery is looked for, renewals are 
 LOOK_HELD_S = 4.0  # a fault that was dealt with as far as it can be, by and by
 LOOK_WELL_S = 30.0
 EXPIRY_MARGIN_S = 5.0
-LIKELY_IDENTITY_S = 12 * 3600.0  # Istio renews at half of a life of 24 h
 _NOT_SICK = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING, Fault.TERMINATING, Fault.DRAINED, Fault.APP_SICK})
 _NOTHING_TO_SEE = frozenset({Fault.WELL, Fault.STARTING, Fault.UNKNOWN})
 """Nobody shows anything wrong: the next news begins anew."""
-NOBODY = Ability(actuator="", refusal="no actuator is allowed for this pod")
 
 
 class PodWorker:
@@ -66,13 +58,11 @@ class PodWorker:
         self.diagnosis = Diagnosis(Fault.UNKNOWN, Grade.NONE, "not looked at yet")
         self.acting = False  # an act is under way: it counts as open (I3)
         self.gone = False
-        self.ability = NOBODY
-        self._chosen: Actuator | None = None
+        self.look = Look()
         self._replaced: frozenset[str] = frozenset()
         self._version = ""
         self._idle_turns = 0
         self.loaded = False
-        self._looked_s = float("-inf")
         self._overdue_said: str | None = None
         self._wake = asyncio.Event()
         self._teller = Teller(means)
@@ -160,17 +150,25 @@ class PodWorker:
         if not self.loaded:
             self._load(pod)
         protection = await self._means.picture.protection(pod)
-        self.standing = _with_an_end(self.standing, protection.policy, asyncio.get_running_loop().time())
+        self.standing = memory.with_an_end(self.standing, protection.policy, asyncio.get_running_loop().time())
         actuator = await self._look(pod, protection)
-        truth, now_s = self.ability.truth, asyncio.get_running_loop().time()
+        truth, now_s = self.look.ability.truth, asyncio.get_running_loop().time()
         if truth is None and actuator is not None and not self._may_go_blind(actuator, now_s):
             self._say_overdue(pod, actuator, protection, now_s)
             return
         self.standing = replace(reconciled(self.standing, truth, now_s), override=protection.override)
-        view = self._view(pod, protection, truth, now_s)
+        sight = Sight(
+            now_s=now_s,
+            pod=pod,
+            protection=protection,
+            able=self.look.ability,
+            afar=self._means.eyes.facts(self.uid),
+            standing=self.standing,
+        )
+        shown = view(sight, self._means.surroundings(self))
         late = overdue(self.standing, truth, now_s)
-        after, decisions = closing(pod.ref, self.standing) if late else step(view)
-        self.diagnosis = assess(replace(view, standing=after))
+        after, decisions = closing(pod.ref, self.standing) if late else step(shown)
+        self.diagnosis = assess(replace(shown, standing=after))
         self._idle_turns = 0 if decisions else min(self._idle_turns + 1, 16)
         turn = Turn(
             protection=protection,
@@ -200,8 +198,8 @@ class PodWorker:
             self.acting = False
             self.status = pen.status
             self._replaced, self._version = pen.replaced, pen.pod.resource_version
-            if turn.acts:  # what was seen before an act is not the truth after it
-                self._looked_s = float("-inf")
+            if turn.acts:
+                self.look.forget()
 
     def _may_go_blind(self, actuator: Actuator, now_s: float) -> bool:
         """Decide although the pod could not be looked into? Not while something may be open there: what cannot be seen
@@ -210,13 +208,13 @@ class PodWorker:
         if not actuator.ends_by_itself and self.counts_as_open:
             return False
         expires = self.status.expires if self.status is not None and self._under_way else ""
-        if expires and unix_s(expires) + EXPIRY_MARGIN_S >= now_s + self._means.shift_s():
+        if expires and memory.unix_s(expires) + EXPIRY_MARGIN_S >= now_s + self._means.shift_s():
             return False
         return not self.standing.is_open or run_out(self.standing, now_s)
 
     def _say_overdue(self, pod: SeenPod, actuator: Actuator, protection: Protection, now_s: float) -> None:
         """Once for each reason."""
-        why = self.ability.refusal
+        why = self.look.ability.refusal
         if actuator.ends_by_itself or not run_out(self.standing, now_s) or why == self._overdue_said:
             return
         self._overdue_said = why
@@ -230,7 +228,7 @@ class PodWorker:
         try:
             status = None if text is None else statuses.decode(text, pod.ref.uid)
             if status is not None:
-                self.standing = remembered(status, shift_s, now_s)
+                self.standing = memory.remembered(status, shift_s, now_s)
             self.status = status
         except ValueError as failure:  # StatusError is one
             self._teller.unreadable(pod, str(failure))
@@ -240,31 +238,8 @@ class PodWorker:
     # ---- looking ----
 
     async def _look(self, pod: SeenPod, protection: Protection) -> Actuator | None:
-        """Ask the actuators what they can do and what stands; not oftener than it is of use. The first that can do
-        anything is taken; when none can, the refusals of all are told."""
-        now_s = asyncio.get_running_loop().time()
-        candidates = self._candidates(protection)
-        if not candidates:
-            self.ability, self._chosen = NOBODY, None
-        elif now_s - self._looked_s >= self._patience_s() or self._under_way or self._chosen not in candidates:
-            await self._ask(candidates, protection.target(pod))
-            self._looked_s = asyncio.get_running_loop().time()
-        return self._chosen
-
-    async def _ask(self, candidates: Sequence[Actuator], target: Target) -> None:
-        refusals = []
-        for each in candidates:
-            able = await each.ability(target)
-            if not able.refusal:
-                self.ability, self._chosen = able, each
-                return
-            refusals.append(able)
-        sentence = "; ".join(f"{each.actuator}: {each.refusal}" for each in refusals)
-        truth = next((each.truth for each in refusals if each.truth is not None), None)
-        self.ability, self._chosen = replace(refusals[0], refusal=sentence, truth=truth), candidates[0]
-
-    def _patience_s(self) -> float:
-        return LOOK_ILL_S if self.sick or self.standing.is_open else LOOK_OPEN_S
+        patience_s = 0.0 if self._under_way else LOOK_ILL_S if self.sick or self.standing.is_open else LOOK_OPEN_S
+        return await self.look.take(self._candidates(protection), protection.target(pod), patience_s)
 
     @property
     def _under_way(self) -> bool:
@@ -278,96 +253,3 @@ class PodWorker:
         if protection.policy.mode is not Mode.AUTO:
             return ()  # who only observes enters no pod
         return tuple(self._means.actuators[name] for name in protection.actuators if name in self._means.actuators)
-
-    # ---- what the decider is shown ----
-
-    def _view(self, pod: SeenPod, protection: Protection, truth: Truth | None, now_s: float) -> View:
-        able = self.ability
-        policy = _within_ability(protection.policy, able, self.standing)
-        if able.actuator and able.actuator not in protection.actuators:  # of the status: it may only close (I2)
-            policy = replace(policy, inbound=(Level.HOLD,), outbound=(Level.HOLD,))
-        return View(
-            now_s=now_s,
-            pod=pod.ref,
-            policy=policy,
-            facts=self._facts(pod, protection, truth, now_s),
-            standing=self.standing,
-            capabilities=_capabilities(protection.policy, able),
-            surroundings=self._means.surroundings(self),
-        )
-
-    def _facts(self, pod: SeenPod, protection: Protection, truth: Truth | None, now_s: float) -> Facts:
-        afar = self._means.eyes.facts(self.uid)
-        beside = None if truth is None else truth.diagnosis
-        judged = agree(Witnesses(now_s, pod.container, afar, beside), protection.policy.thresholds)
-        if pod.life.app_down:
-            judged = Diagnosis(Fault.APP_SICK, Grade.CONFIRMED, pod.life.app_down, {"status": pod.life.app_down}, now_s)
-        near_ready = beside is not None and beside.fault not in (Fault.STARTING, Fault.UNKNOWN)
-        return Facts(
-            at_s=now_s,
-            probes=() if afar is None else afar.probes,
-            path_passes=None if truth is None else truth.path_passes,
-            app_ports=pod.app_ports,
-            identity_expires_in_s=_identity_s(protection.policy, truth),
-            container_running=pod.container.running,
-            ever_ready=pod.life.ever_ready or near_ready,
-            terminating=bool(pod.life.terminating),
-            judged=judged,
-        )
-
-
-def _capabilities(policy: Policy, able: Ability) -> Capabilities:
-    """Who only observes says what would be done by somebody who could."""
-    if policy.mode is not Mode.AUTO and not able.actuator:
-        return Capabilities(gate=True, rescue=True)
-    return Capabilities(
-        gate=not able.refusal,
-        gate_refusal=able.refusal,
-        rescue=not able.rescue_refusal and not able.refusal,
-        rescue_refusal=able.rescue_refusal,
-    )
-
-
-def _identity_s(policy: Policy, truth: Truth | None) -> float | None:
-    if truth is not None:
-        return truth.identity_expires_in_s
-    return None if policy.mode is Mode.AUTO else LIKELY_IDENTITY_S
-
-
-def remembered(status: PodStatus, shift_s: float, now_s: float) -> Standing:
-    """What the annotation says of before. Raises ValueError for what no controller wrote."""
-    for told in (status.expires, status.at, *status.alerts.values()):
-        if told:
-            unix_s(told)
-    standing = memory.load(status.standing, shift_s, now_s)
-    newest = max(standing.generation, memory.generation("generation", status.generation))
-    return replace(standing, generation=newest)  # an act that was only written down may have been sent (I6)
-
-
-def _with_an_end(standing: Standing, policy: Policy, now_s: float) -> Standing:
-    """No opening was ever given more than the policy's expiry: not by a clock that was set back, nor by who wrote the
-    annotation (I4)."""
-    latest_s = now_s + policy.expiry_s
-    if standing.expires_s is None or standing.expires_s <= latest_s:
-        return standing
-    return replace(standing, expires_s=latest_s)
-
-
-def _within_ability(policy: Policy, able: Ability, standing: Standing) -> Policy:
-    """Levels that the actuator does not know are not tried; what is open keeps its level, for the decider to judge."""
-    if policy.mode is not Mode.AUTO or able.refusal or not able.levels:
-        return policy
-    levels = {way: _known(way, _listed(policy, way), able, standing) for way in Direction}
-    return replace(policy, inbound=levels[Direction.INBOUND], outbound=levels[Direction.OUTBOUND])
-
-
-def _listed(policy: Policy, way: Direction) -> tuple[Level, ...]:
-    return policy.inbound if way is Direction.INBOUND else policy.outbound
-
-
-def _known(way: Direction, listed: tuple[Level, ...], able: Ability, standing: Standing) -> tuple[Level, ...]:
-    kept = tuple(
-        level for level in listed
-        if level is Level.HOLD or able.can(way, level) or standing.levels.get(way) is level or level is Level.RESCUE
-    )  # fmt: skip
-    return kept or (Level.HOLD,)

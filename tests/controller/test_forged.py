@@ -12,7 +12,8 @@ import pytest
 
 from hotswitch.api import names
 from hotswitch.cluster.pods import Pod
-from hotswitch.controller.picture import Picture, _changing
+from hotswitch.controller.picture import Picture
+from hotswitch.controller.protecting import _changing
 from tests.controller.world import CLOSED, OPEN, SHIFT_S, Kernel, World, run
 
 pytestmark = pytest.mark.k8s

@@ -97,7 +97,7 @@ def test_completed_pods_make_no_share_larger() -> None:  # I3
     known.pod_there(_pod("web-0", "Running"))
     ref = PodRef("web-0", "shop", PodUid("uid-web-0"), "pod/web-0")
     limits = known.limits(ref)
-    assert known.living == 1 and (limits.mesh, limits.namespace, limits.node) == (1, 1, 1)
+    assert known.census.living == 1 and (limits.mesh, limits.namespace, limits.node) == (1, 1, 1)
 
 
 def test_pods_that_come_and_go_leave_nothing() -> None:
@@ -106,7 +106,8 @@ def test_pods_that_come_and_go_leave_nothing() -> None:
         pod = _pod(f"job-{number}", "Running", f"n{number}")
         known.pod_there(pod)
         known.pod_gone(pod)
-    assert not known._of_workload and not known._of_namespace and not known._of_node and known.living == 0
+    census = known.census
+    assert not census._of_workload and not census._of_namespace and not census._of_node and known.census.living == 0
 
 
 def test_node_has_a_budget_of_its_own() -> None:  # I3

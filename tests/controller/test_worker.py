@@ -413,6 +413,6 @@ def test_only_one_observer_sees_a_hang() -> None:  # S4.2b, I2
 
 
 def test_times_are_told_in_utc() -> None:
-    from hotswitch.controller.pen import instant, unix_s
+    from hotswitch.controller.memory import instant, unix_s
 
     assert instant(0.0, SHIFT_S) == "2027-01-15T08:00:00.000Z" and unix_s("2027-01-15T08:00:00.000Z") == SHIFT_S

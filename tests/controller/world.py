@@ -298,7 +298,7 @@ class World:
         for _ in range(times):
             for worker in list(self.workers.values()):
                 if later:
-                    worker._looked_s = float("-inf")
+                    worker.look.forget()
                 await worker.turn()
 
     def levels(self, uid: str) -> tuple[Level, Level]:

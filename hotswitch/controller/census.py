@@ -1,0 +1,56 @@
+"""How many meshed pods live, and where: what a budget that is a share is a share of (I3).
+
+Of a Job's completed pods there may be more than of all others, so only those count that could be open.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hotswitch.cluster.pods import Pod
+from hotswitch.config.merged import Budgets
+from hotswitch.controller.seen import reference
+from hotswitch.controller.surroundings import Limits
+from hotswitch.model import PodRef
+
+
+class Census:
+    def __init__(self) -> None:
+        self._of_workload: Counter[tuple[str, str]] = Counter()
+        self._of_namespace: Counter[str] = Counter()
+        self._of_node: Counter[str] = Counter()
+        self.living = 0
+        """Meshed pods that have not completed."""
+
+    def replace(self, before: Pod | None, after: Pod | None) -> None:
+        """None: it was not there, or is gone."""
+        if before is not None:
+            self._count(before, -1)
+        if after is not None:
+            self._count(after, 1)
+
+    def _count(self, pod: Pod, by: int) -> None:
+        if pod.is_completed:
+            return
+        ref = reference(pod)
+        self.living += by
+        for counted, key in self._counters(ref, pod.spec.node_name):
+            counted[key] += by
+            if not counted[key]:
+                del counted[key]
+
+    def _counters(self, ref: PodRef, node: str) -> tuple[tuple[Counter[Any], object], ...]:
+        return (
+            (self._of_workload, (ref.namespace, ref.workload)),
+            (self._of_namespace, ref.namespace),
+            (self._of_node, node),
+        )
+
+    def limits(self, pod: PodRef, node: str, budgets: Budgets) -> Limits:
+        return Limits(
+            mesh=budgets.mesh.of(self.living),
+            namespace=budgets.namespace.of(self._of_namespace[pod.namespace]),
+            workload=budgets.workload.of(self._of_workload[pod.namespace, pod.workload]),
+            node=budgets.node.of(self._of_node[node]),
+        )

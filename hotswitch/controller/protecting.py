@@ -1,0 +1,100 @@
+"""What may be done for one pod now: its settings, cut by the preflight, and a person's order (I2).
+
+Made anew at every look, because anything that it rests on may have changed; only for pods that somebody looks at. The
+watch keeps but a part of a pod, so its whole manifest is asked for, and kept until somebody forgets it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from hotswitch.api import names, override
+from hotswitch.api.values import InvalidValue
+from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.pods import Pod, manifest
+from hotswitch.config.merged import Effective
+from hotswitch.config.meshpod import read_pod
+from hotswitch.config.objects import ObjectRef, Problem, problem
+from hotswitch.controller.means import Protection
+from hotswitch.controller.seen import PROXY, reference, running
+from hotswitch.decide.preflight import Preflight, preflight
+from hotswitch.mesh import MeshPod, MeshView
+from hotswitch.model import Direction, Level, Policy
+
+Say = Callable[[Problem], None]
+NOBODY_TELLS = "meshed clients would have to be told to speak plaintext, and the controller knows no istiod (--istiod)"
+
+
+class Protections:
+    """`tells_clients`: can it be known when meshed clients have begun to speak plaintext? `shift_s`: Unix seconds minus
+    the loop's clock. `say`: told of an order that is not valid."""
+
+    def __init__(self, cluster: Cluster, shift_s: Callable[[], float], say: Say, *, tells_clients: bool) -> None:
+        self._cluster, self._shift_s, self._say = cluster, shift_s, say
+        self._tells_clients = tells_clients
+        self._manifests: dict[str, tuple[object, dict[str, Any], MeshPod]] = {}
+
+    async def make(self, pod: Pod, found: Effective, mesh: Callable[[], MeshView]) -> Protection:
+        """Raises ApiFailure when the pod's manifest must be asked for, and cannot be had."""
+        content, seen = await self._manifest(pod)
+        order = self._order(pod)
+        accepted = found.accepts(order.accept if order else ())
+        checked = preflight(mesh(), seen, accepted)
+        policy, refusals = checked.limit(found.policy), taken_away(found.policy, checked)
+        if checked.flip and not self._tells_clients and Level.DIRECT in policy.inbound:
+            policy = replace(policy, inbound=tuple(each for each in policy.inbound if each is not Level.DIRECT))
+            refusals[Direction.INBOUND, Level.DIRECT] = NOBODY_TELLS
+        now_unix_s = time.time()
+        return Protection(
+            manifest=content,
+            policy=policy,
+            preflight=checked,
+            actuators=found.actuators,
+            override=order.at(now_s=now_unix_s - self._shift_s(), now_unix_s=now_unix_s) if order else None,
+            refusals=refusals,
+            receivers=tuple(each.key for each in found.receivers),
+            alert_labels=found.alert_labels,
+        )
+
+    def _order(self, pod: Pod) -> override.Order | None:
+        """One that is over is none; one that is not valid is told and changes nothing."""
+        try:
+            return override.read(pod.annotations, time.time())
+        except override.Ended:
+            return None
+        except InvalidValue as invalid:
+            ref = ObjectRef(kind="Pod", name=pod.metadata.name, namespace=pod.metadata.namespace, uid=pod.uid)
+            self._say(problem(ref, invalid))
+            return None
+
+    async def _manifest(self, pod: Pod) -> tuple[dict[str, Any], MeshPod]:
+        """Asked for again when the watch shows that what actuators or the preflight read in it has changed since."""
+        known, now = self._manifests.get(pod.uid), _changing(pod)
+        if known is None or known[0] != now:
+            content = await manifest(self._cluster, pod)
+            known = self._manifests[pod.uid] = now, content, read_pod(content, reference(pod).workload)
+        return known[1], known[2]
+
+    def forget(self, uid: str) -> None:
+        """Nobody looks at this pod any longer: whole manifests of ten thousand would be half a gigabyte."""
+        self._manifests.pop(uid, None)
+
+
+def _changing(pod: Pod) -> tuple[object, ...]:
+    """What may change in a pod's manifest and is read there: its words, addresses, and where commands could be run."""
+    said = {key: value for key, value in pod.annotations.items() if key != names.STATUS}
+    return pod.labels, said, pod.addresses, *(running(pod, name) for name in (PROXY, names.HELPER_CONTAINER))
+
+
+def taken_away(policy: Policy, checked: Preflight) -> dict[tuple[Direction, Level], str]:
+    """Levels that the settings allow and the preflight does not: the first finding of each."""
+    found: dict[tuple[Direction, Level], str] = {}
+    for way, listed in ((Direction.INBOUND, policy.inbound), (Direction.OUTBOUND, policy.outbound)):
+        for level in listed:
+            refusals = () if level is Level.HOLD else checked.refusals(way, level)
+            if refusals and not checked.allows(way, level):
+                found[way, level] = f"{refusals[0].code} {refusals[0].sentence}"
+    return found
