@@ -20,6 +20,7 @@ from hotswitch.decide.endpoints.capacity import Bounds, by_readiness
 from hotswitch.decide.endpoints.place import DEFAULT, Caller, Distance, Group, Order, Place, capacity_of, distance, own
 
 FULL = 100
+EPSILON = 1e-6  # 0.14 * 100 is 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def _bearing(rung: Rung, bounds: Bounds, before: int | None) -> Rung:
     if not rung.ready:
         return replace(rung, carries=0)
     plain = by_readiness(rung.ready, rung.expected)
-    low, high = (int(FULL * each) for each in bounds.get(rung.distance, (plain, plain)))
+    low, high = (int(FULL * each + EPSILON) for each in bounds.get(rung.distance, (plain, plain)))
     return replace(rung, carries=high if before is None else min(max(before, low), high))
 
 
