@@ -107,10 +107,14 @@ class Follower:
             raise TimeoutError(f"{what}; last: {self.asked[-5:]}") from None
 
     async def answered_by(self, *names: str, times: int = 20) -> None:
-        """Wait for so many requests from now on that each of these and nobody else answered the last of."""
-        await self.until(
-            lambda asked: {each.who for each in asked[-times:]} == set(names) and len(asked) >= times, f"{names} answer"
-        )
+        """Wait until of as many requests as `times`, begun from now on, each of these and nobody else answered some."""
+        begun = self.mark() + 1
+
+        def done(asked: list[Asked]) -> bool:
+            last = asked[begun:][-times:]
+            return len(last) == times and {each.who for each in last} == set(names)
+
+        await self.until(done, f"{' and '.join(names)} to answer, and nobody else")
 
     def mark(self) -> int:
         return len(self.asked)
