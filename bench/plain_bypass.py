@@ -1,8 +1,8 @@
 """A bypass without a rescue, as a process, and the quickest one can be: `python -m bench.plain_bypass WARDS DIARY`.
 
-The same eyes and the same gate as hotswitch (a connection held to 15021, one netlink message), but no policy, no second
-opinion and no spare Envoy: the gate always leads straight to the app. What differs from hotswitch in the figures is the
-rescue. A hang is known by three probes unanswered in a row, 0.25 s each.
+The same eyes and the same gate as hotswitch (two threads of Envoy and a connection to 15021 held, one netlink message),
+but no policy, no second opinion and no spare Envoy: the gate always leads straight to the app. What differs from
+hotswitch in the figures is the rescue. A hang is known by three probes unanswered in a row, 0.25 s each.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from bench.pods import CLOSE, OPEN, READY, Diary, Ward, load_wards
 from hotswitch.capture.flows import cut_stuck, forget_commands
 from hotswitch.capture.gate import Gate
 from hotswitch.capture.gate_table import scope_of
+from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.command import run
 from hotswitch.kernel.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
 from hotswitch.model import HEALTH, Direction, Generation, Level, Opening, Probe, ProbeOutcome, Tripwire
+from hotswitch.observe.ending import Ending
 from hotswitch.observe.health import HttpProbe
 from hotswitch.observe.tripwire import HeldConnection
 
@@ -42,6 +44,8 @@ class Bypass:
         self._diag = NetlinkSocket(NETLINK_SOCK_DIAG, ward.netns)
         self._wire = HeldConnection(ward.netns, self._wire_changed)
         self._wire.arm()
+        self._container = Container(ward.cgroups)
+        self._ending = Ending(self._container, lambda: self._switch(OPEN))
         self._open = False
         self._unanswered = self._well = self._acts = 0
 
@@ -49,6 +53,7 @@ class Bypass:
         while True:
             if self._wire.state is not Tripwire.HELD:
                 self._wire.arm()
+            self._ending.follow(self._container.processes())
             HttpProbe(
                 self._ward.netns, ("127.0.0.1", HEALTH), "/healthz/ready", self._answered, timeout_s=0.25, lag_s=1
             )

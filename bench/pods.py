@@ -20,15 +20,16 @@ READY, OPEN, CLOSE = "ready", "open", "close"
 
 @dataclass(frozen=True, slots=True)
 class Ward:
-    """One pod in an actor's care. `init`: the arguments istio-init had."""
+    """One pod in an actor's care. `init`: the arguments istio-init had. `cgroups`: of the proxy's container."""
 
     name: str
     netns: str
     init: tuple[str, ...]
+    cgroups: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, pod: Pod) -> Ward:
-        return cls(pod.name, pod.netns, pod.spec.init_args)
+        return cls(pod.name, pod.netns, pod.spec.init_args, tuple(map(str, pod.proxy_cgroups)))
 
     @property
     def capture(self) -> CaptureSpec:
@@ -52,7 +53,7 @@ def save_wards(path: Path, wards: Iterable[Ward]) -> None:
 
 def load_wards(path: Path) -> list[Ward]:
     entries = json.loads(path.read_text())
-    return [Ward(entry["name"], entry["netns"], tuple(entry["init"])) for entry in entries]
+    return [Ward(each["name"], each["netns"], tuple(each["init"]), tuple(each["cgroups"])) for each in entries]
 
 
 class Diary:

@@ -226,6 +226,7 @@ class Facts:
     supply: Supply | None = None
     proxy_exiting: bool = False  # the kernel says that a process of the container is on its way out (PF_EXITING)
     envoy_exiting: bool = False  # and that it is Envoy itself
+    envoy_doomed_s: float | None = None  # since when the kernel has been ending Envoy as a whole, as its threads go
     container_running: bool | None = None  # second, independent source (container state or pid)
     ever_ready: bool = False  # 15021 answered 200 at least once in this pod's life (I2)
     terminating: bool = False  # somebody said so: deletion, eviction, node shutdown (I2)

@@ -38,11 +38,14 @@ def dumping(case: Case) -> Diagnosis | None:
 
 def exiting(case: Case) -> Diagnosis | None:
     """The kernel is taking the process down: its sockets go one after another (on a busy machine for some 20 ms), and
-    nothing of it comes back. Envoy itself, and the held connection was cut: beyond doubt. A process of another name:
-    the traffic ports and the admin port must be gone too, because what exits may be no more than the command with which
-    somebody drained the proxy."""
+    nothing of it comes back. Envoy itself, as its threads tell, or as the held connection that was cut: beyond doubt. A
+    process of another name: the traffic ports and the admin port must be gone too, because what exits may be no more
+    than the command with which somebody drained the proxy."""
     facts = case.facts
-    if facts.envoy_exiting and _cut_lately(facts):
+    if (doomed_s := facts.envoy_doomed_s) is not None and _lately(facts, doomed_s):
+        evidence = {"process": "envoy is being ended: a thread has gone, and the whole process goes"}
+        return case.proves(Fault.DEAD, doomed_s, "the proxy is dying: the kernel ends its process", evidence)
+    if facts.envoy_exiting and _lately(facts, facts.tripwire_cut_s):
         evidence = {"process": "envoy exits", "15021": "the held connection was cut"}
         return case.proves(Fault.DEAD, facts.at_s, "the proxy is dying: the kernel ends its process", evidence)
     if not facts.proxy_exiting or case.dump is None or case.listening & LIVING_PORTS:
@@ -51,8 +54,8 @@ def exiting(case: Case) -> Diagnosis | None:
     return case.proves(Fault.DEAD, case.dump.at_s, "the proxy is dying: the kernel ends its process", evidence)
 
 
-def _cut_lately(facts: Facts) -> bool:
-    return facts.tripwire_cut_s is not None and facts.at_s - facts.tripwire_cut_s <= FRESH_S
+def _lately(facts: Facts, instant_s: float | None) -> bool:
+    return instant_s is not None and facts.at_s - instant_s <= FRESH_S
 
 
 def refused(case: Case) -> Diagnosis | None:

@@ -25,10 +25,13 @@ _REQUEST = f"GET {READY_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: hotswit
 
 
 class HeldConnection:
-    """Holds one connection to 127.0.0.1:`port` in the namespace; calls `changed` when the tripwire's state changes."""
+    """Holds one connection to 127.0.0.1:`port` in the namespace; calls `changed` when the tripwire's state changes.
+    `cut`: called as soon as it breaks, before the reconnect."""
 
-    def __init__(self, netns: Where, changed: Callable[[], None], *, port: Port = HEALTH) -> None:
-        self._netns, self._changed, self._port = netns, changed, port
+    def __init__(
+        self, netns: Where, changed: Callable[[], None], *, cut: Callable[[], None] | None = None, port: Port = HEALTH
+    ) -> None:
+        self._netns, self._changed, self._port, self._cut = netns, changed, port, cut
         self._socket: socket.socket | None = None
         self._loop = asyncio.get_running_loop()
         self.state = Tripwire.UNARMED
@@ -65,6 +68,8 @@ class HeldConnection:
                 return
         self.breaks += 1
         self.cut_s = self._loop.time()
+        if self._cut is not None:
+            self._cut()
         self.arm()
         self._changed()
 

@@ -1,7 +1,7 @@
 """One pod under watch: everything seen of its proxy and app, kept up to date, given out as `Facts` (S4.2, S4.2b).
 
 Slow when idle, fast on suspicion. Idle: one question every `idle_s`, over the held connection; every `fresh_s` over a
-fresh one, because only that can meet a worker that is stuck. Suspicion (no answer after SLOW_S, the held connection
+fresh one, because only that can meet a worker that is stuck. Suspicion (no answer after 30 ms, the held connection
 broken, a bad answer): a probe on a fresh connection, a look at the accept queues and at the container's threads every
 `fast_s`, until CALM_PROBES good answers in a row. Once a fault is known: every `alert_s`, and the threads only while
 nothing answers.
@@ -36,14 +36,15 @@ from hotswitch.model import (
     Thresholds,
     Tripwire,
 )
+from hotswitch.observe.ending import ENVOY, Ending
 from hotswitch.observe.health import READY_PATH, HttpProbe
 from hotswitch.observe.path import PathProbe, PathReport
 from hotswitch.observe.pressure import Gauge
 from hotswitch.observe.tripwire import HeldConnection
 
-ENVOY = "envoy"  # the name of its process, in Istio's image and as released
 SLOT_S = 0.02
 SLOW_S = 0.03  # a healthy Envoy answers within 1 ms; asking again this early costs a probe and wins most of a second
+SLOW_PART = 4  # a pace that asks more often doubts sooner, too: after this part of the time between two questions
 CALM_PROBES = 10
 KEPT_PROBES = 16
 DOUBT_S = 5.0  # after so long, and so long again, a doubt is looked at half, and a third, as often
@@ -69,7 +70,7 @@ class Pace:
 
 class PodWatch:
     """Calls `news()` whenever the facts may have changed enough to matter; never more often than every `fast_s`,
-    except for a broken tripwire, which cannot wait."""
+    except for what cannot wait: a broken tripwire, a proxy that is being ended, a question that nobody has answered."""
 
     def __init__(
         self,
@@ -85,10 +86,12 @@ class PodWatch:
         self._namespace, self._news, self._path_probe = namespace, news, path_probe
         self._container, self._thresholds, self._pace = container, thresholds, pace
         self._gauge = Gauge(container)
+        self._slow_s = min(SLOW_S, pace.idle_s / SLOW_PART)
         self._loop = asyncio.get_running_loop()
         self._diag = NetlinkSocket(NETLINK_SOCK_DIAG, namespace.path)
         self._links = NetlinkSocket(NETLINK_ROUTE, namespace.path, RTMGRP_LINK)
-        self._tripwire = HeldConnection(namespace.fd, self._tripped)
+        self._tripwire = HeldConnection(namespace.fd, self._tripped, cut=self._cut)
+        self._ending = Ending(container, self._doomed)
         self._probes: deque[Probe] = deque(maxlen=KEPT_PROBES)
         self._pending: set[HttpProbe] = set()
         self._queues: dict[int, tuple[int, float]] = {}
@@ -127,6 +130,7 @@ class PodWatch:
             probe.cancel()
         self._loop.remove_reader(self._links)
         self._tripwire.close()
+        self._ending.close()
         self._links.close()
         self._diag.close()
         self._container.close()
@@ -148,6 +152,7 @@ class PodWatch:
             tripwire=self._tripwire.state,
             tripwire_since_s=self._tripwire.since_s,
             tripwire_cut_s=self._tripwire.cut_s,
+            envoy_doomed_s=self._ending.since_s,
             probes=tuple(self._probes),
             pressure=self._gauge.pressure(),
             container_running=running,
@@ -159,8 +164,8 @@ class PodWatch:
         return (
             self._tripwire.state is not Tripwire.HELD
             or any(probe.outcome is not ProbeOutcome.OK for probe in recent)
-            or self._tripwire.waited_s > SLOW_S
-            or any(probe.age_s > SLOW_S for probe in self._pending)
+            or self._tripwire.waited_s > self._slow_s
+            or any(probe.age_s > self._slow_s for probe in self._pending)
         )
 
     @property
@@ -176,8 +181,10 @@ class PodWatch:
         self._look_at_processes()
 
     def _look_at_processes(self) -> None:
-        leaving = self._container.exiting()
+        processes = self._container.processes()
+        leaving = {process.name for process in processes if process.exiting}
         self._facts = replace(self._facts, proxy_exiting=bool(leaving), envoy_exiting=ENVOY in leaving)
+        self._ending.follow(processes)
 
     def _look_at_listeners(self) -> None:
         now_s = self._loop.time()
@@ -224,7 +231,7 @@ class PodWatch:
         if not self._tripwire.ask(self._spoke):
             return False
         self._doubt_s = None
-        self._loop.call_at(self._slot(now_s + SLOW_S), self._hurry)
+        self._loop.call_at(self._slot(now_s + self._slow_s), self._hurry)
         self._timer = self._loop.call_at(self._slot(now_s + self._pace.idle_s), self._tick)
         return True
 
@@ -256,7 +263,7 @@ class PodWatch:
         )
         self._pending.add(probe)
         if not self.suspicious:
-            self._loop.call_later(SLOW_S, self._hurry)
+            self._loop.call_later(self._slow_s, self._hurry)
 
     def _answered(self, probe: HttpProbe, result: Probe) -> None:
         self._pending.discard(probe)
@@ -273,6 +280,8 @@ class PodWatch:
                 self._news()
         elif result.outcome is not ProbeOutcome.INVALID:
             self._hurry()
+            if result.outcome is ProbeOutcome.TIMEOUT:
+                self._news()
 
     def _was_ready(self) -> bool:
         said = (probe.outcome for probe in reversed(self._probes) if probe.outcome is not ProbeOutcome.INVALID)
@@ -303,6 +312,20 @@ class PodWatch:
             self._timer.cancel()
             self._wanted_fast.set()
             self._tick()
+
+    def _doomed(self) -> None:
+        """The hot path, and the shorter one: the kernel is ending Envoy, and all of its sockets still stand."""
+        if not self.gone:
+            self._news()
+            self._loop.call_soon(self._look_at_processes)
+
+    def _cut(self) -> None:
+        """The held connection has just broken. Is Envoy on its way out, then that is enough."""
+        if self.gone:
+            return
+        self._look_at_processes()
+        if self._facts.envoy_exiting:
+            self._news()
 
     def _tripped(self, looks: int = TEARDOWN_LOOKS) -> None:
         """The hot path: from here to the open gate nothing waits. A killed proxy's sockets close one after another, so

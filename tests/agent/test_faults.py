@@ -26,6 +26,7 @@ from hotswitch.sandbox.registry import Service
 from hotswitch.sandbox.sandbox import Sandbox
 from tests.agent.keeper import PATIENCE_S, POLL_S, Keeper, gate_text, until
 from tests.agent.load import ending, flows
+from tests.threads import KERNEL_TELLS
 
 pytestmark = pytest.mark.envoy
 
@@ -142,6 +143,7 @@ def test_killed(stage: Stage, runner: asyncio.Runner) -> None:  # S4.2, S4.3, S4
         opened = await stage.until("open")
         assert (opened.code, opened.evidence["fault"], opened.rules_before) == ("HSD001", "dead", "closed")
         assert opened.why.startswith("opened inbound to the rescue, outbound to the rescue, for 300 s: the proxy is d")
+        assert opened.evidence["process"].startswith("envoy is being ended") or not KERNEL_TELLS
         assert (await stage.keeper.status(stage.pod))["levels"] == RESCUED
         assert await stage.served() == "rescue"
         await stage.restored(fault)

@@ -66,6 +66,7 @@ def forged_facts(dice: random.Random, now_s: float, *, odd: bool = False) -> Fac
         tripwire_cut_s=None if dice.random() < 0.5 else instant(),
         proxy_exiting=dice.random() < 0.2,
         envoy_exiting=dice.random() < 0.2,
+        envoy_doomed_s=None if dice.random() < 0.8 else instant(),
         supply=_supply(dice, instant, left),
         container_running=dice.choice((None, True, False)),
         ever_ready=dice.random() < 0.9,

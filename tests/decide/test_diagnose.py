@@ -143,6 +143,15 @@ def test_envoy_is_on_its_way_out() -> None:
     assert said(replace(dying, envoy_exiting=False)) == (Fault.WELL, NONE)
 
 
+def test_envoys_threads_go() -> None:
+    """S4.2a: the kernel gives back its memory before it closes a single socket, so all else still looks well."""
+    dying = well(envoy_doomed_s=NOW - 0.001)
+    assert said(dying) == (Fault.DEAD, CONFIRMED)
+    assert said(replace(dying, envoy_doomed_s=NOW - 60)) == (Fault.WELL, NONE), "another has taken its place"
+    assert said(replace(dying, terminating=True)) == (Fault.TERMINATING, CONFIRMED)
+    assert said(replace(dying, ever_ready=False)) == (Fault.STARTING, CONFIRMED)
+
+
 def test_command_that_drained_the_sidecar_exits() -> None:
     """kubectl exec ... drain_listeners: what is on its way out is the command, not the proxy."""
     drained = dead(for_s=0.001, proxy_exiting=True, listeners=dump(NOW, (15000, 15020, APP)))

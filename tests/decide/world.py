@@ -201,6 +201,7 @@ class Pod:
             supply=self.supply,
             proxy_exiting=self.exec_ends or (self.proxy is Proxy.DEAD and age_s < 0.01),
             envoy_exiting=self.proxy is Proxy.DEAD and age_s < 0.01,
+            envoy_doomed_s=self.since_s if self.proxy is Proxy.DEAD else None,
             container_running=not (self.proxy is Proxy.DEAD and age_s > 0.2),
             ever_ready=self.ever_ready,
             terminating=self.terminating,
@@ -288,6 +289,7 @@ _UNSEEN: Mapping[str, Any] = {
     "path": None,
     "path_passes": None,
     "container_running": None,
+    "envoy_doomed_s": None,
     "identity_expires_in_s": None,
     "proxy_certificate_expires_in_s": None,
 }

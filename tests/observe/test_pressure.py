@@ -106,4 +106,4 @@ def test_reading_of_a_real_process(tmp_path: Path) -> None:
     container = Container([tmp_path])
     reading = container.read(1.0)
     assert reading.throttled == 3 and reading.threads >= 1 and reading.cpu_s > 0
-    assert reading.workers == {} and not reading.stopped and container.exiting() == frozenset()
+    assert reading.workers == {} and not reading.stopped and not container.processes()[0].doomed
