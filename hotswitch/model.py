@@ -38,6 +38,9 @@ DRILL_MARK, TRIAL_MARK = 0x68730001, 0x68730002
 """On the requests of a drill, made inside the namespace: the first lets one go as the inbound gate says, as though it
 came from outside; the second to the rescue whatever the gate says. A mark needs NET_ADMIN, which no app has."""
 
+AGENT_CONTAINER = "hotswitch-agent"
+"""Ours, where Istio's injector puts it into a pod (istio-addon/): neither the proxy nor an app."""
+
 NEVER_OPENED: frozenset[Port] = frozenset(
     {TUNNEL, AGENT_STATUS, HEALTH, STATS, RESCUE_OUTBOUND, RESCUE_INBOUND, STAND_IN}
 )

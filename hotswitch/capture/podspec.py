@@ -19,7 +19,7 @@ from hotswitch.capture.fields import SpecError
 from hotswitch.capture.manifest import Object
 from hotswitch.capture.probes import AppProbe
 from hotswitch.capture.spec import PROXY_ID, CaptureSpec, Interception
-from hotswitch.model import AGENT_STATUS, Port
+from hotswitch.model import AGENT_CONTAINER, AGENT_STATUS, Port
 
 PROXY, INIT, VALIDATION = "istio-proxy", "istio-init", "istio-validation"
 MODE_ANNOTATION = "sidecar.istio.io/interceptionMode"
@@ -198,7 +198,7 @@ def _app_containers(spec: Object) -> tuple[Object, ...]:
     inits = manifest.objects("initContainers", spec.get("initContainers"))
     running = [item for item in inits if item.get("restartPolicy") == "Always"]
     ordinary = manifest.objects("containers", spec.get("containers"))
-    return tuple(item for item in (*running, *ordinary) if item.get("name") != PROXY)
+    return tuple(item for item in (*running, *ordinary) if item.get("name") not in (PROXY, AGENT_CONTAINER))
 
 
 def _tcp_ports(container: Object) -> list[Port]:

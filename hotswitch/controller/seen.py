@@ -14,12 +14,12 @@ from typing import Any
 from hotswitch.api import names
 from hotswitch.cluster.pods import ContainerStatus, Pod, State
 from hotswitch.decide.agree import Container
-from hotswitch.model import PodRef, PodUid, Port
+from hotswitch.model import AGENT_CONTAINER, PodRef, PodUid, Port
 
 PROXY = "istio-proxy"
 CRASH_LOOP = "CrashLoopBackOff"
 PROVEN_S = 60.0  # a proxy that ran for so long before it ended was ready: the kubelet's startup probe saw it
-_NOT_APP = frozenset({PROXY, names.HELPER_CONTAINER})
+_NOT_APP = frozenset({PROXY, AGENT_CONTAINER, names.HELPER_CONTAINER})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,14 @@ def test_app_is_down_itself() -> None:  # I2
     assert "CrashLoopBackOff" in app_down(pod(app=status("app", LOOP, restarts=3)))
 
 
+def test_agent_beside_the_app_is_not_taken_for_it() -> None:  # I2
+    """Injected beside an ordinary sidecar, it is one of the pod's containers."""
+    agent, spec = status("hotswitch-agent", RUNNING, ready=True), {"restartPolicy": "Never"}
+    down = pod(containerStatuses=[agent, status("app", LOOP, restarts=3)])
+    assert "CrashLoopBackOff" in app_down(down)
+    assert "completed" in terminating(pod(spec=spec, containerStatuses=[agent, status("app", EXITED)]))
+
+
 def test_proxy_was_never_ready() -> None:  # S4.2a
     starting = pod(status("istio-proxy", RUNNING), status("app", RUNNING))
     assert not ever_ready(starting) and not suspicious(starting)

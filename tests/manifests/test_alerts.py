@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 
+from hotswitch.precheck.tools import find_program
 from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.metrics import Metrics
 from hotswitch.sandbox.manifests import MANIFESTS
@@ -99,8 +100,9 @@ def test_what_is_scraped_is_the_services_port():
 @pytest.fixture
 def promtool(tmp_path):
     """`promtool test rules` on the shipped rules, at minute 59 of what these series tell."""
-    program = shutil.which("promtool")
-    assert program is not None, "promtool comes with Prometheus"
+    found = find_program("prometheus")
+    assert found is not None
+    program = str(Path(found).resolve().with_name("promtool"))  # it comes with Prometheus
 
     def run(series: dict[str, str], name: str, fires: bool):
         rule = RULES[name]
