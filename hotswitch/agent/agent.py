@@ -148,7 +148,7 @@ class Agent:
 
     async def attach(self, pod: Pod) -> None:
         """Begin to guard a pod. One that cannot be guarded is journalled and left alone; the others go on."""
-        spare = Spare(pod, self.specs[pod.uid], self.rescue, self.journal, self.no_rescue)
+        spare = self._spare(pod)
         try:
             guard = self._guard(pod, spare)
             await guard.start()
@@ -159,6 +159,9 @@ class Agent:
         spare.changed = guard.watch.look_soon
         spare.start()
         self.metrics.pods.set(len(self.guards))
+
+    def _spare(self, pod: Pod) -> Spare:
+        return Spare(pod, self.specs[pod.uid], self.rescue, self.journal, self.no_rescue)
 
     def _guard(self, pod: Pod, spare: Spare) -> Guard:
         return Guard(pod, self.specs[pod.uid], self._means(), spare)

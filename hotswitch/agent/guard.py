@@ -23,7 +23,7 @@ from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod
 from hotswitch.decide.engine import step
 from hotswitch.decide.levels import justified
-from hotswitch.decide.track import assess
+from hotswitch.decide.track import assess, in_its_time, seen, settled, tracked
 from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.command import CommandFailed
 from hotswitch.kernel.netns import PinnedNamespace
@@ -71,7 +71,9 @@ class Means:
 class Guard:
     """Raises OSError or CommandFailed when the pod's namespace cannot be entered, or the gate not installed."""
 
-    def __init__(self, settings: Pod, spec: CaptureSpec, means: Means, spare: Spare) -> None:
+    def __init__(
+        self, settings: Pod, spec: CaptureSpec, means: Means, spare: Spare, container: Container | None = None
+    ) -> None:
         self.settings, self.spec, self.spare = settings, spec, spare
         self.pod, self.policy = settings.ref, settings.policy.policy()
         self._means = means
@@ -83,7 +85,7 @@ class Guard:
             self.namespace,
             self._news,
             path_probe=self.path_probe(),
-            container=Container(settings.cgroups),
+            container=container or Container(settings.cgroups),
             app_ports=frozenset(settings.app.ports),
             thresholds=self.policy.thresholds,
             pace=means.pace,
@@ -109,10 +111,14 @@ class Guard:
             self.namespace.fd,
             str(self.settings.addresses[0]),
             AppProbe(probe.port, probe.path, probe.timeout_s),
-            proxy_uid=self.spec.proxy_uids[0],
+            proxy_uid=self._proxy_uid(),
             strict=self.policy.mtls_on(probe.port) is Mtls.STRICT,
             lag_s=self.policy.thresholds.loop_lag_s,
         )
+
+    def _proxy_uid(self) -> int:
+        """The proxy's user, as this process's user namespace counts."""
+        return self.spec.proxy_uids[0]
 
     # ---- life ----
 
@@ -229,6 +235,14 @@ class Guard:
         self.stand_in.heed(after, self.diagnosis)
         self._show()
         return decisions
+
+    def look_on(self) -> None:
+        """What is known now; nothing is decided."""
+        view = self.view()
+        view = replace(view, standing=settled(view))
+        now_seen = seen(view)
+        self.diagnosis = in_its_time(view, now_seen)
+        self.standing = tracked(view, now_seen, self.diagnosis)
 
     def _keep_evidence(self, facts: Facts) -> None:
         """Once for each fault, as soon as it is proven (S4.7)."""

@@ -26,7 +26,6 @@ from hotswitch.config.agentfile import Pod, PolicySettings
 from hotswitch.decide.damping import closed
 from hotswitch.decide.levels import RESCUE_DEATHS_AT_MOST
 from hotswitch.decide.ports import effective, same
-from hotswitch.decide.track import in_its_time, seen, settled, tracked
 from hotswitch.kernel.command import CommandFailed
 from hotswitch.model import (
     OPEN_LEVELS,
@@ -68,11 +67,8 @@ class OrderedGuard(Guard):
         if self.watch.gone:
             self._means.gone(self)
             return ()
+        self.look_on()
         view = self.view()
-        view = replace(view, standing=settled(view))
-        now_seen = seen(view)
-        self.diagnosis = in_its_time(view, now_seen)
-        self.standing = tracked(view, now_seen, self.diagnosis)
         renewed = self._renew()
         self.watch.be_alert(self.standing.is_open or self.sick)
         self._keep_evidence(view.facts)

@@ -10,6 +10,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TypeAlias
 
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod
@@ -25,6 +28,7 @@ from hotswitch.rescue.xds import RescueUnanswered
 from hotswitch.rescue.xds_stream import RescueRejected
 
 RETRY_FIRST_S, RETRY_MAX_S = 1.0, 60.0
+Reach: TypeAlias = Callable[[Path], AbstractContextManager[Path]]
 _FAILURES = (UnsupportedAuthorization, PodRefused, IdentityRefused, RescueRejected, RescueUnanswered, OSError)
 DOORS: frozenset[Port] = frozenset({RESCUE_INBOUND, RESCUE_OUTBOUND})
 
@@ -46,12 +50,20 @@ def rescue_pod(settings: Pod) -> RescuePod:
 
 
 class Spare:
-    """Keeps one pod's identity and listeners in the rescue. `rescue` None: there is none, and `why_none` says so."""
+    """Keeps one pod's identity and listeners in the rescue. `rescue` None: there is none, and `why_none` says so.
+    `reach`: how the identity's socket is come by, if not by its path; raises OSError."""
 
     def __init__(
-        self, settings: Pod, spec: CaptureSpec, rescue: Rescue | None, journal: Journal, why_none: str = "none"
+        self,
+        settings: Pod,
+        spec: CaptureSpec,
+        rescue: Rescue | None,
+        journal: Journal,
+        why_none: str = "none",
+        reach: Reach = nullcontext,
     ) -> None:
         self._settings, self._spec, self._rescue, self._journal = settings, spec, rescue, journal
+        self._reach = reach
         self._identity: Identity | None = None
         self._refusal = why_none if rescue is None else "not set up yet"
         self._added = False
@@ -189,7 +201,8 @@ class Spare:
             return None
         parts = source.spiffe_id.removeprefix("spiffe://").split("/") if source.spiffe_id else []
         expected = Expected(parts[0], parts[2], parts[4]) if parts else Expected(source.trust_domains[0])
-        return await fetch_identity(source.socket, expected)
+        with self._reach(source.socket) as socket:
+            return await fetch_identity(socket, expected)
 
     def _renew_in_s(self) -> float:
         if self._identity is None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hotswitch.kernel.process import Process, content, read
+from hotswitch.kernel.process import PROC, Process, content, read
 
 WORKER = "wrk:worker_"  # Envoy's names of the threads that accept and serve
 _COUNTERS = {  # file -> the field that counts moments of pressure (None: the whole file is the number)
@@ -51,10 +51,15 @@ class Reading:
 
 
 class Container:
-    """The cgroup directories (one on v2; cpu and memory on v1) that a proxy's container runs in."""
+    """The cgroup directories (one on v2; cpu and memory on v1) that a proxy's container runs in. `proc`: where its
+    processes are. `members`: its processes as `proc` numbers them, for a reader in another pid namespace, to whom
+    cgroup.procs shows none."""
 
-    def __init__(self, cgroups: Iterable[str | Path]) -> None:
+    def __init__(
+        self, cgroups: Iterable[str | Path], proc: Path = PROC, members: Callable[[], list[int]] = list
+    ) -> None:
         self._dirs = [Path(directory) for directory in cgroups]
+        self._proc, self._members = proc, members
         self._files: dict[str, int] = {}
         for directory in self._dirs:
             for name in _COUNTERS:
@@ -79,7 +84,7 @@ class Container:
         """Everything, with a look at each thread: for suspicion only. About 40 us a thread."""
         base = self.counters(at_s)
         pids = self.pids()
-        threads = [_threads(pid) for pid in pids]
+        threads = [_threads(self._proc / str(pid)) for pid in pids]
         seen = [[_name_and_state(thread) for thread in of_one] for of_one in threads]
         states = [[state in "Tt" for _, state in of_one] for of_one in seen]
         each = [thread for of_one in threads for thread in of_one]
@@ -94,7 +99,7 @@ class Container:
             threads=len(waits),
             stopped_threads=sum(sum(stopped) for stopped in states),
             stopped=any(stopped and all(stopped) for stopped in states),
-            dumping=any(_dumping(pid) for pid in pids),
+            dumping=any(_dumping(self._proc / str(pid)) for pid in pids),
             workers={
                 int(thread.name): Worker(cpu_s, waited_s, state)
                 for thread, (name, state), (cpu_s, waited_s) in zip(each, named, waits, strict=True)
@@ -105,13 +110,14 @@ class Container:
     def processes(self) -> list[Process]:
         """Each process of the container. The kernel marks what is on its way out some 10 ms before its sockets begin to
         close, on a busy machine. About 20 us a process."""
-        return [read(pid) for pid in self.pids()]
+        return [read(pid, self._proc) for pid in self.pids()]
 
     def pids(self) -> list[int]:
         for directory in self._dirs:
             with contextlib.suppress(OSError):
-                return [int(line) for line in content(f"{directory}/cgroup.procs").split()]
-        return []
+                seen = [int(line) for line in content(f"{directory}/cgroup.procs").split()]
+                return [pid for pid in seen if pid] or self._members()
+        return self._members()
 
     def _count(self, name: str) -> int:
         if name not in self._files:
@@ -127,9 +133,9 @@ class Container:
         return next((int(words[at + 1]) for at, word in enumerate(words[:-1]) if word == field), 0)
 
 
-def _threads(pid: int) -> list[Path]:
+def _threads(process: Path) -> list[Path]:
     try:
-        return list(Path(f"/proc/{pid}/task").iterdir())
+        return list((process / "task").iterdir())
     except OSError:
         return []
 
@@ -151,9 +157,9 @@ def _name_and_state(thread: Path) -> tuple[str, str]:
         return "", "R"
 
 
-def _dumping(pid: int) -> bool:
+def _dumping(process: Path) -> bool:
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = (process / "status").read_text()
     except OSError:
         return False
     return "CoreDumping:\t1" in status

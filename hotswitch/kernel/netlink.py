@@ -10,9 +10,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
-from hotswitch.kernel.netns import cookie, inside
+from hotswitch.kernel.netns import Where, cookie, inside
 from hotswitch.model import NetnsCookie
 
 NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER = 0, 4, 12
@@ -78,7 +77,7 @@ class NetlinkSocket:
     It keeps that namespace alive: close it when the pod is gone. Raises OSError as `inside` and socket() do.
     """
 
-    def __init__(self, protocol: int, netns: str | Path | None = None, groups: int = 0) -> None:
+    def __init__(self, protocol: int, netns: Where | None = None, groups: int = 0) -> None:
         if netns is None:
             self._open(protocol, groups)
         else:

@@ -9,10 +9,25 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 PF_EXITING = 0x4  # include/linux/sched.h
 SIGKILL_PENDING = 1 << 8  # bit 9 of a signal set, counted from 1
 PIDFD_THREAD = os.O_EXCL
+PROC = Path("/proc")
+
+
+@cache
+def shares_pids(proc: Path) -> bool:
+    """Are processes numbered there as they are for our own system calls? Then we have one number there, else one for
+    each pid namespace on the way to ours (proc(5): NSpid)."""
+    if proc == PROC:
+        return True
+    with contextlib.suppress(OSError):
+        lines = content(f"{proc}/self/status").splitlines()
+        return any(line.startswith(b"NSpid:") and len(line.split()) == 2 for line in lines)
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +42,20 @@ class Process:
     started: int
     exiting: bool
     doomed: bool
+    proc: Path = PROC
 
 
-def read(pid: int) -> Process:
-    """The process as it is; one that is gone has no name, and is exiting."""
+def read(pid: int, proc: Path = PROC) -> Process:
+    """The process as it is; one that is gone has no name, and is exiting. `proc`: whose numbers `pid` is one of."""
     try:
-        head, _, tail = content(f"/proc/{pid}/stat").rpartition(b")")
+        head, _, tail = content(f"{proc}/{pid}/stat").rpartition(b")")
         fields = tail.split()
         flags, started, pending = int(fields[6]), int(fields[19]), int(fields[28])
     except (OSError, IndexError):
-        return Process(pid, "", 0, exiting=True, doomed=True)
+        return Process(pid, "", 0, exiting=True, doomed=True, proc=proc)
     name = head.partition(b"(")[2].decode("utf-8", "replace")
     exiting = bool(flags & PF_EXITING)
-    return Process(pid, name, started, exiting, exiting or bool(pending & SIGKILL_PENDING))
+    return Process(pid, name, started, exiting, exiting or bool(pending & SIGKILL_PENDING), proc)
 
 
 def content(path: str) -> bytes:
@@ -51,10 +67,13 @@ def content(path: str) -> bytes:
         os.close(fd)
 
 
-def hold_threads(pid: int, most: int, prefix: str) -> list[int]:
+def hold_threads(pid: int, most: int, prefix: str, proc: Path = PROC) -> list[int]:
     """Descriptors that become readable when a thread ends, each of another thread than the main one, whose end the
     kernel tells only with that of the whole process. Those whose name begins with `prefix` first, `most` of them. None
-    where the kernel has no such descriptors, or the process is not to be seen."""
+    where the kernel has no such descriptors, or the process is not to be seen; nor where it is another pid namespace's,
+    whose numbers mean other processes here."""
+    if not shares_pids(proc):
+        return []
     try:
         threads = [int(name) for name in os.listdir(f"/proc/{pid}/task") if int(name) != pid]
     except OSError:

@@ -95,16 +95,23 @@ def local_routes(sock: NetlinkSocket) -> list[LocalRoute]:
 
 def loopback_addresses(sock: NetlinkSocket) -> list[tuple[IPv4Address | IPv6Address, int]]:
     """(address, prefix length) of each address of `lo`."""
-    found = []
+    return [(address, bits) for index, address, bits in _addresses(sock) if index == LOOPBACK_INDEX]
+
+
+def own_addresses(sock: NetlinkSocket) -> frozenset[IPv4Address | IPv6Address]:
+    """Those by which others reach the namespace: all but loopback's."""
+    return frozenset(address for index, address, _ in _addresses(sock) if index != LOOPBACK_INDEX)
+
+
+def _addresses(sock: NetlinkSocket) -> Iterator[tuple[int, IPv4Address | IPv6Address, int]]:
     for family in FAMILIES.values():
         request = message(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, _IFADDR.pack(family, 0, 0, 0, 0))
         for body in _bodies(sock, request):
             of, bits, _, _, index = _IFADDR.unpack_from(body)
             attributes = dict(attrs(body[_IFADDR.size :]))
             raw = attributes.get(_IFA_LOCAL, attributes.get(_IFA_ADDRESS))
-            if index == LOOPBACK_INDEX and of == family and raw is not None:
-                found.append((ip_address(raw), bits))
-    return found
+            if of == family and raw is not None:
+                yield index, ip_address(raw), bits
 
 
 def _dump(sock: NetlinkSocket, kind: int) -> Iterator[tuple[str, tuple[int, ...], dict[int, bytes]]]:

@@ -46,7 +46,7 @@ class Ending:
     def _hold(self) -> None:
         self._let_go()
         if self._followed is not None:
-            self._held = hold_threads(self._followed.pid, HELD, WORKER)
+            self._held = hold_threads(self._followed.pid, HELD, WORKER, self._followed.proc)
         for fd in self._held:
             self._loop.add_reader(fd, self._ended)
 

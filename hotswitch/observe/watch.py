@@ -141,6 +141,11 @@ class PodWatch:
         if alert:
             self._wanted_fast.set()
 
+    def see_container(self, container: Container) -> None:
+        """The proxy runs in another container from now on."""
+        self._container.close()
+        self._container, self._gauge = container, Gauge(container)
+
     # ---- what is known ----
 
     def facts(self, now_s: float) -> Facts:
