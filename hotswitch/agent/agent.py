@@ -59,6 +59,7 @@ class Agent:
         self.no_rescue = "no rescue is configured"
         self.drills = Drills(lambda: list(self.guards.values()), self.journal, self.metrics)
         self._stop = asyncio.Event()
+        self._endings: dict[str, asyncio.Task[None]] = {}
 
     @classmethod
     def check(cls, settings: AgentFile) -> dict[str, CaptureSpec]:
@@ -148,6 +149,8 @@ class Agent:
 
     async def attach(self, pod: Pod) -> None:
         """Begin to guard a pod. One that cannot be guarded is journalled and left alone; the others go on."""
+        if str(pod.ref) in self._endings:  # one of the same name, whose listeners are being taken away
+            await asyncio.wait([self._endings[str(pod.ref)]])
         spare = self._spare(pod)
         try:
             guard = self._guard(pod, spare)
@@ -157,8 +160,11 @@ class Agent:
             return
         self.guards[pod.uid] = guard
         spare.changed = guard.watch.look_soon
-        spare.start()
+        self._begin(spare)
         self.metrics.pods.set(len(self.guards))
+
+    def _begin(self, spare: Spare) -> None:
+        spare.start()
 
     def _spare(self, pod: Pod) -> Spare:
         return Spare(pod, self.specs[pod.uid], self.rescue, self.journal, self.no_rescue)
@@ -177,7 +183,9 @@ class Agent:
         self.journal.write(entry("gone", guard.pod, generation=guard.standing.generation))
         self.metrics.forget(guard.pod)
         self.metrics.pods.set(len(self.guards))
-        self._ending = asyncio.get_running_loop().create_task(guard.spare.close(leave=False))
+        ending = asyncio.get_running_loop().create_task(guard.spare.close(leave=False))
+        self._endings[str(guard.pod)] = ending
+        ending.add_done_callback(lambda _: self._endings.pop(str(guard.pod), None))
 
     async def reload(self) -> None:
         """Read the file again. A file that cannot be used is journalled and changes nothing."""

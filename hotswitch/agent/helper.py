@@ -63,9 +63,13 @@ def _places(directory: Path) -> dict[str, Any]:
 def name_servers(resolv_conf: Path) -> list[str]:
     """Of the pod, as its containers have them; none when the file cannot be read."""
     with contextlib.suppress(OSError):
-        lines = (line.split() for line in resolv_conf.read_text().splitlines())
-        return [words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
+        return name_servers_in(resolv_conf.read_text())
     return []
+
+
+def name_servers_in(text: str) -> list[str]:
+    lines = (line.split() for line in text.splitlines())
+    return [words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
 
 
 class HelperAgent(Agent):

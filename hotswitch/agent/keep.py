@@ -1,4 +1,4 @@
-"""The first process of a helper's container: starts the helper, and starts it again when it dies (I1).
+"""The first process of a helper's or an agent's container: starts it, and starts it again when it dies (I1).
 
 An ephemeral container is never started again by anybody else. So this does as little as can be: it waits. It also reaps
 what other processes of the container leave behind. SIGTERM is passed on, and the container ends with the helper.
@@ -39,7 +39,7 @@ class _Keeper:
             if self._leaving or code == BAD_SETTINGS:
                 return 0 if self._leaving else code
             lived_s = time.monotonic() - began_s
-            print(f"hotswitch helper ended with {code} after {lived_s:.1f} s", file=sys.stderr, flush=True)
+            print(f"hotswitch ended with {code} after {lived_s:.1f} s", file=sys.stderr, flush=True)
             pause_s = FIRST_PAUSE_S if lived_s > LONG_LIFE_S else min(2 * pause_s, LONGEST_PAUSE_S)
             time.sleep(pause_s)
             if self._leaving:

@@ -77,6 +77,14 @@ class Spare:
         if self._rescue is not None:
             self._task = asyncio.get_running_loop().create_task(self._keep(self._rescue))
 
+    async def begin(self, settings: Pod) -> None:
+        """With what the rescue must keep up known only now; `change` from then on."""
+        if self._task is None:
+            self._settings = settings
+            self.start()
+        else:
+            await self.change(settings)
+
     async def close(self, *, leave: bool) -> None:
         """`leave`: the listeners stay in the rescue (an agent that ends leaves the state as it is)."""
         if self._task is not None:

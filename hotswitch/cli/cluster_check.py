@@ -13,11 +13,11 @@ from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import CONFIGMAPS, DAEMONSETS, NAMESPACES, PODS, Kind
 from hotswitch.cluster.pods import manifest
 from hotswitch.config.meshpod import read_pod
-from hotswitch.controller.seen import workload
 from hotswitch.controller.settings import SYSTEM_NAMESPACE
 from hotswitch.controller.snapshot import Snapshot
 from hotswitch.decide.preflight.check import ACT_RIGHTS, TIER_RIGHTS, Check, Estate
 from hotswitch.decide.preflight.check import check as judge
+from hotswitch.observe.podlife import workload
 
 CONTROLLER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:hotswitch-controller"
 POD_SECURITY = "pod-security.kubernetes.io/enforce"

@@ -13,10 +13,10 @@ from hotswitch.cluster.kinds import PODS
 from hotswitch.cluster.pods import Pod, manifest
 from hotswitch.config.merged import Effective
 from hotswitch.config.meshpod import read_pod
-from hotswitch.controller.seen import workload
 from hotswitch.controller.snapshot import Snapshot, where
 from hotswitch.decide.preflight import Preflight, preflight
 from hotswitch.model import OPEN_LEVELS, Direction, Level, Mode
+from hotswitch.observe.podlife import workload
 
 
 class Refused(ValueError):

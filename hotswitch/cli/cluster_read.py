@@ -13,12 +13,12 @@ from hotswitch.cluster.kinds import EVENTS, LEASES
 from hotswitch.cluster.pods import Pod, manifest
 from hotswitch.config import explain as settings
 from hotswitch.config.meshpod import read_pod
-from hotswitch.controller.seen import workload
 from hotswitch.controller.settings import LEASE, SYSTEM_NAMESPACE
 from hotswitch.controller.snapshot import Snapshot, where
 from hotswitch.decide.preflight import Preflight, preflight
 from hotswitch.decide.preflight.analyze import Analysis
 from hotswitch.decide.preflight.analyze import analyze as summarise
+from hotswitch.observe.podlife import workload
 
 REPORTER = "hotswitch"
 LIVE_EVERY_S = 1.0

@@ -23,7 +23,7 @@ HEAD = ("NAMESPACE", "POD", "MODE", "PROXY", "INBOUND", "OUTBOUND", "EXPIRES", "
 
 
 def status_row(pod: Pod, mode: str) -> tuple[str, ...]:
-    from hotswitch.controller.seen import PROXY, told
+    from hotswitch.observe.podlife import PROXY, told
 
     status, problem = read_status(pod)
     container = pod.container_status(PROXY)

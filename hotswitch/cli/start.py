@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hotswitch.agent.keep import keep
+from hotswitch.agent.keep import BAD_SETTINGS, keep
 from hotswitch.cli.ask import DEFAULT_SOCKET, AgentError, ask
 
 
@@ -21,8 +21,12 @@ def main() -> None:
     words = sys.argv[1:]
     if words[:1] in (["order"], ["truth"]) and (len(words) == 1 or (len(words) == 3 and words[1] == "--socket")):
         sys.exit(quick(words))
-    if words == ["helper"]:  # what keeps a helper running should not weigh as much as the helper
+    if words == ["helper"]:  # what keeps it running should not weigh as much as it does
         sys.exit(keep((sys.executable, "-m", "hotswitch.cli.start", "helper", "--once")))
+    if words == ["agent", "--node"]:
+        sys.exit(keep((sys.executable, "-m", "hotswitch.cli.start", "agent", "--node", "--once")))
+    if words == ["agent", "--node", "--once"]:
+        sys.exit(guard_node())
     if words[:2] == ["agent", "--config"] and len(words) == 3:
         sys.exit(guard(Path(words[2])))
     from hotswitch.cli.main import app  # heavy
@@ -57,6 +61,21 @@ def guard(config: Path) -> int:
     except (ConfigError, OSError) as failure:
         print(f"hotswitch: {failure}", file=sys.stderr)
         return 1
+    return 0
+
+
+def guard_node() -> int:
+    """The agent of a node, until SIGTERM; the exit code."""
+    from hotswitch.agent.node.main import run
+    from hotswitch.agent.node.settings import from_environment
+    from hotswitch.cluster.failure import ConnectError
+    from hotswitch.config.agentfile import ConfigError
+
+    try:
+        run(from_environment())
+    except (ConfigError, ConnectError, OSError) as failure:
+        print(f"hotswitch: {failure}", file=sys.stderr)
+        return BAD_SETTINGS if isinstance(failure, ConfigError) else 1
     return 0
 
 

@@ -7,7 +7,7 @@ mode observe, STRICT, inbound rescue or hold, outbound hold.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, IPvAnyNetwork, ValidationError, model_validator
@@ -20,6 +20,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 
 FAST = Thresholds(probe_timeout_s=0.1, hung_probes=1, hung_queue_s=0.02, loop_lag_s=0.01)
 """The opt-in profile: a hang is acted on after about 100 ms, at the risk of a needless switch on a busy machine."""
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class ConfigError(ValueError):
@@ -235,8 +238,13 @@ def load(path: Path) -> AgentFile:
 
 def parse(content: object, source: str = "configuration") -> AgentFile:
     """Check what was read. Raises ConfigError naming every wrong field and its value."""
+    return parse_as(AgentFile, content, source)
+
+
+def parse_as(kind: type[M], content: object, source: str) -> M:
+    """Raises ConfigError."""
     try:
-        return AgentFile.model_validate(content if content is not None else {})
+        return kind.model_validate(content if content is not None else {})
     except ValidationError as failure:
         lines = [_line(dict(error)) for error in failure.errors(include_url=False)]
         raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from failure

@@ -10,9 +10,9 @@ from typing import Any
 
 from hotswitch.cluster.pods import Pod
 from hotswitch.config.merged import Budgets
-from hotswitch.controller.seen import reference
 from hotswitch.controller.surroundings import Limits
 from hotswitch.model import PodRef
+from hotswitch.observe.podlife import reference
 
 
 class Census:

@@ -22,11 +22,12 @@ from hotswitch.config.settings import Settings
 from hotswitch.controller.census import Census
 from hotswitch.controller.means import Protection
 from hotswitch.controller.protecting import Protections, Say
-from hotswitch.controller.seen import PROXY, SeenPod, reference, seen_pod, suspicious
+from hotswitch.controller.seen import SeenPod, seen_pod, suspicious
 from hotswitch.controller.surroundings import Limits
 from hotswitch.mesh import MeshConfig, MeshView
 from hotswitch.mesh.objects import Doubt, MeshObject
 from hotswitch.model import Mode, PodRef
+from hotswitch.observe.podlife import PROXY, reference
 
 _TERM = re.compile(r'"term":(\d{1,10})(?!\d)')  # what anybody wrote into an annotation: no longer than one of ours
 

@@ -19,10 +19,11 @@ from hotswitch.config.merged import Effective
 from hotswitch.config.meshpod import read_pod
 from hotswitch.config.objects import ObjectRef, Problem, problem
 from hotswitch.controller.means import Protection
-from hotswitch.controller.seen import PROXY, reference, running
+from hotswitch.controller.seen import running
 from hotswitch.decide.preflight import Preflight, preflight
 from hotswitch.mesh import MeshPod, MeshView
 from hotswitch.model import Direction, Level, Policy
+from hotswitch.observe.podlife import PROXY, reference
 
 Say = Callable[[Problem], None]
 NOBODY_TELLS = "meshed clients would have to be told to speak plaintext, and the controller knows no istiod (--istiod)"

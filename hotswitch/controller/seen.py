@@ -12,14 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from hotswitch.api import names
-from hotswitch.cluster.pods import ContainerStatus, Pod, State
+from hotswitch.cluster.pods import Pod, State
 from hotswitch.decide.agree import Container
-from hotswitch.model import AGENT_CONTAINER, PodRef, PodUid, Port
+from hotswitch.model import PodRef, Port
+from hotswitch.observe.podlife import NOT_APP, PROXY, app_down, apps, reference, terminating, told
 
-PROXY = "istio-proxy"
 CRASH_LOOP = "CrashLoopBackOff"
 PROVEN_S = 60.0  # a proxy that ran for so long before it ended was ready: the kubelet's startup probe saw it
-_NOT_APP = frozenset({PROXY, AGENT_CONTAINER, names.HELPER_CONTAINER})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,21 +67,6 @@ def _condition(pod: Pod) -> dict[str, Any] | None:
     return None if ours is None else {"status": ours.status, "lastTransitionTime": ours.last_transition_time}
 
 
-def reference(pod: Pod) -> PodRef:
-    return PodRef(pod.metadata.name, pod.metadata.namespace, PodUid(pod.uid), workload(pod))
-
-
-def workload(pod: Pod) -> str:
-    """Its owner; of a Deployment's ReplicaSet the Deployment, by the name that it makes of its own and the hash."""
-    owner = next((each for each in pod.metadata.owner_references or () if each.controller), None)
-    if owner is None:
-        return f"pod/{pod.metadata.name}"
-    suffix = pod.labels.get("pod-template-hash", "")
-    if owner.kind == "ReplicaSet" and suffix and owner.name.endswith(f"-{suffix}"):
-        return f"deploy/{owner.name.removesuffix(f'-{suffix}')}"
-    return f"{owner.kind.lower()}/{owner.name}"
-
-
 # ---- the proxy's container ----
 
 
@@ -101,19 +85,6 @@ def proxy_container(pod: Pod, shift_s: float) -> Container:
     )
 
 
-def told(status: ContainerStatus) -> str:
-    state = status.state
-    if state is None:
-        return "no state"
-    if state.running is not None:
-        return f"running{'' if status.ready else ', not ready'}, {status.restart_count} restarts"
-    if state.terminated is not None:
-        return f"terminated: {state.terminated.reason or 'no reason'}, exit code {state.terminated.exit_code}"
-    last = status.last_state.terminated if status.last_state else None
-    ended = f", last ended by {last.reason or 'no reason'}, exit code {last.exit_code}" if last else ""
-    return f"waiting: {(state.waiting.reason if state.waiting else '') or 'no reason'}{ended}"
-
-
 def _since(state: State) -> float | None:
     at = state.running.started_at if state.running else state.terminated.finished_at if state.terminated else None
     return None if at is None else _unix_s(at)
@@ -129,37 +100,6 @@ def _unix_s(text: str) -> float | None:
 # ---- its life ----
 
 
-def terminating(pod: Pod) -> str:
-    if pod.is_terminating:
-        return "it is being deleted"
-    if pod.is_completed:
-        return f"its phase is {pod.status.phase}"
-    disrupted = pod.condition("DisruptionTarget")
-    if disrupted is not None and disrupted.status == "True":
-        return f"it is about to be ended: {disrupted.reason or 'DisruptionTarget'}"
-    if pod.status.reason in ("Evicted", "NodeShutdown", "Terminated", "Shutdown"):
-        return f"its status says {pod.status.reason}"
-    return "its app has completed" if _completed(pod) else ""
-
-
-def _completed(pod: Pod) -> bool:
-    """Of a Job: what is left running is the proxy, and what ended was meant to end."""
-    apps = _apps(pod)
-    ended = [each.state.terminated for each in apps if each.state is not None]
-    return bool(apps) and pod.spec.restart_policy != "Always" and all(ended) and len(ended) == len(apps)
-
-
-def app_down(pod: Pod) -> str:
-    apps = _apps(pod)
-    if not apps or any(each.is_running for each in apps):
-        return ""
-    return f"no container of the app runs ({apps[0].name} is {told(apps[0])})"
-
-
-def _apps(pod: Pod) -> list[ContainerStatus]:
-    return [each for each in pod.status.container_statuses or () if each.name not in _NOT_APP]
-
-
 def ever_ready(pod: Pod) -> bool:
     """A native sidecar's app starts only after the proxy was ready; any other proxy is ready now, has passed its
     startup probe, or ran long enough before it ended."""
@@ -169,7 +109,7 @@ def ever_ready(pod: Pod) -> bool:
     if status.ready:
         return True
     native = any(each.name == PROXY for each in pod.spec.init_containers or ())
-    if native and any(each.is_running or each.restart_count for each in _apps(pod)):
+    if native and any(each.is_running or each.restart_count for each in apps(pod)):
         return True
     return any(_proven(state) for state in (status.state, status.last_state))
 
@@ -186,7 +126,7 @@ def _proven(state: State | None) -> bool:
 
 
 def app_ports(pod: Pod) -> frozenset[Port]:
-    containers = [each for each in pod.spec.containers or () if each.name not in _NOT_APP]
+    containers = [each for each in pod.spec.containers or () if each.name not in NOT_APP]
     return frozenset(port.container_port for each in containers for port in each.ports or () if port.protocol == "TCP")
 
 

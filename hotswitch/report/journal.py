@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +48,8 @@ class Journal:
 
     path: Path
     size_bytes: int = DEFAULT_SIZE_BYTES
+    heard: Callable[[Entry], None] = lambda entry: None
+    """Told of each line after it was written; must not wait."""
     _fd: int = field(default=-1, init=False)
     _size: int = field(default=0, init=False)
 
@@ -67,6 +69,7 @@ class Journal:
         self._size += len(line)
         if self._size > self.size_bytes:
             self._turn()
+        self.heard(entry)
 
     def _turn(self) -> None:
         os.close(self._fd)

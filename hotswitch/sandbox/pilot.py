@@ -27,6 +27,7 @@ from typing import Any
 import grpc.aio
 
 from hotswitch.model import ADMIN, AGENT_STATUS, Port
+from hotswitch.sandbox import volumes
 from hotswitch.sandbox.app import HEALTH_METHOD, SERVING
 from hotswitch.sandbox.ask import Answer, ask
 from hotswitch.sandbox.envoy import command_line
@@ -57,6 +58,7 @@ class PilotConfig:
     termination_drain_s: float = 5.0
     uid: int = 1337
     gid: int = 1337
+    volumes: dict[str, str] = field(default_factory=dict)  # where in the container's file system -> what is there
     resolver: str = ""  # the name server behind ours on 15053; empty: no names are served
 
     def save(self, path: Path) -> None:
@@ -241,6 +243,7 @@ def main() -> None:
     with contextlib.suppress(OSError, ValueError):  # so that `/allow-cores` can; the soft limit stays
         soft = resource.getrlimit(resource.RLIMIT_CORE)[0]
         resource.setrlimit(resource.RLIMIT_CORE, (soft, resource.RLIM_INFINITY))
+    volumes.give(config.volumes)
     become(config.uid, config.gid, parent)
     asyncio.run(_run(config, envoy_fd))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import uuid
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ from hotswitch.sandbox.registry import TLS_MODE_LABEL
 from hotswitch.sandbox.sidecar import PROXY_GID, SidecarSpec
 
 APP, PROXY = "app", "istio-proxy"
+SPIFFE_MOUNT = "/var/run/secrets/workload-spiffe-uds"
 READINESS_PATH, LIVENESS_PATH = "/app-health/app/readyz", "/app-health/app/livez"
 
 
@@ -43,10 +45,17 @@ class Pod:
     """Made by Sandbox.pod. Addresses, uid and netns never change; containers come and go."""
 
     def __init__(
-        self, estate: Estate, place: Attachment, name: str, spec: PodSpec, ca: CertificateAuthority, node_netns: str
+        self,
+        estate: Estate,
+        place: Attachment,
+        name: str,
+        spec: PodSpec,
+        ca: CertificateAuthority,
+        node_netns: str,
+        uid: str = "",
     ) -> None:
         self.name, self.spec, self.place, self.netns = name, spec, place, place.netns
-        self.uid = str(uuid.uuid4())
+        self.uid = uid or str(uuid.uuid4())
         self.workload = spec.workload or f"deploy/{name.rpartition('-')[0] or name}"
         self.spiffe_id = spiffe_id(spec.namespace, spec.account or self.workload.rpartition("/")[2])
         self.labels = {TLS_MODE_LABEL: "istio"} if spec.sidecar else {}
@@ -152,7 +161,7 @@ class Pod:
             if not self.spec.configured:
                 self.sidecar.withhold()
             self._pilot_config().save(self._proxy_dir / "pilot.json")
-            self.proxy_cgroups = self.estate.make_cgroups(self.name, PROXY)
+            self.proxy_cgroups = self.make_cgroups(PROXY)
             self.kubelet.add(self._proxy_container())
         self.kubelet.add(self._app_container())
 
@@ -175,6 +184,7 @@ class Pod:
             termination_drain_s=self.spec.termination_drain_s,
             uid=self.sidecar.uid,
             resolver=next(iter(self.spec.resolvers), ""),
+            volumes={SPIFFE_MOUNT: str(self.workload_socket)},
         )
 
     def _proxy_container(self) -> ContainerSpec:
@@ -219,8 +229,14 @@ class Pod:
 
     def _start_app(self) -> Process:
         argv = module_argv("app", str(self._app_dir / "config.json"))
-        cgroups = self.estate.make_cgroups(self.name, APP)
+        cgroups = self.make_cgroups(APP)
         return start(self.estate, argv, log=self.directory / "app.log", netns=self.netns, cgroups=cgroups)
+
+    def make_cgroups(self, container: str) -> tuple[Path, ...]:
+        """Where the kubelet and the runtime would have them, by the cgroupfs driver. One for all lives of a container:
+        what squeezes it goes on."""
+        ident = hashlib.sha256(f"{self.uid}/{container}".encode()).hexdigest()
+        return self.estate.make_cgroups("kubepods", "burstable", f"pod{self.uid}", ident)
 
     def _termination_message(self) -> str:
         with contextlib.suppress(OSError):

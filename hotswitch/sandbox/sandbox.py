@@ -94,8 +94,8 @@ class Sandbox:
 
     # ---- what can be made ----
 
-    async def pod(self, name: str, **spec: Any) -> Pod:
-        """Start a pod (fields of PodSpec); `await pod.ready()` for it to be Ready."""
+    async def pod(self, name: str, *, uid: str = "", **spec: Any) -> Pod:
+        """Start a pod (fields of PodSpec); `await pod.ready()` for it to be Ready. `uid`: one that it has already."""
         if name in self.pods:
             raise ValueError(f"name: {name!r} is taken")
         wanted = PodSpec(**spec)
@@ -103,7 +103,7 @@ class Sandbox:
             node = self.network.node
             self._names = await NameServer.listen(mirror, node.addresses(), DNS, netns=node.netns)
         place = await self.network.attach(name, ipv6="v6" in wanted.families)
-        pod = self.pods[name] = Pod(self.estate, place, name, wanted, self.ca, self.network.node.netns)
+        pod = self.pods[name] = Pod(self.estate, place, name, wanted, self.ca, self.network.node.netns, uid)
         pod.kubelet.on_change.append(self.registry.touch)
         await pod.start()
         return pod

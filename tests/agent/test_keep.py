@@ -46,7 +46,7 @@ def test_what_is_killed_is_started_again(tmp_path: Path) -> None:
     kept.terminate()
     _, words = kept.communicate(timeout=PATIENCE_S)
     assert kept.returncode == 0
-    assert words.startswith("hotswitch helper ended with -9 after")
+    assert words.startswith("hotswitch ended with -9 after")
     with pytest.raises(ProcessLookupError):
         os.kill(int(second), 0)
 

@@ -9,7 +9,8 @@ import pytest
 
 from hotswitch.api import names
 from hotswitch.cluster.pods import Pod
-from hotswitch.controller.seen import app_down, ever_ready, proxy_container, running, suspicious, terminating, workload
+from hotswitch.controller.seen import ever_ready, proxy_container, running, suspicious
+from hotswitch.observe.podlife import app_down, terminating, workload
 
 pytestmark = pytest.mark.k8s
 

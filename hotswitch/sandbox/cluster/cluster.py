@@ -136,8 +136,8 @@ class SandboxCluster:
             grace_s=grace_s,
         )
         created = await self.cluster.create(PODS, wanted.namespace, manifest.pod(injected))
-        pod = await self.box.pod(name, **{**spec, "namespace": wanted.namespace, "workload": workload})
-        pod.uid = created["metadata"]["uid"]
+        uid = created["metadata"]["uid"]
+        pod = await self.box.pod(name, uid=uid, **{**spec, "namespace": wanted.namespace, "workload": workload})
         return self.node.adopt(pod, created)
 
     async def service(

@@ -47,7 +47,7 @@ class Ephemeral:
             return
         pod = self.place.pod
         log = pod.directory / f"{self.place.name}.log"
-        self._cgroups = pod.estate.make_cgroups(pod.name, self.place.name)
+        self._cgroups = pod.make_cgroups(self.place.name)
         self.process = start(pod.estate, self.place.argv(argv), log=log, netns=pod.netns, cgroups=self._cgroups)
 
     async def watch(self) -> None:

@@ -20,6 +20,7 @@ import yaml
 
 from hotswitch.model import Port
 from hotswitch.sandbox.ask import Answer, ask
+from hotswitch.sandbox.cluster.agents import NodeAgent
 from hotswitch.sandbox.cluster.relay import Relay
 from hotswitch.sandbox.kubeapi.failure import Obj
 from hotswitch.sandbox.kubeapi.identity import service_account
@@ -121,12 +122,19 @@ class Installation:
         self._cluster = cluster
         self._relays: list[Relay] = []
         self.controllers: list[Controller] = []
+        self.agents: list[NodeAgent] = []
 
     async def open(self) -> None:
         """Let the node's namespace reach the API and istiod."""
         node = self._cluster.box.network.node.netns
         for port in (int(self._cluster.api.url.rpartition(":")[2]), self._cluster.eds.port):
             self._relays.append(await Relay.open(node, port))
+
+    def agent(self, **variables: str) -> NodeAgent:
+        """The agent of the node, not started yet. `variables`: its environment, beside what the manifest says."""
+        made = NodeAgent(self._cluster, variables)
+        self.agents.append(made)
+        return made
 
     def controller(self, *options: str) -> Controller:
         """Another controller, not started yet."""
@@ -136,5 +144,5 @@ class Installation:
         return made
 
     async def close(self) -> None:
-        await asyncio.gather(*(each.stop() for each in self.controllers))
+        await asyncio.gather(*(each.stop() for each in self.controllers), *(each.stop() for each in self.agents))
         await asyncio.gather(*(relay.close() for relay in self._relays))

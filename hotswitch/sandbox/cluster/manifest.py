@@ -16,6 +16,7 @@ from hotswitch.model import AGENT_STATUS, HEALTH, STATS
 from hotswitch.sandbox.app import APP_UID, GRPC_PORT, HTTP_PORT, TCP_PORT
 from hotswitch.sandbox.ca import TRUST_DOMAIN
 from hotswitch.sandbox.cluster.images import ISTIO_LATEST
+from hotswitch.sandbox.pod import SPIFFE_MOUNT
 from hotswitch.sandbox.podspec import PodSpec
 from hotswitch.sandbox.registry import TLS_MODE_LABEL
 from hotswitch.sandbox.sidecar import PROXY_GID, PROXY_UID
@@ -26,7 +27,6 @@ PROXY_IMAGE = f"registry.test/istio/proxyv2:{ISTIO_LATEST}"
 APP_IMAGE = "registry.test/sandbox/app:1"
 APP, PROXY, INIT = "app", "istio-proxy", "istio-init"
 REVISION = "default"
-SPIFFE_MOUNT = "/var/run/secrets/workload-spiffe-uds"
 VOLUMES: tuple[Manifest, ...] = (
     {"name": "workload-socket", "emptyDir": {}},
     {"name": "credential-socket", "emptyDir": {}},

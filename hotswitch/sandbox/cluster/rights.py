@@ -7,8 +7,8 @@ ambient capabilities in Kubernetes), so iptables fails in an ordinary istio-prox
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 RUNTIME_DEFAULT = (
@@ -26,6 +26,10 @@ class Rights:
     gid: int = 0
     capabilities: tuple[str, ...] = RUNTIME_DEFAULT
     no_new_privileges: bool = False
+
+    def less(self, without: Sequence[str]) -> Rights:
+        """The same without some capabilities."""
+        return replace(self, capabilities=tuple(each for each in self.capabilities if each not in without))
 
     def argv(self, argv: tuple[str, ...]) -> tuple[str, ...]:
         """The command that becomes `argv` with these rights; whoever runs it is root with all of them."""

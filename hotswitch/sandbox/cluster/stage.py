@@ -9,15 +9,19 @@ Volumes elsewhere are bound where the machine has such a directory; nothing is e
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
+CLONE_NEWNS, CLONE_NEWNET, CLONE_NEWPID = 0x20000, 0x40000000, 0x20000000
+PR_SET_PDEATHSIG = 1
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 1, 32, 4096, 8192, 16384, 1 << 18
+MNT_DETACH = 2
 RUN = Path("/run")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -46,10 +50,22 @@ def enter(namespace: str, kind: int) -> None:
         _check(_libc.setns(held.fileno(), kind), f"setns {namespace}")
 
 
-def build(mounts: list[dict[str, Any]], staging: str) -> None:
-    """A mount namespace of our own. `mounts`: {"source", "target", "read_only"}. `staging`: an empty directory."""
+def own_mounts() -> None:
+    """A mount namespace of our own; what is mounted in it from now on is nobody else's."""
     _check(_libc.unshare(CLONE_NEWNS), "unshare")
     mount("", Path("/"), "", MS_REC | MS_PRIVATE)
+
+
+def leave_names() -> None:
+    """Let go of the machine's names of network namespaces: our copies would keep them alive when they are deleted."""
+    if _libc.umount2(b"/run/netns", MNT_DETACH) != 0 and ctypes.get_errno() not in (errno.EINVAL, errno.ENOENT):
+        _check(-1, "umount /run/netns")
+
+
+def build(mounts: list[dict[str, Any]], staging: str) -> None:
+    """A mount namespace of our own. `mounts`: {"source", "target", "read_only"}. `staging`: an empty directory."""
+    own_mounts()
+    leave_names()
     run = Path(staging)
     mount("tmpfs", run, "tmpfs", 0, "mode=755")
     for each in mounts:
@@ -61,6 +77,20 @@ def build(mounts: list[dict[str, Any]], staging: str) -> None:
         target.mkdir(parents=True, exist_ok=True)
         bind(each["source"], target, read_only=each.get("read_only", False))
     mount(str(run), RUN, "", MS_MOVE)
+
+
+def in_own_pids() -> None:
+    """Become the first process of a pid namespace; we stay outside and end with it. /proc shows it alone."""
+    _check(_libc.unshare(CLONE_NEWPID), "unshare")
+    child = os.fork()
+    if child == 0:
+        _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
+        mount("proc", Path("/proc"), "proc", 0)
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.kill(child, signal.SIGTERM))
+    _, status = os.waitpid(child, 0)
+    os._exit(abs(os.waitstatus_to_exitcode(status)))
 
 
 def inside_run(target: str) -> Path | None:
@@ -82,6 +112,10 @@ def main() -> None:
     else:
         staging = tempfile.mkdtemp(dir=spec["directory"])
         build(spec["mounts"], staging)
+    if spec.get("pid"):
+        in_own_pids()
+    if spec.get("read_only"):
+        mount("", Path("/"), "", MS_REMOUNT | MS_BIND | MS_RDONLY)
     argv, env = spec["argv"], spec["env"]
     os.execvpe(argv[0], argv, env)
 

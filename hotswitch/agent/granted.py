@@ -1,0 +1,137 @@
+"""A guard that decides for itself, within what it was granted (S4.2, S4.4, I1, I2, I3).
+
+Without a grant it looks on and leaves everything as it is: what a predecessor left open ends by the kernel's timeout.
+With one it is the standalone agent's guard: it needs nobody to act, and nobody to restore.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from hotswitch.agent.authority import Authority, Grant, PodState
+from hotswitch.agent.guard import Guard, Means
+from hotswitch.agent.spare import Spare
+from hotswitch.api.orders import whole_policies
+from hotswitch.capture.spec import CaptureSpec
+from hotswitch.config.agentfile import Pod
+from hotswitch.kernel.cgroup import Container
+from hotswitch.model import Decision, Level, Mode, Override, Policy
+
+
+class GrantedGuard(Guard):
+    """Raises as Guard. `proxy_user`: Istio's uid for the proxy, as our user namespace counts it. `mapped`: the pod has
+    a user namespace of its own, to which the rescue's user is nobody: its calls out cannot be told from the app's."""
+
+    def __init__(
+        self,
+        settings: Pod,
+        spec: CaptureSpec,
+        means: Means,
+        spare: Spare,
+        authority: Authority,
+        *,
+        container: Container | None = None,
+        proxy_user: int | None = None,
+        mapped: bool = False,
+    ) -> None:
+        self._proxy_user = proxy_user
+        super().__init__(settings, spec, means, spare, container)
+        self._authority, self._mapped = authority, mapped
+        self._taken = 0  # version of the grant that is in force
+        self._ordered: Override | None = None
+        self._told: PodState | None = None
+        self._taking: asyncio.Task[None] | None = None
+
+    def _proxy_uid(self) -> int:
+        return super()._proxy_uid() if self._proxy_user is None else self._proxy_user
+
+    async def start(self) -> None:
+        grant = self._authority.grant(self.pod.uid)
+        if grant is not None:
+            self.policy = self._allowed(grant.policy)
+        await super().start()
+        self._authority.attach(self.pod, self._granted)
+        self._granted()
+
+    def close(self) -> None:
+        self._authority.detach(self.pod.uid)
+        if self._taking is not None:
+            self._taking.cancel()
+        super().close()
+
+    # ---- what may be done ----
+
+    def _granted(self) -> None:
+        """The grant, or the right, is another one."""
+        grant = self._authority.grant(self.pod.uid)
+        if grant is not None and grant.version != self._taken:
+            self._take(grant)
+        self.step()
+
+    def _take(self, grant: Grant) -> None:
+        before, self._taken = self.policy.mode, grant.version
+        self.policy = self._allowed(grant.policy)
+        if grant.override != self._ordered:  # else what a person or a drill orders here stands
+            self._ordered = grant.override
+            self.standing = replace(self.standing, override=grant.override)
+        self._note("grant", evidence={"version": str(grant.version), "mode": str(grant.policy.mode)})
+        settings = self._with(grant)
+        if settings != self.settings or not self.spare.tried.is_set():
+            self.settings = settings
+            self._taking = self._loop.create_task(self.spare.begin(settings))
+        if Mode.AUTO in (before, grant.policy.mode) and before is not grant.policy.mode:
+            self.look_again()
+
+    def _allowed(self, policy: Policy) -> Policy:
+        if not self._mapped:
+            return policy
+        return replace(policy, outbound=tuple(each for each in policy.outbound if each is not Level.RESCUE))
+
+    def _with(self, grant: Grant) -> Pod:
+        policy = self.settings.policy.model_copy(
+            update={"mtls": grant.policy.mtls, "mtls_by_port": dict(grant.policy.mtls_by_port)}
+        )
+        update = {"policy": policy, "authorization": tuple(whole_policies(grant.authorization))}
+        if self.settings.identity is not None:
+            told = {"spiffe_id": grant.spiffe_id, "trust_domains": grant.trust_domains}
+            identity = self.settings.identity.model_copy(update={key: each for key, each in told.items() if each})
+            update["identity"] = identity
+        return self.settings.model_copy(update=update)
+
+    # ---- the loop ----
+
+    def step(self, *, who: str = "agent") -> tuple[Decision, ...]:
+        grant = self._authority.grant(self.pod.uid)
+        if self.watch.gone or grant is None:
+            return self._step_without()
+        decisions = super().step(who=who)
+        self._tell()
+        return decisions
+
+    def _step_without(self) -> tuple[Decision, ...]:
+        if self.watch.gone:
+            self._means.gone(self)
+            return ()
+        self.look_on()
+        self.watch.be_alert(self.standing.is_open or self.sick)
+        self._show()
+        self._tell()
+        return ()
+
+    def _tell(self) -> None:
+        view = self.view()
+        state = PodState(
+            standing=self.standing,
+            diagnosis=self.diagnosis,
+            capabilities=view.capabilities,
+            identity_expires_in_s=view.facts.identity_expires_in_s,
+            path_passes=view.facts.path_passes,
+            istio_rules=self._scene.digest,
+            istio_complete=self._scene.complete,
+            stand_in=self.stand_in.state,
+        )
+        lasting = replace(state, identity_expires_in_s=None)  # which runs down all the time
+        if lasting != self._told:
+            self._told = lasting
+            self._authority.state(self.pod.uid, state)

@@ -1,0 +1,60 @@
+"""What a node's agent is told when it starts: variables, as a DaemonSet sets them (docs/reference/agent.md)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hotswitch.config.agentfile import AgentFile, Budget, ConfigError, PolicySettings, Strict, parse, parse_as
+
+PREFIX = "HOTSWITCH_"
+
+
+class NodeSettings(Strict):
+    """`node`: its name in the API (spec.nodeName). `proc`, `cgroups`: the node's own, as they are mounted here.
+    `directory`: ours; the rescue Envoy's user must be able to pass its parents. `policy`: a file that says what may be
+    done where there is no controller (StandingPolicy); None: what the controller grants."""
+
+    node: str
+    proc: Path = Path("/proc")
+    cgroups: Path = Path("/sys/fs/cgroup")
+    directory: Path = Path("/run/hotswitch")
+    kubeconfig: Path | None = None  # None: the pod's service account
+    policy: Path | None = None
+    metrics_port: int | None = None
+    envoy: Path | None = None
+
+    def agent_file(self) -> AgentFile:
+        """The standalone agent's settings, without pods."""
+        content: dict[str, Any] = {
+            "node": self.node,
+            "socket": str(self.directory / "agent.sock"),
+            "journal": str(self.directory / "journal.jsonl"),
+            "rescue": {"directory": str(self.directory / "rescue"), "envoy": self.envoy},
+            "evidence": {"directory": str(self.directory / "evidence")},
+        }
+        if self.metrics_port is not None:
+            content["metrics"] = {"address": "0.0.0.0", "port": self.metrics_port}
+        return parse(content, "environment")
+
+
+class StandingPolicy(Strict):
+    """What may be done without a controller, for every pod that opted in. Whoever can write it is the authority."""
+
+    policy: PolicySettings = PolicySettings()
+    budget: Budget = Budget()
+    authorization: tuple[dict[str, Any], ...] = ()
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> NodeSettings:
+    """HOTSWITCH_NODE, HOTSWITCH_PROC ... Raises ConfigError naming field and value."""
+    given = {name: environment[PREFIX + name.upper()] for name in NodeSettings.model_fields if _set(name, environment)}
+    if "node" not in given:
+        raise ConfigError(f"{PREFIX}NODE: is missing; it is the node's name in the API (spec.nodeName)")
+    return parse_as(NodeSettings, given, "environment")
+
+
+def _set(name: str, environment: Mapping[str, str]) -> bool:
+    return bool(environment.get(PREFIX + name.upper()))

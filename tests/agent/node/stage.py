@@ -1,0 +1,65 @@
+"""A cluster in miniature whose node has the agent that is shipped; and a client outside of the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from hotswitch.cluster.kinds import NAMESPACES
+from hotswitch.sandbox.clients import Client
+from hotswitch.sandbox.cluster.agents import OVERLAY, NodeAgent
+from hotswitch.sandbox.cluster.cluster import SandboxCluster
+from hotswitch.sandbox.cluster.installed import Installation
+from hotswitch.sandbox.cluster.published import Published
+from hotswitch.sandbox.kubelet import Timings
+from hotswitch.sandbox.manifests import render
+
+SHOP = "shop"
+PATIENCE_S = 60.0
+POLICY: Mapping[str, Any] = {
+    "mode": "auto",
+    "mtls": "PERMISSIVE",
+    "inbound": ["rescue", "hold"],
+    "outbound": ["direct", "hold"],
+    "outbound_free": True,
+    "expiry_s": 60.0,
+    "recover_after_s": 0.5,
+    "hold_down_s": 1.0,
+    "hold_down_max_s": 2.0,
+}
+
+
+@dataclass
+class Stage:
+    cluster: SandboxCluster
+    installed: Installation
+    agent: NodeAgent
+    client: Client
+
+    async def web(self, name: str, **spec: Any) -> Published:
+        """A pod that is ready; classic sidecar unless `native`."""
+        told = {"workload": f"deploy/{name}", "timings": Timings(scale=0.2), "grace_s": 5, **spec}
+        made = await self.cluster.pod(name, **told)
+        await made.pod.ready(PATIENCE_S)
+        return made
+
+
+@asynccontextmanager
+async def staged(**policy: Any) -> AsyncIterator[Stage]:
+    """The agent has been started."""
+    async with SandboxCluster(namespace=SHOP) as cluster:
+        installed = await cluster.install("tier-0-observe", ())
+        cluster.api.apply(render(OVERLAY))
+        labels = {"metadata": {"labels": {"hotswitch.io/mode": "auto"}}}
+        await cluster.cluster.patch_merge(NAMESPACES, None, SHOP, labels)
+        agent = installed.agent(HOTSWITCH_POLICY="/run/hotswitch/policy.yaml")
+        agent.directory.mkdir()
+        standing = {"policy": {**POLICY, **policy}, "budget": {"node": 10, "workload": 10}}
+        (agent.directory / "policy.yaml").write_text(yaml.safe_dump(standing))
+        client = await cluster.box.client("outside")
+        agent.start()
+        yield Stage(cluster, installed, agent, client)
