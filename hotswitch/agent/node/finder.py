@@ -19,6 +19,7 @@ from hotswitch.kernel import procfs
 from hotswitch.kernel.cgroups import Cgroups
 from hotswitch.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
 from hotswitch.kernel.netns import cookie_of, is_home
+from hotswitch.kernel.process import PROC
 from hotswitch.kernel.procfs import Process
 from hotswitch.kernel.routing import own_addresses
 from hotswitch.model import NetnsCookie, PodUid
@@ -63,7 +64,7 @@ class NotFound(LookupError):
 class Finder:
     """`proc`: the node's. `cgroups`: where the node's cgroup tree is mounted, seen from outside of any namespace."""
 
-    def __init__(self, proc: Path = procfs.PROC, cgroups: Path = Path("/sys/fs/cgroup")) -> None:
+    def __init__(self, proc: Path = PROC, cgroups: Path = Path("/sys/fs/cgroup")) -> None:
         self.proc = proc
         self._cgroups = Cgroups(cgroups)
 
