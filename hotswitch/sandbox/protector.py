@@ -74,6 +74,18 @@ def seen(status: Mapping[str, Any]) -> Seen:
     return Seen(inbound=levels[Direction.INBOUND], outbound=levels[Direction.OUTBOUND], **told)
 
 
+async def asked(socket: str | Path, request: dict[str, Any]) -> dict[str, Any]:
+    """What an agent answers on its control socket. Raises OSError while it does not, ValueError for no answer."""
+    async with asyncio.timeout(ASK_TIMEOUT_S):
+        reader, writer = await asyncio.open_unix_connection(socket)
+        try:
+            writer.write(json.dumps(request).encode() + b"\n")
+            answer: dict[str, Any] = json.loads(await reader.read())
+            return answer
+        finally:
+            writer.close()
+
+
 class JournalTail:
     """The agent's journal, read on. `open_pods`: pods whose inbound gate is open, by the last line about them."""
 
@@ -193,18 +205,8 @@ class Protector:
         if self._process is None or not self._process.running:
             raise ProtectorFailed(f"the agent has ended: {self._words()}")
         with contextlib.suppress(OSError, ValueError):
-            answer = await self._ask({"verb": "status"})
+            answer = await asked(self.config["socket"], {"verb": "status"})
             self.statuses = {pod["pod"].rpartition("/")[2]: seen(pod) for pod in answer["pods"]}
-
-    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        async with asyncio.timeout(ASK_TIMEOUT_S):
-            reader, writer = await asyncio.open_unix_connection(self.config["socket"])
-            try:
-                writer.write(json.dumps(request).encode() + b"\n")
-                answer: dict[str, Any] = json.loads(await reader.read())
-                return answer
-            finally:
-                writer.close()
 
     def serves(self, pod: str) -> bool:
         """Is the pod's inbound gate open at this moment? For Services whose endpoints hotswitch owns."""

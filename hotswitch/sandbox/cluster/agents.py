@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hotswitch.cli.ask import AgentError, ask
 from hotswitch.report.journal import Entry
 from hotswitch.sandbox.cluster import images, rights
 from hotswitch.sandbox.cluster.launch import PROGRAMS
 from hotswitch.sandbox.kubeapi.identity import service_account
 from hotswitch.sandbox.manifests import MANIFESTS, render
 from hotswitch.sandbox.process import HOME, Process, start
-from hotswitch.sandbox.protector import JournalTail
+from hotswitch.sandbox.protector import JournalTail, asked
 
 if TYPE_CHECKING:
     from hotswitch.sandbox.cluster.cluster import SandboxCluster
@@ -128,8 +127,8 @@ class NodeAgent:
     # ---- what it says ----
 
     async def status(self) -> dict[str, dict[str, Any]]:
-        """By namespace/name. Raises AgentError while it does not answer."""
-        answer = await asyncio.to_thread(ask, self.directory / "agent.sock", {"verb": "status"})
+        """By namespace/name. Raises OSError while it does not answer."""
+        answer = await asked(self.directory / "agent.sock", {"verb": "status"})
         return {pod["pod"]: pod for pod in answer["pods"]}
 
     async def guards(self, *pods: str, timeout_s: float = PATIENCE_S) -> None:
@@ -147,7 +146,7 @@ class NodeAgent:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self.process is not None and self.process.running:
-                    with contextlib.suppress(AgentError):
+                    with contextlib.suppress(OSError, ValueError):
                         if holds(status := await self.status()):
                             return
                     await asyncio.sleep(POLL_S)
