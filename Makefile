@@ -1,6 +1,6 @@
 # Each target does all the set-up it needs (scripts/setup): nothing has to be installed before but git and make.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-mesh test e2e lint format bench precheck lock clean
+.PHONY: help setup demo demo-mesh test e2e lint format bench precheck proto lock clean
 
 BIN := .venv/bin
 ROOT := scripts/as-root
@@ -47,6 +47,9 @@ bench: setup ## measure against doing nothing, the usual way, and a plain bypass
 
 precheck: setup ## does this machine have what the tests and the demo need?
 	@$(ROOT) $(BIN)/python -m hotswitch.precheck
+
+proto: setup ## make the code of the agent's protocol anew from its .proto file
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. hotswitch/api/agent/v1/agent.proto
 
 lock: ## write requirements/*.lock anew
 	@scripts/lock
