@@ -225,3 +225,84 @@ def bug_report(
 
     path = to or Path(time.strftime("hotswitch-bug-report-%Y%m%d-%H%M%S.tar.gz"))
     typer.echo("\n".join(_asked(kubeconfig, context, cluster_bug_report.write, root, path)))
+
+
+ServiceName = Annotated[str, typer.Argument(help="namespace/name or name of the Service.")]
+
+
+@app.command()
+def endpoints(
+    service: Annotated[str, typer.Argument(help="namespace/name or name; all when left out.")] = "",
+    namespace: Everywhere = None,
+    as_tree: Annotated[bool, typer.Option("--tree", help="By zone and node.")] = False,
+    as_json: Json = False,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Who serves each Service that hotswitch publishes; of a single one also what happened last."""
+    from hotswitch.cli import cluster_endpoints as serving
+
+    found = _asked(kubeconfig, context, serving.shown, service, namespace)
+    if as_json:
+        typer.echo(json.dumps(serving.as_json(found), indent=2))
+        return
+    lines = serving.tree(found) if as_tree else show.table(serving.HEAD, serving.rows(found))
+    typer.echo("\n".join([*lines, *serving.notes(found), *(serving.history(found[0]) if service else [])]))
+
+
+@app.command()
+def switchover(
+    service: ServiceName,
+    to: Annotated[str, typer.Option("--to", help="The pod that is to be active.")],
+    dry_run: DryRun = False,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Order a planned change of the active one. Counts while paused, too; carried out once, or refused."""
+    from hotswitch.cli import cluster_endpoints as serving
+
+    typer.echo("\n".join(_asked(kubeconfig, context, serving.switchover, service, namespace, to, dry_run)))
+
+
+@app.command()
+def pause(
+    service: ServiceName,
+    dry_run: DryRun = False,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """Nobody is promoted or withdrawn but by a switchover; what has begun is finished."""
+    from hotswitch.cli import cluster_endpoints as serving
+
+    typer.echo("\n".join(_asked(kubeconfig, context, serving.pause, service, namespace, True, dry_run)))
+
+
+@app.command()
+def resume(
+    service: ServiceName,
+    dry_run: DryRun = False,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """End a pause."""
+    from hotswitch.cli import cluster_endpoints as serving
+
+    typer.echo("\n".join(_asked(kubeconfig, context, serving.pause, service, namespace, False, dry_run)))
+
+
+@app.command()
+def drain(
+    pod: Annotated[str, typer.Argument(help="namespace/name or name.")],
+    undo: Annotated[bool, typer.Option("--undo", help="Back into rotation.")] = False,
+    dry_run: DryRun = False,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """No new flows for this pod; an active one makes room for a standby, as soon as there is one."""
+    from hotswitch.cli import cluster_endpoints as serving
+
+    typer.echo("\n".join(_asked(kubeconfig, context, serving.drain, pod, namespace, undo, dry_run)))

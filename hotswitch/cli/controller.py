@@ -42,6 +42,19 @@ def controller(
     ] = "",
     lease_s: Annotated[int, typer.Option("--lease", min=2, help="Seconds a leader is one without renewing.")] = 15,
     probe_idle_s: Annotated[float, typer.Option("--probe-idle", min=0.1, help="Seconds between questions.")] = 2.0,
+    endpoints: Annotated[
+        bool,
+        typer.Option("--endpoints", envvar="HOTSWITCH_ENDPOINTS", help="Publish Services that ask for it."),
+    ] = False,
+    roles_port: Annotated[int, typer.Option("--roles-port", help="Where pods ask their role. 0: any.")] = 8081,
+    keepers: Annotated[
+        str, typer.Option("--keepers", envvar="HOTSWITCH_KEEPERS", help="Accounts that may confirm fences, by commas.")
+    ] = "",
+    trust_domain: Annotated[str, typer.Option("--trust-domain", help="Of SPIFFE ids.")] = "cluster.local",
+    clusters: Annotated[
+        list[str] | None,
+        typer.Option("--cluster-of", help="A further cluster: NAME=KUBECONFIG[#CONTEXT]."),
+    ] = None,
 ) -> None:
     """Watch the mesh, decide, act where policy allows it, and tell people. Several may run; one leads."""
     from hotswitch.cluster.failure import ConnectError  # heavy: not for the other commands
@@ -68,8 +81,21 @@ def controller(
         renew_s=lease_s / 3,
         retry_s=max(0.2, lease_s / 7.5),
         probe_idle_s=probe_idle_s,
+        endpoints=endpoints,
+        roles_port=roles_port,
+        keepers=tuple(word.strip() for word in keepers.split(",") if word.strip()),
+        trust_domain=trust_domain,
+        clusters=dict(map(_cluster, clusters or ())),
     )
     try:
         asyncio.run(run(settings))
     except (ConnectError, OSError) as failure:
         raise fail(str(failure)) from failure
+
+
+def _cluster(text: str) -> tuple[str, tuple[Path | None, str | None]]:
+    name, equals, where = text.partition("=")
+    path, _, context = where.partition("#")
+    if not equals or not name or not path:
+        raise typer.BadParameter(f"--cluster-of: {text!r}: is not NAME=KUBECONFIG or NAME=KUBECONFIG#CONTEXT")
+    return name, (Path(path), context or None)

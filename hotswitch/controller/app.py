@@ -27,6 +27,7 @@ from hotswitch.controller.means import Means
 from hotswitch.controller.picture import Picture
 from hotswitch.controller.policies import report_status
 from hotswitch.controller.preparing import Preparing
+from hotswitch.controller.serving import KEY, Serving
 from hotswitch.controller.settings import LEASE, ControllerSettings
 from hotswitch.controller.speaking import Speaker
 from hotswitch.controller.surroundings import surroundings
@@ -84,11 +85,17 @@ class Controller:
             retry_s=settings.retry_s,
             least_term=lambda: self.picture.highest_term,
         )
+        self.serving: Serving | None = None
+        if settings.endpoints:
+            opened = Serving.open(self.cluster, settings, self.speaker, self.metrics, lambda: self.elector.leading)
+            self.serving = await self._stack.enter_async_context(opened)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.preparing.stop()
         self.fleet.follow()
+        if self.serving is not None:
+            self.serving.follow()
         await self.speaker.stop()
         await self._stack.aclose()
 
@@ -109,6 +116,9 @@ class Controller:
             tasks.create_task(self.watching.run())
             tasks.create_task(self.eyes.run())
             await self.watching.synced.wait()
+            if self.serving is not None:
+                tasks.create_task(self.serving.run())
+                await self.serving.synced()
             await self.elector.run(self._lead, self._follow)
 
     def _lead(self, term: int) -> None:
@@ -117,6 +127,8 @@ class Controller:
         self.speaker.start(lambda: self.picture.settings.policies)
         self.fleet.lead(self._means(), list(self.picture.pods))
         self.preparing.start()
+        if self.serving is not None:
+            self.serving.lead(term)
         loop = asyncio.get_running_loop()
         self._telling = loop.create_task(self._tell_policies())
         self._sweeping = loop.create_task(self._sweep())
@@ -128,6 +140,8 @@ class Controller:
             self.speaker.end_what_is_over(self._goes_on)
 
     def _goes_on(self, key: str) -> bool:
+        if key.startswith(KEY):
+            return self.serving is not None and self.serving.alarms.goes_on(key)
         uid, _, code = key.partition(":")
         worker, pod = self.fleet.workers.get(uid), self.picture.pods.get(uid)
         if worker is not None and worker.loaded:
@@ -148,6 +162,8 @@ class Controller:
         self._sweeping.cancel()
         self.preparing.stop()
         self.fleet.follow()
+        if self.serving is not None:
+            self.serving.follow()
         self.speaker.pause()
 
     def _means(self) -> Means:
@@ -229,6 +245,8 @@ class Controller:
     def refresh_metrics(self) -> None:
         self.metrics.invalid_objects(self.speaker.invalid_by_kind)
         refresh(self.metrics, self.picture, list(self.fleet.workers.values()))
+        if self.serving is not None:
+            self.serving.refresh_metrics()
 
     @property
     def alive(self) -> bool:
@@ -237,4 +255,5 @@ class Controller:
 
     @property
     def ready(self) -> bool:
-        return self.watching.synced.is_set() and self.alive
+        served = self.serving is None or self.serving.endpoints.synced.is_set()
+        return self.watching.synced.is_set() and served and self.alive

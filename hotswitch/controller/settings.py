@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SYSTEM_NAMESPACE = "hotswitch-system"
@@ -17,7 +18,9 @@ class ControllerSettings:
     inbound is checked; "": not checked, and not offered to meshed clients. `istiod_roots` (PEM) and `istiod_token`: how
     it is known, and we are known to it; None: its plaintext port. `address`: where /healthz, /readyz and
     /metrics are served. `journal` None: standard output. `cluster`: its name, for people who have several. `docs_url`:
-    where a code's page is, with `{code}` in it; alerts link to it."""
+    where a code's page is, with `{code}` in it; alerts link to it. `endpoints`: whether Services are published;
+    pods ask their role at `roles_port`, and `keepers` are the accounts whose confirmations count. `clusters`: further
+    ones by name, each a kubeconfig and a context."""
 
     kubeconfig: Path | None = None
     context: str | None = None
@@ -39,3 +42,8 @@ class ControllerSettings:
     stale_after_s: float = 180.0  # a watch silent for longer: not alive (bookmarks come each minute)
     probe_idle_s: float = 2.0
     probe_fast_s: float = 0.1
+    endpoints: bool = False
+    roles_port: int = 8081
+    keepers: tuple[str, ...] = ()
+    trust_domain: str = "cluster.local"
+    clusters: Mapping[str, tuple[Path | None, str | None]] = field(default_factory=dict)

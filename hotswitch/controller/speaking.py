@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from hotswitch.cluster.client import Cluster
-from hotswitch.cluster.kinds import NAMESPACES, PODS, POLICIES, Kind
+from hotswitch.cluster.kinds import NAMESPACES, PODS, POLICIES, SERVICES, Kind
 from hotswitch.config.objects import ObjectRef, PolicyObject, Problem
 from hotswitch.controller.ledgers import ConfigMapStore
 from hotswitch.controller.receivers import Secrets, served
@@ -31,7 +31,7 @@ from hotswitch.report.notice import Notice, Severity
 
 log = logging.getLogger("hotswitch.controller")
 INVALID = "HSC010"
-_KINDS: dict[str, Kind] = {"Pod": PODS, "Namespace": NAMESPACES, POLICIES.kind: POLICIES}
+_KINDS: dict[str, Kind] = {"Pod": PODS, "Namespace": NAMESPACES, "Service": SERVICES, POLICIES.kind: POLICIES}
 
 
 class Speaker:
@@ -93,6 +93,14 @@ class Speaker:
             self._events.tell(notice)
         if self._alerts is not None and (notice.resolved or notice.severity is not Severity.INFO):
             self._alerts.tell(notice)  # what is only good to know has no end that somebody could wait for
+
+    def about(self, regarding: Regarding, code: str, sentence: str, *, warning: bool) -> None:
+        """An Event on an object that is no pod."""
+        if self._events is not None:
+            self._events.say(regarding, code, sentence, warning=warning)
+
+    def trouble(self, sentence: str) -> None:
+        log.warning("cluster", extra={"problem": sentence})
 
     def end_what_is_over(self, goes_on: Callable[[str], bool]) -> None:
         """Receivers may have been told of matters that ended while nobody led, or that end without a word: a pod that

@@ -30,20 +30,26 @@ Find = Callable[[str, str, str], BackendId | None]
 """The backend with this namespace, pod name and uid; None: there is none such."""
 
 
+POD_UID = "authentication.kubernetes.io/pod-uid"
+"""In what the API server says of a token that is bound to a pod: which pod it was given to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Keepers:
-    """Whose confirmations count: accounts by name, as the API server says whose a token is."""
+    """Whose confirmations count: the pod's own, by a token that was given to that very pod, and `accounts` by name."""
 
     cluster: Cluster
     accounts: frozenset[str]
 
-    async def owns(self, token: str) -> bool:
+    async def may_confirm(self, token: str, uid: str) -> bool:
         """Raises ApiFailure."""
         if not token:
             return False
         answer = await self.cluster.create(TOKEN_REVIEWS, None, {"spec": {"token": token}})
         status = answer.get("status") or {}
-        return bool(status.get("authenticated")) and (status.get("user") or {}).get("username") in self.accounts
+        user = status.get("user") or {}
+        is_itself = uid in ((user.get("extra") or {}).get(POD_UID) or ())
+        return bool(status.get("authenticated")) and (is_itself or user.get("username") in self.accounts)
 
 
 class RoleServer:
@@ -95,8 +101,8 @@ class RoleServer:
             return web.Response(status=400, text=f"generation: {generation!r}: is not a number\n")
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         try:
-            if not await self._keepers.owns(token):
-                return web.Response(status=403, text="only a keeper's account may confirm\n")
+            if not await self._keepers.may_confirm(token, backend.uid):
+                return web.Response(status=403, text="only the pod itself, or a keeper's account, may confirm\n")
         except ApiFailure as failure:
             return web.Response(status=503, text=f"whose token it is cannot be told now: {failure}\n")
         known = self._roles.confirm(backend, Generation(int(generation)))

@@ -47,6 +47,7 @@ class ControllerMetrics:
         self._work()
         self._api()
         self._telling()
+        self._endpoints()
         self._receivers, self._codes, self._reasons = Bounded(100), Bounded(200), Bounded(64)
 
     def _pods(self) -> None:
@@ -78,6 +79,18 @@ class ControllerMetrics:
         self.alerts = self._counter("hotswitch_alerts_total", "What became of alerts", ["receiver", "result"])
         self.queued = self._gauge("hotswitch_alerts_queued", "Alerts due and not yet sent", ["receiver"])
         self.events = self._counter("hotswitch_events_total", "Kubernetes Events", ["result"])
+
+    def _endpoints(self) -> None:
+        self.services = self._gauge("hotswitch_endpoints_services", "Services that are published", ["mode"])
+        self.backends = self._gauge("hotswitch_endpoints_backends", "Backends of these Services", ["state"])
+        self.headless = self._gauge(
+            "hotswitch_endpoints_without_active", "Services with an active one of which none serves", []
+        )
+        self.elections = self._counter("hotswitch_endpoints_elections_total", "Steps of elections by code", ["code"])
+        self.slice_writes = self._counter("hotswitch_endpoint_slice_writes_total", "EndpointSlices written", ["verb"])
+        self.switch_s = self._histogram(
+            "hotswitch_endpoints_switch_seconds", "An active one withdrawn to its successor", [], ACT_BUCKETS_S
+        )
 
     def _gauge(self, name: str, help_: str, labels: list[str]) -> Gauge:
         return Gauge(name, help_, labels, registry=self.registry)
@@ -165,6 +178,22 @@ class ControllerMetrics:
 
     def event(self, result: str) -> None:
         self.events.labels(result).inc()
+
+    # ---- endpoints
+
+    def serving(self, modes: Mapping[str, int], backends: Mapping[str, int], without_active: int) -> None:
+        self._set_all(self.services, {(mode,): number for mode, number in modes.items()})
+        self._set_all(self.backends, {(state,): number for state, number in backends.items()})
+        self.headless.set(without_active)
+
+    def election(self, code: str) -> None:
+        self.elections.labels(self._codes(code)).inc()
+
+    def switched(self, seconds: float) -> None:
+        self.switch_s.observe(seconds)
+
+    def slice_written(self, verb: str) -> None:
+        self.slice_writes.labels(verb).inc()
 
     def serve(self, address: str, port: int) -> WSGIServer:
         """Serve /metrics from a thread of its own, until `shutdown()` and `server_close()` of what is returned. Raises

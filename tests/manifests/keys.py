@@ -88,6 +88,7 @@ LABELS_DIRECT = (
     Case("tls-mode-disabled", label("security.istio.io/tlsMode", "disabled"), changed='"disabled"'),
     Case("tls-mode-back", label("security.istio.io/tlsMode", "istio"), changed='"istio"'),
     Case("tls-mode-odd", label("security.istio.io/tlsMode", "x"), "hotswitch may set security.istio.io/tlsMode only"),
+    Case("role-before-tier-3", label("hotswitch.io/role", "x"), "hotswitch"),
     Case("app-label", label("app", "other"), "of a pod's labels hotswitch may change only"),
     Case("label-added", label("topology.istio.io/network", "n2"), "of a pod's labels hotswitch may change only"),
     Case("label-removed", label("app", None), "of a pod's labels hotswitch may change only"),

@@ -12,7 +12,7 @@ import yaml
 
 from hotswitch.sandbox.manifests import MANIFESTS, render
 
-TIERS = ("tier-0-observe", "tier-1-rescue", "tier-2-direct")
+TIERS = ("tier-0-observe", "tier-1-rescue", "tier-2-direct", "tier-3-endpoints")
 OPT_INS = ("exec", "ephemeral")
 CONTROLLER = "hotswitch-controller"
 NAMESPACE = "hotswitch-system"

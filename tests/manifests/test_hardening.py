@@ -88,7 +88,7 @@ def test_whatever_selects_the_controller_selects_it(objects, pod):
         only("Deployment", objects)["spec"]["selector"]["matchLabels"],
         only("PodDisruptionBudget", objects)["spec"]["selector"]["matchLabels"],
         *(obj["spec"]["podSelector"]["matchLabels"] for obj in objects if obj["kind"] == "NetworkPolicy"),
-        only("Service", objects)["spec"]["selector"],
+        *(obj["spec"]["selector"] for obj in objects if obj["kind"] == "Service"),
     ]
     assert all(selector.items() <= labels for selector in selectors)
 
@@ -100,7 +100,9 @@ def reachable(objects):
 
 def test_only_what_it_speaks_to_is_reachable():
     to_all = {53, 443, 6443, 9093, 15021}
-    assert [reachable(tier(name)) for name in TIERS] == [to_all, to_all, to_all | {15012}]
+    checks = {1}  # to 65535: a Service's annotation names the port
+    direct = to_all | {15012}
+    assert [reachable(tier(name)) for name in TIERS] == [to_all, to_all, direct, direct | checks]
 
 
 def test_only_metrics_are_to_be_reached(objects):

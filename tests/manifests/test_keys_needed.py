@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME
 from hotswitch.sandbox.manifests import render
 from tests.manifests.callers import MERGE, path_of
 from tests.manifests.keys import (
@@ -86,6 +87,8 @@ def refusals(server, policy):
         lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "x"}, "spec": {}}
         path = f"/apis/coordination.k8s.io/v1/namespaces/{SHOP}/leases"
         return [server.send("POST", path, lease, as_account=ACCOUNT).message]
+    if policy == "hotswitch-own-slices":
+        return list(slices_refused(server))
     if policy == "hotswitch-exec":
         pod = fresh(server, POD)
         queries = [
@@ -101,6 +104,17 @@ def refusals(server, policy):
         kind = "application/strategic-merge-patch+json" if case is IMAGE else case.kind
         said.append(server.send("PATCH", f"{path}/{where}".rstrip("/"), case.patch, kind, as_account=ACCOUNT).message)
     return said
+
+
+def slices_refused(server):
+    """Slices made that nobody owns or that are not ours, and one of others removed."""
+    path = f"/apis/discovery.k8s.io/v1/namespaces/{SHOP}/endpointslices"
+    for number, labels in enumerate(({MANAGED_BY: "x"}, {MANAGED_BY: MANAGER, SERVICE_NAME: "web"})):
+        made = copy.deepcopy(SLICE)
+        made["metadata"] = {"name": f"made-{number}", "labels": labels}
+        yield server.send("POST", path, made, as_account=ACCOUNT).message
+        server.send("DELETE", f"{path}/made-{number}")
+    yield server.send("DELETE", fresh(server, SLICE), as_account=ACCOUNT).message
 
 
 def test_each_validation_is_needed(installed):

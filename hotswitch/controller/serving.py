@@ -1,0 +1,249 @@
+"""Endpoints inside the controller: made of its settings, told to people by its voice, counted by its metrics (S0, S2).
+
+An alarm is raised only when it has lasted ALARM_AFTER_S: a failover passes through "nobody serves" each time. It has
+one end, whatever the election says in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+from aiohttp import web
+
+from hotswitch.backends import HOME, ServiceId, ServiceMode, ServiceRecord
+from hotswitch.cluster.client import Cluster, connect
+from hotswitch.cluster.kinds import SERVICES
+from hotswitch.cluster.lease_record import instant
+from hotswitch.controller.settings import ControllerSettings
+from hotswitch.controller.speaking import Speaker
+from hotswitch.decide.endpoints.active_standby import Verdict, Word
+from hotswitch.decide.endpoints.availability import is_available
+from hotswitch.endpoints.assemble import Place
+from hotswitch.endpoints.endpoints import Endpoints, Parts
+from hotswitch.endpoints.registry import Registry
+from hotswitch.endpoints.role_server import Keepers, RoleServer
+from hotswitch.endpoints.source import Source
+from hotswitch.report.controller_metrics import ControllerMetrics
+from hotswitch.report.events import Regarding
+from hotswitch.report.journal import Entry
+from hotswitch.report.notice import Notice, Severity
+
+ALARM_AFTER_S = 5.0
+FOREIGN = "HSE010"
+KEY = "endpoints/"
+WARNINGS = frozenset({Word.WITHDRAWN, Word.NONE_AVAILABLE, Word.FENCING, Word.ORDER_REFUSED})
+
+
+class Alarms:
+    """One for each Service and matter; told after a while, ended once."""
+
+    def __init__(self, tell: Callable[[Notice], None], after_s: float = ALARM_AFTER_S) -> None:
+        self._tell, self._after_s = tell, after_s
+        self._waiting: dict[str, asyncio.TimerHandle] = {}
+        self._raised: dict[str, Notice] = {}
+        self._newest: dict[str, Notice] = {}
+
+    def set(self, key: str, code: str, sentence: str, namespace: str) -> None:
+        self._newest[key] = Notice(
+            key=key, code=code, sentence=sentence, severity=Severity.CRITICAL, namespace=namespace,
+            starts_unix_s=time.time(),
+        )  # fmt: skip
+        if key not in self._waiting and key not in self._raised:
+            self._waiting[key] = asyncio.get_running_loop().call_later(self._after_s, self._raise, key)
+
+    def _raise(self, key: str) -> None:
+        self._waiting.pop(key, None)
+        notice = self._raised[key] = self._newest[key]
+        self._tell(notice)
+
+    def clear(self, key: str) -> None:
+        self._newest.pop(key, None)
+        timer = self._waiting.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        raised = self._raised.pop(key, None)
+        if raised is not None:
+            self._tell(_ended(raised))
+
+    def goes_on(self, key: str) -> bool:
+        return key in self._newest
+
+    def stop(self) -> None:
+        """Somebody else leads: what goes on is theirs to find."""
+        for timer in self._waiting.values():
+            timer.cancel()
+        self._waiting.clear()
+        self._raised.clear()
+        self._newest.clear()
+
+
+def _ended(notice: Notice) -> Notice:
+    return replace(notice, ends_unix_s=time.time())
+
+
+class Serving:
+    """`async with Serving.open(...) as serving`. Raises ConnectError when a further cluster cannot be known."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: ControllerSettings,
+        speaker: Speaker,
+        metrics: ControllerMetrics,
+        leads: Callable[[], bool],
+        others: Mapping[str, Cluster],
+    ) -> None:
+        self._speaker, self._metrics = speaker, metrics
+        self._since: dict[ServiceId, float] = {}
+        self.alarms = Alarms(speaker.tell)
+        registry = Registry()
+        self.sources = [
+            self._source(cluster, registry, HOME, settings),
+            *(self._source(other, registry, name, settings) for name, other in others.items()),
+        ]
+        parts = Parts(
+            cluster=cluster,
+            namespace=settings.namespace,
+            sources=self.sources,
+            registry=registry,
+            leads=leads,
+            tell=self._tell,
+            foreign=self._foreign,
+            written=metrics.slice_written,
+        )
+        self.endpoints = Endpoints(parts)
+        self._server = RoleServer(
+            self.endpoints.roles, Keepers(cluster, frozenset(settings.keepers)), self.endpoints.find
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        cluster: Cluster,
+        settings: ControllerSettings,
+        speaker: Speaker,
+        metrics: ControllerMetrics,
+        leads: Callable[[], bool],
+    ) -> AsyncIterator[Serving]:
+        async with AsyncExitStack() as stack:
+            others = {}
+            for name, (kubeconfig, context) in settings.clusters.items():
+                others[name] = await stack.enter_async_context(connect(kubeconfig, context))
+            serving = cls(cluster, settings, speaker, metrics, leads, others)
+            stack.push_async_callback(serving.endpoints.stop)
+            stack.push_async_callback(serving._serve_end)
+            await serving._serve(settings)
+            yield serving
+
+    def _source(self, cluster: Cluster, registry: Registry, name: str, settings: ControllerSettings) -> Source:
+        place = Place(cluster=name, trust_domain=settings.trust_domain)
+        return Source(
+            cluster, registry, place, is_home=name == HOME, invalid=self._speaker.invalid, trouble=self._speaker.trouble
+        )
+
+    # ---- the role endpoint ----
+
+    async def _serve(self, settings: ControllerSettings) -> None:
+        """Raises OSError when the port is taken."""
+        app = web.Application()
+        app.add_routes(self._server.routes)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, settings.address, settings.roles_port).start()
+
+    async def _serve_end(self) -> None:
+        await self._runner.cleanup()
+
+    @property
+    def roles_port(self) -> int:
+        return int(self._runner.addresses[0][1])
+
+    # ---- life ----
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self.endpoints.run()
+
+    async def synced(self) -> None:
+        await self.endpoints.synced.wait()
+
+    def lead(self, term: int) -> None:
+        self.endpoints.lead(term)
+
+    def follow(self) -> None:
+        self.endpoints.follow()
+        self.alarms.stop()
+
+    # ---- words ----
+
+    def _tell(self, service: ServiceRecord, verdict: Verdict, *, is_new: bool) -> None:
+        self._measure(service, verdict, is_new)
+        key = f"{KEY}{service.id}"
+        if verdict.alarm:
+            self.alarms.set(key, str(verdict.word), f"{service.id}: {verdict.sentence}", service.id.namespace)
+        elif verdict.word is not Word.WITHDRAWN:
+            self.alarms.clear(key)
+        if is_new:
+            self._say(service, str(verdict.word), verdict.sentence, verdict.word in WARNINGS)
+            self._speaker.journal(_entry(service, verdict))
+
+    def _measure(self, service: ServiceRecord, verdict: Verdict, is_new: bool) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if is_new:
+            self._metrics.election(str(verdict.word))
+        if verdict.word is Word.WITHDRAWN:
+            self._since.setdefault(service.id, now_s)
+        if verdict.word is Word.PROMOTED and is_new and (began_s := self._since.pop(service.id, None)) is not None:
+            self._metrics.switched(now_s - began_s)
+
+    def _foreign(self, service: ServiceId, names: tuple[str, ...]) -> None:
+        record = self.endpoints.registry.service(service)
+        key = f"{KEY}{service}:foreign"
+        if not names or record is None:
+            self.alarms.clear(key)
+            return
+        sentence = (
+            f"{', '.join(names)}: slices of this Service that others wrote; every reader merges them with ours. "
+            f"Delete them, and an Endpoints object of this name"
+        )
+        self._say(record, FOREIGN, sentence, True)
+        self.alarms.set(key, FOREIGN, f"{service}: {sentence}", service.namespace)
+
+    def _say(self, service: ServiceRecord, code: str, sentence: str, warning: bool) -> None:
+        regarding = Regarding(kind=SERVICES, namespace=service.id.namespace, name=service.id.name, uid=service.uid)
+        self._speaker.about(regarding, code, sentence, warning=warning)
+
+    # ---- metrics ----
+
+    def refresh_metrics(self) -> None:
+        registry = self.endpoints.registry
+        modes = dict.fromkeys((str(each) for each in ServiceMode), 0)
+        backends = {"available": 0, "unavailable": 0}
+        without = 0
+        for service, record in registry.services.items():
+            modes[str(record.mode)] += 1
+            election = self.endpoints.election(service)
+            without += record.mode is ServiceMode.ACTIVE_STANDBY and election is not None and election.active is None
+            for backend in registry.backends(service):
+                backends["available" if is_available(backend, record.options) else "unavailable"] += 1
+        self._metrics.serving(modes, backends, without)
+
+
+def _entry(service: ServiceRecord, verdict: Verdict) -> Entry:
+    active = verdict.election.active or verdict.election.fencing
+    return Entry(
+        at=instant(time.time()),
+        event="election",
+        pod="",
+        uid=active.uid if active else "",
+        who="controller",
+        generation=verdict.election.generation,
+        code=str(verdict.word),
+        why=verdict.sentence,
+        evidence={"service": str(service.id)},
+    )
