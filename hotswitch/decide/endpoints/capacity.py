@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from hotswitch.backends import Locality
-from hotswitch.decide.endpoints.place import Caller, Distance, Group, Order, Place, capacity_of, distance
+from hotswitch.decide.endpoints.place import Distance, Group, Order, Place, distance
 
 FILL, REFILL = 0.8, 0.6  # of a capacity: spill above the first, take back below the second
 OVERPROVISIONED = 1.4  # Envoy's default overprovisioning factor
@@ -41,10 +41,10 @@ def of_own_pod(group_capacity: int | None, demand: float) -> tuple[float, float]
 
 
 def _by_turn(where: Locality, groups: Iterable[Group], order: Order) -> Mapping[int, tuple[Place, ...]]:
-    caller = Caller(locality=where)
     turns: dict[int, tuple[Place, ...]] = {}
+    known = order.turns()
     for group in groups:
-        turn = order.turn(distance(caller, group.locality, group.stale)) if group.backends else None
+        turn = known.get(distance(where, group.locality, group.stale)) if group.backends else None
         if turn is not None:
             turns[turn] = (*turns.get(turn, ()), group.key)
     return turns
@@ -56,7 +56,7 @@ def _poured(
     places: Mapping[Locality, Mapping[int, tuple[Place, ...]]],
     part: float,
 ) -> Mapping[Locality, dict[int, float]]:
-    left = {each.key: part * whole for each in groups if (whole := capacity_of(each.backends)) is not None}
+    left = {each.key: part * whole for each in groups if (whole := each.capacity) is not None}
     waiting = dict(demand)
     carried: dict[Locality, dict[int, float]] = {where: {} for where in demand}
     for turn in range(len(Distance)):

@@ -12,12 +12,12 @@ When all of them together cannot carry the demand, each gets its part of the res
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hotswitch.backends import BackendId
+from hotswitch.backends import BackendId, Locality
 from hotswitch.decide.endpoints.capacity import Bounds, by_readiness
-from hotswitch.decide.endpoints.place import DEFAULT, Caller, Distance, Group, Order, Place, capacity_of, distance, own
+from hotswitch.decide.endpoints.place import DEFAULT, Caller, Distance, Group, Order, capacity_of, distance, own
 
 FULL = 100
 EPSILON = 1e-6  # 0.14 * 100 is 14
@@ -25,11 +25,21 @@ EPSILON = 1e-6  # 0.14 * 100 is 14
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Of the backends of `place`: all, `without` one, or `only` one."""
+    """Of the backends of the group of that number: all, `without` one, or `only` one."""
 
-    place: Place
+    group: int
     only: BackendId | None = None
     without: BackendId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """All groups by distance from one place, in an order. It depends on where they are, not on who is ready: to be
+    made once and used again while the places stay the same. `here`: those on the same host, where an own pod may be."""
+
+    turns: tuple[tuple[Distance, tuple[Part, ...]], ...]
+    here: tuple[int, ...]
+    own_turn: int | None  # before which of `turns` an own pod comes; None: the order has no such distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +48,10 @@ class Rung:
     `carries`: percent of what arrives here that it can bear, kept for the next time. `capacity`: requests at once."""
 
     distance: Distance
-    parts: tuple[Part, ...] = ()
-    ready: int = 0
-    expected: int = 0
-    capacity: int | None = None
+    parts: tuple[Part, ...]
+    ready: int
+    expected: int
+    capacity: int | None
     carries: int = FULL
     share: int = 0
 
@@ -72,65 +82,79 @@ class Ladder:
 NOBODY = Ladder()
 
 
+def arranged(here: Locality, groups: Sequence[Group], order: Order = DEFAULT) -> Arranged:
+    numbers, every = order.turns(), order.all
+    found: dict[int, list[Part]] = {}
+    for number, group in enumerate(groups):
+        turn = numbers.get(distance(here, group.locality, group.stale))
+        if turn is not None:
+            found.setdefault(turn, []).append(Part(number))
+    near = tuple(
+        number
+        for number, group in enumerate(groups)
+        if (group.locality.cluster, group.locality.node) == (here.cluster, here.node)
+    )
+    turns = tuple((every[turn], tuple(found[turn])) for turn in sorted(found))
+    own_turn = sum(turn < every.index(Distance.POD) for turn in found) if Distance.POD in every else None
+    return Arranged(turns, near, own_turn)
+
+
 def ladder(
     caller: Caller,
     groups: Sequence[Group],
-    order: Order = DEFAULT,
+    arrangement: Arranged,
     bounds: Bounds | None = None,
     before: Ladder = NOBODY,
 ) -> Ladder:
     """`groups`: all places of the Service; `bounds`: of the caller's place; `before`: what it was told last."""
     kept = {each.distance: each.carries for each in before.rungs}
-    rungs = [_bearing(each, bounds or {}, kept.get(each.distance)) for each in _rungs(caller, groups, order)]
-    return Ladder(tuple(_shared(rungs)))
+    rungs = _rungs(caller, groups, arrangement)
+    return Ladder(tuple(_shared([_bearing(each, bounds or {}, kept.get(each.distance)) for each in rungs])))
 
 
 # ---- who is where ----
 
 
-def _rungs(caller: Caller, groups: Sequence[Group], order: Order) -> list[Rung]:
-    mine = own(caller, (each for group in groups if _may_hold(caller, group) for each in group.backends))
-    found: dict[int, Rung] = {}
-    for group in groups:
-        for where, rung in _parts(caller, group, mine):
-            turn = order.turn(where)
-            if turn is not None:
-                found[turn] = _joined(found.get(turn, Rung(order.all[turn], capacity=0)), rung)
-    return [found[turn] for turn in sorted(found)]
+def _rungs(caller: Caller, groups: Sequence[Group], arrangement: Arranged) -> list[Rung]:
+    if arrangement.own_turn is not None:
+        for number in arrangement.here:
+            mine = own(caller, groups[number].backends)
+            if mine is not None:
+                return _with_own_pod(Part(number, only=mine), groups, arrangement)
+    return [_rung(where, parts, groups) for where, parts in arrangement.turns]
 
 
-def _may_hold(caller: Caller, group: Group) -> bool:
-    """Its own pod is on its own host."""
-    return (group.locality.cluster, group.locality.node) == (caller.locality.cluster, caller.locality.node)
+def _with_own_pod(mine: Part, groups: Sequence[Group], arrangement: Arranged) -> list[Rung]:
+    """The caller's own pod is a distance of its own, and the rest of its group another part."""
+    rest = Part(mine.group, without=mine.only)
+    rungs = []
+    for where, parts in arrangement.turns:
+        others = tuple(rest if each.group == mine.group else each for each in parts)
+        rung = _rung(where, others, groups)
+        rungs += [rung] if rung.expected else []
+    at = arrangement.own_turn or 0
+    return [*rungs[:at], _rung(Distance.POD, (mine,), groups), *rungs[at:]]
 
 
-def _parts(caller: Caller, group: Group, mine: BackendId | None) -> Iterable[tuple[Distance, Rung]]:
-    """The caller's own pod is a part of its own, and the rest of its group another."""
-    where = distance(caller, group.locality, group.stale)
-    own_pod = next((each for each in group.backends if each.id == mine), None) if _may_hold(caller, group) else None
-    if own_pod is None:
-        yield where, _rung(where, Part(group.key), len(group.backends), group.expected, group.capacity)
-        return
-    others = [each for each in group.backends if each.id != mine]
-    yield Distance.POD, _rung(Distance.POD, Part(group.key, only=mine), 1, 1, own_pod.capacity)
-    if group.expected > 1:
-        part = Part(group.key, without=mine)
-        yield where, _rung(where, part, len(others), group.expected - 1, capacity_of(others))
+def _rung(where: Distance, parts: tuple[Part, ...], groups: Sequence[Group]) -> Rung:
+    ready = expected = capacity = 0
+    is_known = True
+    for part in parts:
+        group = groups[part.group]
+        if part.only is None and part.without is None:
+            counts = len(group.backends), group.expected, group.capacity
+        else:
+            counts = _counts(group, part)
+        ready, expected = ready + counts[0], expected + counts[1]
+        is_known &= counts[2] is not None
+        capacity += counts[2] or 0
+    return Rung(where, parts, ready, expected, capacity if is_known else None)
 
 
-def _rung(where: Distance, part: Part, ready: int, expected: int, capacity: int | None) -> Rung:
-    return Rung(where, (part,) if ready else (), ready, expected, capacity)
-
-
-def _joined(one: Rung, more: Rung) -> Rung:
-    known = one.capacity is not None and more.capacity is not None
-    return replace(
-        one,
-        parts=(*one.parts, *more.parts),
-        ready=one.ready + more.ready,
-        expected=one.expected + more.expected,
-        capacity=(one.capacity or 0) + (more.capacity or 0) if known else None,
-    )
+def _counts(group: Group, part: Part) -> tuple[int, int, int | None]:
+    """Of a part that is not the whole of its group: ready, expected, capacity."""
+    chosen = [each for each in group.backends if part.only in (None, each.id) and each.id != part.without]
+    return len(chosen), 1 if part.only is not None else group.expected - 1, capacity_of(chosen)
 
 
 # ---- how much goes where ----

@@ -6,7 +6,7 @@ has not been heard of for a while comes last. Another order may be given per Ser
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -48,15 +48,11 @@ class Group:
     stale: bool
     backends: tuple[Backend, ...]
     expected: int
+    capacity: int | None = None  # requests at once; None: of one of them it is not said
 
     @property
     def key(self) -> Place:
         return self.locality, self.stale
-
-    @property
-    def capacity(self) -> int | None:
-        """Requests at once; None: of one of them it is not said."""
-        return capacity_of(self.backends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +62,22 @@ class Order:
 
     distances: tuple[Distance, ...] = tuple(Distance)
     only: bool = False
-    _turns: dict[Distance, int] = field(init=False, repr=False, compare=False, hash=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        turns = {each: self._turn(each) for each in Distance}
-        self._turns.update({each: turn for each, turn in turns.items() if turn is not None})
-
-    def _turn(self, distance: Distance) -> int | None:
-        whole = self.all
-        enclosing = NESTED[NESTED.index(distance) :] if distance in NESTED else (distance,)
-        return next((whole.index(each) for each in enclosing if each in whole), None)
 
     @property
     def all(self) -> tuple[Distance, ...]:
         rest = () if self.only else (Distance.CLUSTER, Distance.OTHER, Distance.STALE)
         return (*self.distances, *(each for each in rest if each not in self.distances))
 
-    def turn(self, distance: Distance) -> int | None:
-        """Its number in the order; None: this order leaves it out."""
-        return self._turns.get(distance)
+    def turns(self) -> Mapping[Distance, int]:
+        """The number of each distance in the order; those that it leaves out are not in it."""
+        every = self.all
+        found = {}
+        for distance in Distance:
+            enclosing = NESTED[NESTED.index(distance) :] if distance in NESTED else (distance,)
+            turn = next((every.index(each) for each in enclosing if each in every), None)
+            if turn is not None:
+                found[distance] = turn
+        return found
 
     @classmethod
     def parse(cls, text: str) -> Order:
@@ -105,9 +98,8 @@ class Order:
 DEFAULT = Order()
 
 
-def distance(caller: Caller, locality: Locality, stale: bool = False) -> Distance:
-    """Of a place; a caller's own pod is told apart by `is_own`."""
-    here = caller.locality
+def distance(here: Locality, locality: Locality, stale: bool = False) -> Distance:
+    """Of a place from another; a caller's own pod is told apart by `own`."""
     if locality.cluster != here.cluster:
         return Distance.STALE if stale else Distance.OTHER
     if locality.node and locality.node == here.node:
@@ -145,7 +137,9 @@ def grouped(endpoints: Iterable[PublishedEndpoint]) -> tuple[Group, ...]:
         if each.conditions.ready:
             members.append(each.backend)
         expected[key] = expected.get(key, 0) + (each.conditions.ready or not each.conditions.terminating)
-    return tuple(Group(*key, tuple(ready[key]), expected[key]) for key in sorted(ready, key=_sorted_by))
+    return tuple(
+        Group(*key, tuple(ready[key]), expected[key], capacity_of(ready[key])) for key in sorted(ready, key=_sorted_by)
+    )
 
 
 def _sorted_by(key: Place) -> tuple[str, ...]:

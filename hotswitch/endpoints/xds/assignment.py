@@ -45,20 +45,20 @@ def _uint32(number: int, value: int) -> bytes:
     return message(number, whole(1, value))
 
 
-def assignment(caller: Caller, ladder: Ladder, joined: Callable[[Part], bytes]) -> bytes:
-    """Everything of a ClusterLoadAssignment but its name. `joined`: the endpoints of a part."""
+def assignment(caller: Caller, ladder: Ladder, joined: Callable[[tuple[Part, ...]], bytes]) -> bytes:
+    """Everything of a ClusterLoadAssignment but its name. `joined`: the endpoints of parts."""
     return b"".join(
         _rung(caller, rung, priority, joined) for priority, rungs in enumerate(ladder.tiers) for rung in rungs
     )
 
 
-def _rung(caller: Caller, rung: Rung, priority: int, joined: Callable[[Part], bytes]) -> bytes:
+def _rung(caller: Caller, rung: Rung, priority: int, joined: Callable[[tuple[Part, ...]], bytes]) -> bytes:
     """LocalityLbEndpoints. Distances that share the requests are localities of one priority, weighted by their share;
     gRPC wants a locality's weight to be at least 1. `sub_zone` is the distance, so that clients' figures tell it."""
     place = caller.locality
     region, zone = (place.region, place.zone) if rung.distance in _NEAR else ("", "")
     locality = message(1, text(1, region) + text(2, zone) + text(3, rung.distance))
-    endpoints = b"".join(map(joined, rung.parts))
+    endpoints = joined(rung.parts)
     return message(2, locality + endpoints + _uint32(3, max(1, rung.share)) + whole(5, priority))
 
 

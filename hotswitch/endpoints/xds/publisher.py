@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 
-from hotswitch.backends import HOME, Locality, Published, ServiceId
+from hotswitch.backends import HOME, Locality, Published, ServiceId, ServiceRecord
 from hotswitch.decide.endpoints.place import Caller
 from hotswitch.endpoints.xds import assignment
 from hotswitch.endpoints.xds.callers import Places
@@ -31,6 +31,13 @@ class EdsPublisher:
         self._services: dict[ServiceId, Told] = {}
 
     # ---- from the registry ----
+
+    def expect(self, record: ServiceRecord) -> None:
+        """A Service that exists, and of which `publish` will tell: until then nothing is said of its endpoints."""
+        told = self._services.setdefault(record.id, Told())
+        if told.record != record:
+            told.expect(record)
+            self._changed(ALL_KINDS, set(told.names(self._domain)))
 
     def publish(self, published: Published) -> None:
         told = self._services.setdefault(published.service.id, Told())
@@ -81,6 +88,11 @@ class EdsPublisher:
     def gone(self, kind: Kind, name: str) -> Resource | None:
         """Of endpoints: that there are none. Envoy would keep those that it knew."""
         return Resource.of(kind, name, assignment.named(name, b"")) if kind is Kind.ENDPOINTS else None
+
+    def pending(self, kind: Kind, name: str) -> bool:
+        target = parse(name, self._domain) if kind is Kind.ENDPOINTS else None
+        told = self._services.get(target.service) if target is not None else None
+        return told is not None and not told.is_told
 
     def placed(self, caller: Caller) -> Caller:
         """Where the caller really is, as far as anybody knows."""

@@ -83,11 +83,12 @@ class XdsServer:
         *,
         address: str = "127.0.0.1:0",
         identity: Identity | None = None,
+        figures: Figures | None = None,
     ) -> None:
-        self.figures = Figures()
+        self.figures = figures or Figures()
         self.port = 0
         self._source, self._who, self._address, self._identity = source, who, address, identity
-        self._open = asyncio.Event()
+        self._opened = asyncio.Event()
         self._streams: dict[Stream, asyncio.Event] = {}
         self._server: grpc.aio.Server | None = None
 
@@ -117,7 +118,7 @@ class XdsServer:
 
     def open(self) -> None:
         """Everything is known: answers may go out. To be called in the event loop, like `changed`."""
-        self._open.set()
+        self._opened.set()
 
     def changed(self, kinds: Collection[Kind], names: Collection[str]) -> None:
         """Resources of those kinds and names may have changed."""
@@ -163,7 +164,7 @@ class XdsServer:
         self, stream: Stream, wake: asyncio.Event, listening: asyncio.Future[None]
     ) -> AsyncIterator[bytes]:
         """Until the client has said its last word, or one that cannot be understood."""
-        await self._open.wait()
+        await self._opened.wait()
         while not listening.done():
             await wake.wait()
             wake.clear()

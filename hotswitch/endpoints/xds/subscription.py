@@ -7,6 +7,8 @@ Rules of the protocol (xDS REST and gRPC protocol, envoyproxy.io/docs/envoy/late
   carried several resources, each is sent once more by itself, so that one bad resource holds up no other.
 - Of a resource that is gone: what is said of endpoints is that nobody serves, since clients otherwise go on with the
   last they have heard, and addresses are used again by others.
+- Of a resource that exists and is not known yet, nothing is said: a controller that has just begun to lead must not
+  take from clients what its predecessor told them (I1).
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ class Source(Protocol):
         """What is said of one that a client has and that is no more; None: nothing, it is only left out."""
         ...
 
+    def pending(self, kind: Kind, name: str) -> bool:
+        """Whether it exists, and what there is to say of it is not known yet. It will be named in `changed`."""
+        ...
+
 
 class Subscription(ABC):
     """`refused`: names whose newest version the client does not take."""
@@ -53,6 +59,7 @@ class Subscription(ABC):
         self._has: dict[str, str] = {}  # name -> version, as last sent, or held from before
         self._dirty: set[str] = set()  # to be looked at
         self._asked: set[str] = set()  # to be sent even if the client has it
+        self._later: set[str] = set()  # asked for, and not known yet
         self._alone: deque[str] = deque()  # refused together: once more, one by one
         self._unanswered: dict[str, tuple[str, ...]] = {}  # nonce -> names
         self._owes = False  # an answer is waited for, be it empty
@@ -91,7 +98,8 @@ class Subscription(ABC):
 
     @property
     def _sends_parts(self) -> bool:
-        return not self.kind.is_whole
+        """Whether an answer may have one resource and say nothing of the others."""
+        return True
 
     def _want(self, names: Iterable[str]) -> None:
         for name in names:
@@ -106,7 +114,7 @@ class Subscription(ABC):
             if name == WILDCARD:
                 self._all = False
             self._wanted.discard(name)
-            for known in (self._dirty, self._asked, self.refused):
+            for known in (self._dirty, self._asked, self._later, self.refused):
                 known.discard(name)
             self._has.pop(name, None)
 
@@ -116,6 +124,8 @@ class Subscription(ABC):
         """Whether the client may have to be told."""
         before = len(self._dirty)
         self._dirty.update(names if self._all else self._wanted.intersection(names))
+        self._asked |= self._later & self._dirty
+        self._later -= self._dirty
         return len(self._dirty) != before
 
     # ---- to the client ----
@@ -152,13 +162,14 @@ class Subscription(ABC):
     def _news(self) -> tuple[list[Resource], list[str]]:
         """Some of what is dirty or asked for, in the order of names: what differs, and what is gone."""
         resources: list[Resource] = []
-        removed, size = [], 0
+        removed: list[str] = []
+        size = 0
         for name in sorted(self._dirty | self._asked):
             if size >= ANSWER_BYTES:
                 break
             resource = self._look(name)
             if resource is None:
-                removed.append(name)
+                removed += [name] if not self._postponed(name) else []
             elif name in self._asked or self._has.get(name) != resource.version:
                 resources.append(resource)
                 size += len(resource.content)
@@ -166,9 +177,17 @@ class Subscription(ABC):
             self._asked.discard(name)
         return resources, removed
 
+    def _postponed(self, name: str) -> bool:
+        is_pending = self._source.pending(self.kind, name)
+        if is_pending and name in self._asked:
+            self._later.add(name)
+        return is_pending
+
     def _look(self, name: str) -> Resource | None:
         found = self._source.resource(self.kind, name, self._caller)
-        return self._source.gone(self.kind, name) if found is None and name in self._has else found
+        if found is None and name in self._has and not self._source.pending(self.kind, name):
+            return self._source.gone(self.kind, name)
+        return found
 
 
 class WholeSubscription(Subscription):
@@ -178,6 +197,10 @@ class WholeSubscription(Subscription):
         super().__init__(kind, source, caller)
         self._nonce = ""
         self._named = False  # once a client has named something, to name nothing is to want nothing
+
+    @property
+    def _sends_parts(self) -> bool:
+        return not self.kind.is_whole
 
     def _understand(self, request: Request) -> None:
         answered = self._answered(request)
@@ -253,10 +276,17 @@ class IncrementalSubscription(Subscription):
             named = frozenset(self._asked)
             resources, removed = self._news()
             gone = [name for name in removed if self._has.pop(name, None) is not None or name in named]
+            if gone and resources:  # apart: a client that refuses a resource would not take the removal either
+                self._put_back(resources, named)
+                resources = []
             if resources or gone or self._owes:
                 self._owes = False
                 return self._message(resources, gone)
         return None
+
+    def _put_back(self, resources: Iterable[Resource], asked: Collection[str]) -> None:
+        for each in resources:
+            (self._asked if each.name in asked else self._dirty).add(each.name)
 
     def _encode(self, nonce: str, resources: list[Resource], removed: Iterable[str]) -> bytes:
         return incremental_answer(self.kind, nonce, resources, removed)

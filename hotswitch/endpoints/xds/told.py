@@ -12,7 +12,7 @@ from functools import partial
 
 from hotswitch.backends import Backend, BackendId, Locality, Published, ServicePort, ServiceRecord
 from hotswitch.decide.endpoints.capacity import Bounds, bounds
-from hotswitch.decide.endpoints.nearest import NOBODY, Ladder, Part, ladder
+from hotswitch.decide.endpoints.nearest import NOBODY, Arranged, Ladder, Part, arranged, ladder
 from hotswitch.decide.endpoints.place import Caller, Group, Order, grouped
 from hotswitch.decide.endpoints.rules import Orders, orders, usual
 from hotswitch.endpoints.xds import assignment, resources
@@ -31,11 +31,13 @@ class Told:
 
     def __init__(self) -> None:
         self.record: ServiceRecord | None = None
+        self.is_told = False
         self.orders, self.problem = Orders(), ""
         self._groups: tuple[Group, ...] = ()
         self._encoded: dict[tuple[BackendId, Port], tuple[Backend, bytes]] = {}
         self._own: dict[str, BackendId] = {}  # by the pod's name, and by its addresses
-        self._joined: dict[tuple[Port, Part], bytes] = {}
+        self._joined: dict[Port, list[bytes | None]] = {}  # of each group; None: to be made
+        self._arranged: dict[tuple[str, Locality], Arranged] = {}
         self._bodies: dict[tuple[Port, Class], bytes] = {}
         self._ladders: dict[Class, Ladder] = {}
         self._stood: dict[Class, Ladder] = {}  # before the last change
@@ -49,13 +51,26 @@ class Told:
         """The whole of the Service as it is now. Backends that are gone or were others, and those that are new so."""
         if published.service != self.record:
             self._read(published.service)
+        self.is_told = True
         before, self._groups = self._groups, grouped(published.endpoints)
-        gone, new = _differences(before, self._groups)
-        touched = {group.key for group in gone + new}
-        self._joined = {key: data for key, data in self._joined.items() if key[1].place not in touched}
-        self._forget(_all(gone), _all(new))
+        if [each.key for each in before] == [each.key for each in self._groups]:
+            pairs = enumerate(zip(before, self._groups, strict=True))
+            touched = [number for number, (old, new) in pairs if old.backends != new.backends]
+            gone, new = _all(before[each] for each in touched), _all(self._groups[each] for each in touched)
+            for pieces in self._joined.values():
+                for number in touched:
+                    pieces[number] = None
+        else:
+            self._arranged, self._joined = {}, {}
+            gone, new = _all(before), _all(self._groups)
+        self._forget(gone, new)
         self._move()
-        return _all(gone), _all(new)
+        return gone, new
+
+    def expect(self, record: ServiceRecord) -> None:
+        """It exists; what it has is not known yet, or goes on to be what it was."""
+        self._read(record)
+        self._move()
 
     def load(self, demand: Mapping[Locality, float]) -> bool:
         """Requests at once by the callers' places (S2.8). Whether that may change anything."""
@@ -75,6 +90,7 @@ class Told:
         self._encoded.clear()
         self._joined.clear()
         self._fixed.clear()
+        self._arranged.clear()
         self.record, self.problem = record, ""
         try:
             self.orders = orders(record.mode, record.annotations)
@@ -103,15 +119,15 @@ class Told:
         return any(each == target for each in self.targets())
 
     def body(self, target: Target, caller: Caller) -> bytes | None:
-        """Of a ClusterLoadAssignment, all but its name. None: no such port or rule."""
-        if not self.knows(target):
+        """Of a ClusterLoadAssignment, all but its name. None: no such port or rule, or nothing is known yet."""
+        if not (self.is_told and self.knows(target)):
             return None
         key = (target.port, self._class(target.rule, caller))
         if key not in self._bodies:
             if len(self._bodies) >= MOST_CLASSES:
                 self._bodies.clear()
             found = self.ladder(caller, target.rule)
-            self._bodies[key] = assignment.assignment(caller, found, partial(self._part, target.port))
+            self._bodies[key] = assignment.assignment(caller, found, partial(self._parts, target.port))
         return self._bodies[key]
 
     def fixed(self, kind: Kind, name: str, target: Target) -> Resource | None:
@@ -138,8 +154,16 @@ class Told:
         if kind not in self._ladders:
             limits = self._limits(rule, order).get(caller.locality)
             before = self._stood.get(kind, NOBODY)
-            self._ladders[kind] = ladder(caller, self._groups, order, limits, before)
+            arrangement = self._arrangement(rule, order, caller.locality)
+            self._ladders[kind] = ladder(caller, self._groups, arrangement, limits, before)
         return self._ladders[kind]
+
+    def _arrangement(self, rule: str, order: Order, here: Locality) -> Arranged:
+        if (rule, here) not in self._arranged:
+            if len(self._arranged) >= MOST_CLASSES:
+                self._arranged.clear()
+            self._arranged[rule, here] = arranged(here, self._groups, order)
+        return self._arranged[rule, here]
 
     def _class(self, rule: str, caller: Caller) -> Class:
         """By name where the caller says one: pods on the host's network share its address."""
@@ -153,12 +177,25 @@ class Told:
 
     # ---- bytes ----
 
-    def _part(self, port: Port, part: Part) -> bytes:
-        if (port, part) not in self._joined:
-            group = next(each for each in self._groups if each.key == part.place)
-            chosen = (each for each in group.backends if _belongs(part, each.id))
-            self._joined[port, part] = b"".join(self._endpoint(each, port) for each in chosen)
-        return self._joined[port, part]
+    def _parts(self, port: Port, parts: Iterable[Part]) -> bytes:
+        pieces = self._joined.setdefault(port, [None] * len(self._groups))
+        return b"".join(
+            [
+                (pieces[each.group] or self._piece(port, pieces, each.group))
+                if each.only is None and each.without is None
+                else self._selected(port, each)
+                for each in parts
+            ]
+        )
+
+    def _piece(self, port: Port, pieces: list[bytes | None], group: int) -> bytes:
+        made = b"".join(self._endpoint(each, port) for each in self._groups[group].backends)
+        pieces[group] = made
+        return made
+
+    def _selected(self, port: Port, part: Part) -> bytes:
+        chosen = (each for each in self._groups[part.group].backends if _belongs(part, each.id))
+        return b"".join(self._endpoint(each, port) for each in chosen)
 
     def _endpoint(self, backend: Backend, port: Port) -> bytes:
         key = (backend.id, port)
@@ -185,13 +222,6 @@ class Told:
 
 def _belongs(part: Part, backend: BackendId) -> bool:
     return part.only in (None, backend) and part.without != backend
-
-
-def _differences(before: Iterable[Group], after: Iterable[Group]) -> tuple[list[Group], list[Group]]:
-    """Groups whose backends are others, as they were and as they are."""
-    old, new = ({each.key: each for each in groups} for groups in (before, after))
-    same = {key for key in old.keys() & new.keys() if old[key].backends == new[key].backends}
-    return [old[key] for key in old if key not in same], [new[key] for key in new if key not in same]
 
 
 def _all(groups: Iterable[Group]) -> list[Backend]:

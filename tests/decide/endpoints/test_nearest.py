@@ -10,8 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hotswitch.backends import Backend, BackendPort, Conditions, Locality, PublishedEndpoint, ServiceId, Staleness
-from hotswitch.decide.endpoints.capacity import FILL, REFILL, bounds
-from hotswitch.decide.endpoints.nearest import FULL, NOBODY, Ladder, Part, ladder
+from hotswitch.decide.endpoints import nearest
+from hotswitch.decide.endpoints.capacity import FILL, REFILL, Bounds, bounds
+from hotswitch.decide.endpoints.nearest import FULL, NOBODY, Ladder, Part
 from hotswitch.decide.endpoints.place import DEFAULT, Caller, Distance, Group, Order, grouped
 from hotswitch.model import PodRef, PodUid
 
@@ -44,14 +45,23 @@ def groups(ready: Iterable[Backend], down: Iterable[Backend] = ()) -> tuple[Grou
     return grouped([*told, *(PublishedEndpoint(each, DOWN) for each in down)])
 
 
+def ladder(
+    caller: Caller,
+    at: tuple[Group, ...],
+    order: Order = DEFAULT,
+    bounds: Bounds | None = None,
+    before: Ladder = NOBODY,
+) -> Ladder:
+    return nearest.ladder(caller, at, nearest.arranged(caller.locality, at, order), bounds, before)
+
+
 def names(found: Ladder, at: tuple[Group, ...]) -> list[list[str]]:
     """Of the backends of each tier."""
     return [sorted(name for rung in tier for part in rung.parts for name in members(part, at)) for tier in found.tiers]
 
 
 def members(part: Part, at: tuple[Group, ...]) -> list[str]:
-    group = next(each for each in at if each.key == part.place)
-    chosen = (each for each in group.backends if part.only in (None, each.id) and each.id != part.without)
+    chosen = (each for each in at[part.group].backends if part.only in (None, each.id) and each.id != part.without)
     return [each.pod.name for each in chosen]
 
 

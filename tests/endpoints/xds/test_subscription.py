@@ -33,6 +33,7 @@ class Shelf:
 
     def __init__(self, **content: str) -> None:
         self.content = dict(content)
+        self.expected: set[str] = set()
 
     def resource(self, kind: Kind, name: str, caller: Caller) -> Resource | None:
         said = self.content.get(name)
@@ -43,6 +44,9 @@ class Shelf:
 
     def gone(self, kind: Kind, name: str) -> Resource | None:
         return Resource.of(kind, name, f"{name}=".encode()) if kind is Kind.ENDPOINTS else None
+
+    def pending(self, kind: Kind, name: str) -> bool:
+        return name in self.expected and name not in self.content
 
 
 class Client:
@@ -262,6 +266,19 @@ def test_client_that_comes_back_hears_what_is_gone() -> None:
     assert back.has == {"a": ""}
 
 
+def test_nothing_is_said_of_what_is_not_known_yet(incremental: bool) -> None:
+    """I1: a controller that begins to lead takes from no client what it has."""
+    shelf = Shelf()
+    shelf.expected = {"a", "b"}
+    client = Client(shelf, Kind.ENDPOINTS, incremental)
+    version = Resource.of(Kind.ENDPOINTS, "a", b"a=1").version
+    client.want("a", "b", held={"a": version})
+    assert client.receive() == 0
+    change(shelf, client, a="1", b="1")
+    client.settle()
+    assert client.has == ({"b": "1"} if incremental else {"a": "1", "b": "1"})  # it has the other one already
+
+
 @pytest.mark.parametrize("names", [(), (WILDCARD,)])
 def test_whoever_asks_for_all_clusters_gets_all_and_hears_of_new_ones(
     incremental: bool, names: tuple[str, ...]
@@ -376,5 +393,6 @@ TestAgreement = Agreement.TestCase
 TestIncrementalAgreement = IncrementalAgreement.TestCase
 TestClusterAgreement = ClusterAgreement.TestCase
 TestIncrementalClusterAgreement = IncrementalClusterAgreement.TestCase
-for case in (TestAgreement, TestIncrementalAgreement, TestClusterAgreement, TestIncrementalClusterAgreement):
-    case.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+SETTINGS = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestAgreement.settings = TestIncrementalAgreement.settings = SETTINGS
+TestClusterAgreement.settings = TestIncrementalClusterAgreement.settings = SETTINGS

@@ -34,7 +34,7 @@ with warnings.catch_warnings():  # its own modules warn about pydantic when they
 
 pytestmark = pytest.mark.k8s
 
-ROOM = (Locality("c", "north", "north-1", "node-a"), False)
+ROOM = Locality("c", "north", "north-1", "node-a")
 NODE = {
     "id": "sidecar~10.0.0.9~web-0.shop~shop.svc.cluster.local",
     "cluster": "web.shop",
@@ -44,7 +44,7 @@ NODE = {
 
 
 def rung(distance: Distance, share: int) -> Rung:
-    return Rung(distance, (Part(ROOM, only=BackendId("c", PodUid(distance))),), 1, 1, None, 100, share)
+    return Rung(distance, (Part(0, only=BackendId("c", PodUid(distance))),), 1, 1, None, 100, share)
 
 
 def decoded(body: bytes) -> ClusterLoadAssignment:
@@ -53,7 +53,7 @@ def decoded(body: bytes) -> ClusterLoadAssignment:
 
 def test_assignment_is_read_by_the_library_as_it_was_meant() -> None:
     rungs = (rung(Distance.HOST, 70), rung(Distance.ZONE, 30), rung(Distance.OTHER, 0))
-    caller = Caller(locality=ROOM[0])
+    caller = Caller(locality=ROOM)
     one = assignment.endpoint(backend("a", "10.0.0.1", weight=3), 8080, "IPv4")
     found = decoded(assignment.assignment(caller, Ladder(rungs), lambda part: one))
     assert found.cluster_name == "db.shop:1"
