@@ -9,10 +9,11 @@ little of Helm's language that a test renders them without Helm; another compare
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,16 @@ import yaml
 from hotswitch.sandbox.manifests import MANIFESTS, render
 
 CHART = MANIFESTS / "chart" / "hotswitch"
-FLAGS: Mapping[str, str] = {
-    "ephemeral": ".Values.ephemeral.enabled",
-    "exec": ".Values.exec.enabled",
-    "monitoring": ".Values.monitoring.enabled",
-    "tier-1-rescue": "ge (int .Values.tier) 1",
-    "tier-2-direct": "ge (int .Values.tier) 2",
+PLAIN = "tier-0-observe"
+TIERS = ("tier-1-rescue", "tier-2-direct", "tier-3-endpoints")
+"""Each has what the one before it has."""
+COMPONENTS = ("exec", "ephemeral", "monitoring")
+AGENTS = "agent-node"
+CONDITIONS: Mapping[str, str] = {
+    **{name: f"ge (int .Values.tier) {number}" for number, name in enumerate(TIERS, 1)},
+    **{name: f".Values.{name}.enabled" for name in COMPONENTS},
 }
-"""What each adds is laid over in reverse: kustomize puts what comes last in front of a list."""
-PLAIN, TOP = "tier-0-observe", "tier-2-direct"
+CONTROLLER = "controller"
 HEAD = "{{- /* Made by `python -m hotswitch.sandbox.chart` of the files beside the chart, which say why. */ -}}\n"
 _FILES = (
     ("crd", {"CustomResourceDefinition"}),
@@ -41,6 +43,7 @@ _FILES = (
 _REVISION = "{{ if .Values.istio.revision }}-{{ .Values.istio.revision }}{{ end }}"
 _CHOICES = (
     ("hotswitch-system", "{{ .Release.Namespace }}"),
+    ("hotswitch-agents", "{{ .Values.agents.namespace }}"),
     ("istiod.istio-system.svc", f"istiod{_REVISION}.istio-system.svc"),
     ("istio-system", "{{ .Values.istio.namespace }}"),
     ("hotswitch-controller:latest", "{{ .Values.images.controller.repository }}:{{ .Values.images.controller.tag }}"),
@@ -69,20 +72,19 @@ _Dumper.add_representer(str, _text)
 def templates() -> dict[str, str]:
     """File name -> text, of all that is made."""
     plain = _objects(PLAIN)
-    variants = {flag: _with(flag) for flag in FLAGS}
+    variants = {name: _objects(name) for name in TIERS} | {name: _objects(PLAIN, name) for name in COMPONENTS}
     found: dict[str, list[str]] = {}
     for key in dict.fromkeys(key for each in (plain, *variants.values()) for key in each):
-        lines = _one(key, plain.get(key), {flag: each[key] for flag, each in variants.items() if key in each})
-        found.setdefault(_file(key), []).append("\n".join(lines))
-    return {f"{name}.yaml": HEAD + _chosen("\n".join(texts)) + "\n" for name, texts in found.items()}
+        known = {name: each[key] for name, each in variants.items() if key in each}
+        found.setdefault(_file(key), []).extend(_one(key, plain.get(key), known))
+    found[AGENTS] = _under(
+        ".Values.agents.enabled", [each for obj in _objects(AGENTS).values() for each in _text_of(obj)]
+    )
+    return {f"{name}.yaml": f"{HEAD}{_chosen(name, lines)}\n" for name, lines in found.items()}
 
 
 def _file(key: Key) -> str:
-    return next((name for name, kinds in _FILES if key[0] in kinds), "controller")
-
-
-def _with(flag: str) -> dict[Key, Obj]:
-    return _objects(flag) if flag.startswith("tier") else _objects(PLAIN, flag)
+    return next((name for name, kinds in _FILES if key[0] in kinds), CONTROLLER)
 
 
 def _objects(overlay: str, *components: str) -> dict[Key, Obj]:
@@ -103,18 +105,67 @@ def _key(obj: Obj) -> Key:
 # ---- one object ----
 
 
-def _one(key: Key, plain: Obj | None, variants: Mapping[str, Obj]) -> Iterator[str]:
-    """The object under its conditions. `variants`: as each flag alone has it."""
+def _one(key: Key, plain: Obj | None, variants: Mapping[str, Obj]) -> list[str]:
+    """The object under its conditions. `variants`: as each tier, and each component on the plain tier, has it."""
+    first = next(iter(variants))
+    body = _merged(plain or variants[first], variants)
     if plain is None:
-        (flag, *_) = sorted(variants)  # a tier has what the one below it has
-        yield from _under(FLAGS[flag], ["---", *_lines(variants[flag])])
-        return
-    body = ["---", *_merged(_lines(plain), {flag: _lines(each) for flag, each in variants.items()})]
-    yield from _under(".Values.namespace.create", body) if key[0] == "Namespace" else body
+        return _under(CONDITIONS[first], body)
+    return _under(".Values.namespace.create", body) if key[0] == "Namespace" else body
 
 
 def _under(condition: str, lines: Iterable[str]) -> list[str]:
     return [f"{{{{- if {condition} }}}}", *lines, "{{- end }}"]
+
+
+def _merged(plain: Obj, variants: Mapping[str, Obj]) -> list[str]:
+    """What a tier or a component adds stands under its condition, in front of what others add there, as kustomize has
+    it. Where a tier changes what is there, each version stands whole."""
+    merged = [(line, "") for line in _text_of(plain)]
+    below = _text_of(plain)
+    for name in CONDITIONS:
+        base = below if name in TIERS else _text_of(plain)
+        if (here := _text_of(variants[name]) if name in variants else base) == base:
+            continue
+        steps = SequenceMatcher(None, base, here, autojunk=False).get_opcodes()
+        if any(step[0] not in ("equal", "insert") for step in steps):
+            return _versions(plain, variants)
+        for _, at, _, start, end in reversed([step for step in steps if step[0] == "insert"]):
+            place = _place(merged, base, at)
+            merged[place:place] = [(line, CONDITIONS[name]) for line in here[start:end]]
+        below = here if name in TIERS else below
+    return _emitted(merged)
+
+
+def _place(merged: list[tuple[str, str]], base: list[str], at: int) -> int:
+    """Behind the line of `base` that stands before `at`; `merged` has all lines of `base`, in their order."""
+    place = 0
+    for line in base[:at]:
+        place = next(number for number in range(place, len(merged)) if merged[number][0] == line) + 1
+    return place
+
+
+def _emitted(merged: list[tuple[str, str]]) -> list[str]:
+    found: list[str] = []
+    for condition, group in itertools.groupby(merged, key=lambda each: each[1]):
+        lines = [line for line, _ in group]
+        found += _under(condition, lines) if condition else lines
+    return found
+
+
+def _versions(plain: Obj, variants: Mapping[str, Obj]) -> list[str]:
+    """From the highest tier down."""
+    texts = {"": _text_of(plain), **{name: _text_of(variants[name]) for name in TIERS if name in variants}}
+    names = list(texts)
+    apart = [name for place, name in enumerate(names) if place == 0 or texts[name] != texts[names[place - 1]]]
+    found: list[str] = []
+    for name in reversed(apart[1:]):
+        found += [f"{{{{- {'else ' if found else ''}if {CONDITIONS[name]} }}}}", *texts[name]]
+    return [*found, "{{- else }}", *texts[""], "{{- end }}"]
+
+
+def _text_of(obj: Obj) -> list[str]:
+    return ["---", *_lines(obj)]
 
 
 def _lines(obj: Obj) -> list[str]:
@@ -122,43 +173,35 @@ def _lines(obj: Obj) -> list[str]:
     return str(text).replace("{{", '{{ "{{" }}').splitlines()
 
 
-def _merged(plain: list[str], variants: Mapping[str, list[str]]) -> list[str]:
-    """What a flag adds stands under its condition, at its place; where it changes what is there, both stand."""
-    added: dict[int, list[str]] = {}
-    for flag in FLAGS:  # the first one's addition goes first
-        steps = SequenceMatcher(None, plain, variants.get(flag, plain), autojunk=False).get_opcodes()
-        if any(step[0] not in ("equal", "insert") for step in steps):
-            return [f"{{{{- if {FLAGS[flag]} }}}}", *variants[flag], "{{- else }}", *plain, "{{- end }}"]
-        for kind, at, _, first, last in steps:
-            if kind == "insert":
-                added.setdefault(at, []).extend(_under(FLAGS[flag], variants[flag][first:last]))
-    return [line for at in range(len(plain) + 1) for line in (*added.get(at, ()), *plain[at : at + 1])]
-
-
 # ---- what users choose ----
 
 
-def _chosen(text: str) -> str:
+def _chosen(name: str, lines: list[str]) -> str:
+    text = "\n".join(lines)
     for found, value in _CHOICES:
         text = text.replace(found, value)
-    text = re.sub(r"^(  replicas: )2$", r"\1{{ .Values.controller.replicas }}", text, flags=re.MULTILINE)
-    text = re.sub(_RESOURCES, _RESOURCES_VALUE, text)
-    text = re.sub(_MESH_CONFIG, _MESH_CONFIG_VALUE, text)
-    text = re.sub(_ROOT, _ROOT_VALUE, text)
-    return re.sub(_CRD, _CRD_VALUE, text)
+    for found, value in _PATTERNS.get(name, ()):
+        text, number = re.subn(found, value, text)
+        assert number == 1, f"{name}: {found} is there {number} times"
+    return text
 
 
 _RESOURCES = r"\n        resources:\n(?:          .*\n)+(?=        securityContext:)"
-_RESOURCES_VALUE = "\n        resources:{{ toYaml .Values.controller.resources | nindent 10 }}\n"
-_MESH_CONFIG = r"(  resourceNames:\n  - istio\n)"
-_MESH_CONFIG_VALUE = f"  resourceNames:\n  - istio{_REVISION}\n"
-_ROOT = r"(        - name: POD_NAME\n)"
-_ROOT_VALUE = (
-    '{{- if ne .Values.istio.namespace "istio-system" }}\n        - name: HOTSWITCH_ROOT_NAMESPACE\n'
-    r"          value: {{ .Values.istio.namespace }}" + "\n{{- end }}\n" + r"\1"
-)
-_CRD = r"(?s)(---\napiVersion: apiextensions.*\Z)"
-_CRD_VALUE = r"{{- if .Values.crds.enabled }}\n\1\n{{- end }}"
+_PATTERNS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "controller": (
+        (r"(?m)^(  replicas: )2$", r"\1{{ .Values.controller.replicas }}"),
+        (_RESOURCES, "\n        resources:{{ toYaml .Values.controller.resources | nindent 10 }}\n"),
+        (
+            r"(?m)^(        - name: POD_NAME)$",
+            '{{- if ne .Values.istio.namespace "istio-system" }}\n        - name: HOTSWITCH_ROOT_NAMESPACE\n'
+            "          value: {{ .Values.istio.namespace }}\n{{- end }}\n" + r"\1",
+        ),
+    ),
+    AGENTS: ((_RESOURCES, "\n        resources:{{ toYaml .Values.agents.resources | nindent 10 }}\n"),),
+    "rights": ((r"(?m)^(  resourceNames:\n  - istio)$", r"\1" + _REVISION),),
+    "crd": ((r"(?s)\A(.*)\Z", "{{- if .Values.crds.enabled }}\n" + r"\1" + "\n{{- end }}"),),
+}
+"""What is found by more than its words, in the file of that name: exactly once."""
 
 
 def write() -> list[Path]:

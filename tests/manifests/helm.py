@@ -35,17 +35,17 @@ def values_of(chart: Path, **changed: Any) -> dict[str, Any]:
 def rendered(chart: Path, namespace: str, values: dict[str, Any]) -> list[dict[str, Any]]:
     dot = {"Values": values, "Release": {"Namespace": namespace}}
     texts = [text(path.read_text(), dot) for path in sorted((chart / "templates").glob("*.yaml"))]
-    return [each for one in texts for each in yaml.safe_load_all(one) if each is not None]
+    return [each for one in texts for each in yaml.load_all(one, yaml.CSafeLoader) if each is not None]
 
 
 def text(template: str, dot: dict[str, Any]) -> str:
     said: list[str] = []
-    shown = [True]
+    shown, taken = [True], [True]
     for piece in _pieces(template):
         if isinstance(piece, str):
             said.append(piece if all(shown) else "")
         else:
-            said.append(_done(piece[0], dot, shown))
+            said.append(_done(piece[0], dot, shown, taken))
     if len(shown) != 1:
         raise NotKnown("an `if` without its `end`")
     return "".join(said)
@@ -62,15 +62,19 @@ def _pieces(template: str) -> Iterator[str | tuple[str]]:
     yield template[at:].lstrip() if trims else template[at:]
 
 
-def _done(words: str, dot: dict[str, Any], shown: list[bool]) -> str:
+def _done(words: str, dot: dict[str, Any], shown: list[bool], taken: list[bool]) -> str:
+    """`shown`: is each `if` that we are in true; `taken`: was one of its branches."""
     if words.startswith("/*"):
         return ""
     if words == "end":
         shown.pop()
-    elif words == "else":
-        shown[-1] = not shown[-1]
+        taken.pop()
+    elif words == "else" or words.startswith("else if "):
+        shown[-1] = not taken[-1] and (words == "else" or bool(_value(words[8:], dot)))
+        taken[-1] = taken[-1] or shown[-1]
     elif words.startswith("if "):
         shown.append(bool(_value(words[3:], dot)))
+        taken.append(shown[-1])
     elif all(shown):
         return _as_text(_value(words, dot))
     return ""

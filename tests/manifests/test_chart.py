@@ -6,7 +6,6 @@ Rendered by a part of Helm in Python (tests/manifests/helm.py). The same renderi
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from pathlib import Path
@@ -23,7 +22,7 @@ from tests.manifests.shipped import NAMESPACE, OPT_INS, TIERS, with_opt_ins
 pytestmark = pytest.mark.unit
 
 EVERY = (*OPT_INS, "monitoring")
-CHOICES = [chosen for number in range(len(EVERY) + 1) for chosen in itertools.combinations(EVERY, number)]
+CHOICES = [(), *((name,) for name in EVERY), EVERY]
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
 
@@ -52,6 +51,14 @@ def test_chart_is_the_kustomization(tmp_path: Path, number: int, chosen: tuple[s
     assert chart(tier=number, namespace__create=True, **switches) == wanted
 
 
+def test_agents_are_the_overlays(tmp_path: Path) -> None:
+    wanted = {key(obj): obj for obj in render(MANIFESTS / "overlays" / "agent-node")}
+    with_agents = chart(agents__enabled=True)
+    assert {each: obj for each, obj in with_agents.items() if each not in chart()} == wanted
+    elsewhere = chart(agents__enabled=True, agents__namespace="node-tools")
+    assert "hotswitch-agents" not in json.dumps(list(elsewhere.values()))
+
+
 def test_what_helm_makes_by_itself_is_tier_0_without_its_namespace() -> None:
     wanted = {key(obj): obj for obj in render(MANIFESTS / "overlays" / TIERS[0]) if obj["kind"] != "Namespace"}
     assert chart() == wanted
@@ -62,13 +69,13 @@ def test_kinds_can_be_left_to_somebody_else() -> None:
 
 
 def test_another_namespace_is_meant_everywhere() -> None:
-    everything = chart("mesh-tools", tier=2, **{f"{name}__enabled": True for name in EVERY})
+    everything = chart("mesh-tools", tier=3, **{f"{name}__enabled": True for name in EVERY})
     assert NAMESPACE not in json.dumps(list(everything.values()))
     assert "system:serviceaccount:mesh-tools:hotswitch-controller" in json.dumps(list(everything.values()))
 
 
 def test_another_root_namespace_and_revision_of_istio() -> None:
-    objects = chart(tier=2, istio__namespace="istio-root", istio__revision="blue")
+    objects = chart(tier=3, istio__namespace="istio-root", istio__revision="blue")
     deployment = objects["Deployment", NAMESPACE, "hotswitch-controller"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     variables = {each["name"]: each.get("value") for each in container["env"]}
@@ -119,7 +126,7 @@ def test_every_value_is_used_and_every_used_one_is_there() -> None:
     used = set(re.findall(r"\.Values\.([\w.]+)", texts))
 
     def leaves(value: Any, path: str) -> set[str]:
-        if not isinstance(value, dict) or path == "controller.resources":
+        if not isinstance(value, dict) or path.endswith(".resources"):
             return {path}
         return {leaf for name, inner in value.items() for leaf in leaves(inner, f"{path}.{name}".lstrip("."))}
 
