@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hotswitch.cluster.kinds import ISTIO
-from hotswitch.sandbox.manifests import MANIFESTS, render
+from hotswitch.sandbox.manifests import render
 from tests.manifests.shipped import OPT_INS, TIERS, files, rights, rules, said, tier, with_opt_ins
 
 pytestmark = pytest.mark.unit
