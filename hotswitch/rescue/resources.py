@@ -13,14 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from envoy_data_plane.envoy.config.core.v3 import DataSource
-from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
-    CertificateValidationContext,
-    Secret,
-    TlsCertificate,
-)
-
 from hotswitch import protowire
+from hotswitch.rescue import wire
 from hotswitch.rescue.identity import Identity
 from hotswitch.rescue.pod import IDENTITY, ROOTS, RescuePod
 from hotswitch.rescue.template import messages
@@ -76,18 +70,13 @@ def encode_pod(pod: RescuePod, identity: Identity | None, generation: int = 0) -
 
 
 def encode_secrets(pod: RescuePod, identity: Identity) -> dict[str, Encoded]:
-    pair = TlsCertificate(
-        certificate_chain=DataSource(inline_bytes=identity.chain_pem),
-        private_key=DataSource(inline_bytes=identity.key.reveal()),
-    )
-    trust = CertificateValidationContext(trusted_ca=DataSource(inline_bytes=identity.roots_pem))
     own, roots = pod.name(IDENTITY), pod.name(ROOTS)
     version = f"{identity.not_after_unix_s:.0f}-{_digest(identity.chain_pem)}"
+    pair = wire.pair(own, identity.chain_pem, identity.key.reveal())
+    trust = wire.roots(roots, identity.roots_pem)
     return {
-        own: _encoded(Kind.SECRET, own, bytes(Secret(name=own, tls_certificate=pair)), version),
-        roots: _encoded(
-            Kind.SECRET, roots, bytes(Secret(name=roots, validation_context=trust)), _digest(identity.roots_pem)
-        ),
+        own: _encoded(Kind.SECRET, own, pair, version),
+        roots: _encoded(Kind.SECRET, roots, trust, _digest(identity.roots_pem)),
     }
 
 

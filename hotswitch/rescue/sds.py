@@ -15,23 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import grpc
-from betterproto2 import Message
-from envoy_data_plane.envoy.config.core.v3 import DataSource, Node
-from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import Secret
-from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest, DiscoveryResponse
-
+from hotswitch.protowire import Malformed
+from hotswitch.rescue.calls import Line
 from hotswitch.rescue.identity import Expected, Identity, IdentityRefused, read_identity
+from hotswitch.rescue.wire import Secret, discovered, discovery_request, secret
 
 STREAM_SECRETS = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
 SECRET_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 IDENTITY, ROOTS = "default", "ROOTCA"  # Istio's resource names (security/pkg: WorkloadKeyCertResourceName, RootCert...)
 TIMEOUT_S = 5.0  # pilot-agent answers from its cache; a first certificate takes istiod some 100 ms
-_OPTIONS = (
-    ("grpc.use_local_subchannel_pool", 1),  # else two pods whose directories got the same descriptor share a connection
-    ("grpc.default_authority", "localhost"),
-    ("grpc.enable_retries", 0),
-)
+MOST_BYTES = 1 << 20  # of an answer: a chain and a key are some 5 kB
 
 
 async def fetch_identity(
@@ -52,15 +45,14 @@ async def fetch_identity(
                 pair, trust = await _ask(target)
         except TimeoutError:
             raise IdentityRefused(f"{socket}: no answer within {timeout_s:g} s") from None
-        except grpc.aio.AioRpcError as error:
-            raise IdentityRefused(f"{socket}: {error.code().name}: {error.details()}") from None
-    certificate, context = pair.tls_certificate, trust.validation_context
-    if certificate is None or context is None:
+        except OSError as failure:
+            raise IdentityRefused(f"{socket}: {failure.strerror or failure}") from None
+    if pair.chain_pem is None or pair.key_pem is None or trust.roots_pem is None:
         raise IdentityRefused(f"{socket}: answered with other kinds of secret than asked for")
     return read_identity(
-        _inline(certificate.certificate_chain, "certificate chain"),
-        _inline(certificate.private_key, "private key"),
-        _inline(context.trusted_ca, "root certificates"),
+        _there(pair.chain_pem, "certificate chain"),
+        _there(pair.key_pem, "private key"),
+        _there(trust.roots_pem, "root certificates"),
         clock(),
         expected,
     )
@@ -68,7 +60,7 @@ async def fetch_identity(
 
 @contextmanager
 def _reachable(socket: Path) -> Iterator[str]:
-    """A target that fits sun_path (107 bytes), however deep the volume lies; not followed if it is a link."""
+    """A path that fits sun_path (107 bytes), however deep the volume lies; not followed if it is a link."""
     try:
         directory = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -76,7 +68,7 @@ def _reachable(socket: Path) -> Iterator[str]:
     try:
         if not stat.S_ISSOCK(_mode(socket.name, directory)):
             raise IdentityRefused(f"{socket}: not a socket")
-        yield f"unix:/proc/self/fd/{directory}/{socket.name}"
+        yield f"/proc/self/fd/{directory}/{socket.name}"
     finally:
         os.close(directory)
 
@@ -88,34 +80,39 @@ def _mode(name: str, directory: int) -> int:
         raise IdentityRefused(f"{name}: {error.strerror}") from None
 
 
-async def _ask(target: str) -> tuple[Secret, Secret]:
-    async with grpc.aio.insecure_channel(target, options=_OPTIONS) as channel:
-        pair, trust = await asyncio.gather(_secret(channel, IDENTITY), _secret(channel, ROOTS))
+async def _ask(path: str) -> tuple[Secret, Secret]:
+    """Raises OSError, IdentityRefused."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    line = Line(reader, writer, MOST_BYTES)
+    listening = asyncio.get_running_loop().create_task(line.listen())
+    try:
+        pair, trust = await asyncio.gather(_secret(line, IDENTITY), _secret(line, ROOTS))
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
     return pair, trust
 
 
-async def _secret(channel: grpc.aio.Channel, name: str) -> Secret:
-    stream = channel.stream_stream(
-        STREAM_SECRETS, request_serializer=Message.SerializeToString, response_deserializer=DiscoveryResponse.FromString
-    )()
-    await stream.write(DiscoveryRequest(node=Node(id="hotswitch"), type_url=SECRET_TYPE, resource_names=[name]))
-    answer = await stream.read()
-    stream.cancel()
-    if answer is grpc.aio.EOF or not isinstance(answer, DiscoveryResponse):
-        raise IdentityRefused(f"{name}: the stream ended without an answer")
+async def _secret(line: Line, name: str) -> Secret:
+    call = line.call(STREAM_SECRETS)
+    await call.send(discovery_request("hotswitch", SECRET_TYPE, name))
+    async for answer in call:
+        return _named(name, answer)
+    raise IdentityRefused(f"{name}: the stream ended without an answer")
+
+
+def _named(name: str, answer: bytes) -> Secret:
     try:
-        secrets = [Secret.FromString(resource.value) for resource in answer.resources]
-    except Exception:  # what a decoder raises on a stranger's bytes is not its interface
+        secrets = [secret(resource) for resource in discovered(answer)]
+    except Malformed:
         raise IdentityRefused(f"{name}: the answer cannot be decoded") from None
-    for secret in secrets:
-        if secret.name == name:
-            return secret
+    for found in secrets:
+        if found.name == name:
+            return found
     raise IdentityRefused(f"{name}: not in the answer")
 
 
-def _inline(source: DataSource | None, what: str) -> bytes:
-    """pilot-agent sends the texts themselves; a file name or a key provider is of no use in another process."""
-    content = None if source is None else source.inline_bytes or (source.inline_string or "").encode()
+def _there(content: bytes, what: str) -> bytes:
     if not content:
         raise IdentityRefused(f"{what}: not in the answer")
     return content

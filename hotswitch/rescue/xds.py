@@ -12,18 +12,20 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-import grpc
-from envoy_data_plane.envoy.service.discovery.v3 import DeltaDiscoveryRequest
-
+from hotswitch.protowire import Malformed
+from hotswitch.rescue.calls import Call, CallFailed, Server
 from hotswitch.rescue.resources import NOTHING, Encoded, Kind, PodResources
+from hotswitch.rescue.wire import delta_request
 from hotswitch.rescue.xds_stream import RescueRejected, Stream, StreamLost
 
 log = logging.getLogger(__name__)
 
+METHOD = "DeltaAggregatedResources"
+MOST_BYTES = 4 << 20  # of what Envoy says at once: the names and versions of all that it holds are some 100 kB
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 ANSWER_TIMEOUT_S = 5.0
 WAVE = 16  # pods that a new Envoy is told of at once
@@ -43,30 +45,23 @@ class XdsServer:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stream: Stream | None = None
         self._connected = asyncio.Event()
-        self._server: grpc.aio.Server | None = None
+        self._server: Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.urgent: frozenset[str] = frozenset()
         self.on_told: Callable[[str], None] = lambda key: None  # a newly connected Envoy has taken a pod's resources
         self.rejected: dict[str, str] = {}  # pods whose wanted state Envoy does not have: key -> its message
 
     async def start(self) -> None:
-        """Raises RuntimeError (grpc) when the socket cannot be made."""
-        self._server = grpc.aio.server(options=(("grpc.max_receive_message_length", 64 << 20),))
-        handlers = {
-            "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(
-                self._converse, request_deserializer=DeltaDiscoveryRequest.FromString, response_serializer=None
-            )
-        }
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        self._server.add_insecure_port(f"unix:{self._socket}")
+        """Raises OSError when the socket cannot be made."""
+        self._server = Server(f"/{SERVICE}/{METHOD}", self._converse, MOST_BYTES)
+        await self._server.start(self._socket)
         os.chmod(self._socket, 0o600)
         os.chown(self._socket, self._uid, -1)
-        await self._server.start()
 
     async def stop(self) -> None:
         """Envoy keeps what it has and tries to reconnect."""
         if self._server is not None:
-            await self._server.stop(grace=None)
+            await self._server.stop()
             self._server = None
 
     async def connected(self) -> None:
@@ -133,7 +128,7 @@ class XdsServer:
         assert self._stream is not None
         return self._stream
 
-    async def _converse(self, requests: AsyncIterator[DeltaDiscoveryRequest], context: object) -> AsyncIterator[bytes]:
+    async def _converse(self, requests: Call) -> AsyncGenerator[bytes]:
         """One Envoy process's stream, from its connection to its end. A newer one takes the place of an older."""
         if self._stream is not None:
             self._stream.lose()
@@ -147,10 +142,12 @@ class XdsServer:
         finally:
             self._gone(stream)
 
-    async def _listen(self, requests: AsyncIterator[DeltaDiscoveryRequest], stream: Stream) -> None:
+    async def _listen(self, requests: Call, stream: Stream) -> None:
         try:
             async for request in requests:
-                stream.hear(request)
+                stream.hear(delta_request(request))
+        except (CallFailed, Malformed) as failure:
+            log.warning("the rescue Envoy's stream has ended", extra={"reason": str(failure)})
         finally:
             self._gone(stream)
 

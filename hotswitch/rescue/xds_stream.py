@@ -12,9 +12,8 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from envoy_data_plane.envoy.service.discovery.v3 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
-
 from hotswitch.rescue.resources import Encoded, Kind
+from hotswitch.rescue.wire import DeltaRequest, delta_response
 
 
 class RescueRejected(RuntimeError):
@@ -65,16 +64,16 @@ class Stream:
                 raise RescueRejected(self.refused[secret.name])
             await self._news_of(secret.name)
 
-    def hear(self, request: DeltaDiscoveryRequest) -> None:
+    def hear(self, request: DeltaRequest) -> None:
         """Take in what Envoy says: an answer, a first request, or a wish for secrets."""
         try:
-            kind = Kind(request.type_url)
+            kind = Kind(request.kind)
         except ValueError:
             return  # nothing that we serve
-        if request.response_nonce in self._sent:
-            self._answered(self._sent.pop(request.response_nonce), request)
+        if request.nonce in self._sent:
+            self._answered(self._sent.pop(request.nonce), request)
         if kind not in self.known:
-            self.known[kind] = dict(request.initial_resource_versions)
+            self.known[kind] = dict(request.held)
             if kind is not Kind.SECRET:
                 self._post(kind, (), ())  # Envoy starts its workers only after a first answer, be it empty
             self._wake(kind)
@@ -105,13 +104,12 @@ class Stream:
         nonce, answer = str(next(self._nonces)), asyncio.get_running_loop().create_future()
         versions = {resource.name: resource.version for resource in resources}
         self._sent[nonce] = _Sent(kind, versions, removed, answer)
-        head = DeltaDiscoveryResponse(type_url=kind, nonce=nonce, removed_resources=list(removed))
-        self._outgoing.put_nowait(bytes(head) + b"".join(resource.wire for resource in resources))
+        self._outgoing.put_nowait(delta_response(kind, nonce, removed, (resource.wire for resource in resources)))
         return answer
 
-    def _answered(self, sent: _Sent, request: DeltaDiscoveryRequest) -> None:
-        if request.error_detail is not None:
-            self._rejected(sent, request.error_detail.message)
+    def _answered(self, sent: _Sent, request: DeltaRequest) -> None:
+        if request.refusal is not None:
+            self._rejected(sent, request.refusal)
             return
         known = self.known[sent.kind]
         known.update(sent.versions)
@@ -133,17 +131,17 @@ class Stream:
             sent.answer.set_exception(RescueRejected(message))
             sent.answer.exception()  # seen: nobody may be waiting any more
 
-    def _wish(self, request: DeltaDiscoveryRequest) -> None:
+    def _wish(self, request: DeltaRequest) -> None:
         """Envoy asks for a secret when a listener first refers to it, and gives it up with the last one that did."""
-        if request.type_url != Kind.SECRET:
+        if request.kind != Kind.SECRET:
             return
         known = self.known[Kind.SECRET]
-        for name in request.resource_names_unsubscribe:
+        for name in request.unsubscribe:
             self.wanted.discard(name)
             known.pop(name, None)
-        for name in request.resource_names_subscribe:
+        for name in request.subscribe:
             self.wanted.add(name)
-            held = request.initial_resource_versions.get(name)
+            held = request.held.get(name)
             secret = self._stored(name)
             if secret is not None and secret.version != held:
                 self._post(Kind.SECRET, (secret,), ())

@@ -9,6 +9,8 @@ import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    import envoy_data_plane.envoy.service.discovery.v3  # noqa: F401
+
     import hotswitch.rescue.drafting
     import hotswitch.rescue.sds
     import hotswitch.rescue.service  # noqa: F401
