@@ -19,7 +19,9 @@ import yaml
 
 from hotswitch.api.names import HELPER_CAPABILITIES
 from hotswitch.capture import manifest as manifests
+from hotswitch.capture import options, probes
 from hotswitch.capture.podspec import facts_from_pod, spec_from_pod
+from hotswitch.config.agentfile import AppProbeSettings
 from hotswitch.observe.health import REQUEST
 
 pytestmark = pytest.mark.unit
@@ -143,6 +145,36 @@ def test_what_is_read_of_the_pod_is_the_same_with_it(name: str) -> None:
         assert spec_from_pod(pod) == spec_from_pod(plain)
         assert facts_from_pod(pod) == facts_from_pod(plain)
         assert manifests.pod_template(pod)[1]
+
+
+def told(name: str) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in ours(name)["env"] if "value" in each}
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_it_is_told_how_istio_captures_in_this_pod(name: str) -> None:
+    """It has no right in the API, so it cannot look; it is told what istio-init is told, or reads what istio-cni reads."""
+    mounts = {each["name"]: each["mountPath"] for each in ours(name)["volumeMounts"]}
+    assert mounts["hotswitch-podinfo"] == "/run/podinfo"
+    assert ("HOTSWITCH_CAPTURE" in told(name)) is ("cni" not in name)
+    capture = json.loads(told(name).get("HOTSWITCH_CAPTURE", "null"))
+    for workload in pods(RENDERED, name) if capture else ():
+        seen = spec_from_pod(template(workload) | {"kind": "Pod"})
+        assert options.parse(capture["args"], capture["env"], ipv6=seen.ipv6) == seen
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_it_is_told_the_apps_ports_and_probes(name: str) -> None:
+    """Probes as they were before Istio rewrote them: as Istio tells them to pilot-agent."""
+    words = told(name)
+    for workload in pods(RENDERED, name):
+        facts = facts_from_pod(template(workload) | {"kind": "Pod"})
+        assert tuple(int(each) for each in words.get("HOTSWITCH_PORTS", "").split(",") if each) == facts.app_ports
+        given = sorted(probes.rewritten(words["HOTSWITCH_PROBERS"]), key=lambda probe: probe.name)
+        assert given == sorted(facts.probes, key=lambda probe: probe.name)
+        if "HOTSWITCH_PROBE" in words:
+            AppProbeSettings.model_validate_json(words["HOTSWITCH_PROBE"])
+        assert words["HOTSWITCH_WORKLOAD"].partition("/")[0] in ("deploy", "pod")
 
 
 @pytest.mark.parametrize("name", WITHOUT)
