@@ -38,7 +38,7 @@ _FILES = (
     ("crd", {"CustomResourceDefinition"}),
     ("rights", {"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}),
     ("admission", {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}),
-    ("monitoring", {"PrometheusRule", "ServiceMonitor"}),
+    ("monitoring", {"PodMonitor", "PrometheusRule", "ServiceMonitor"}),
 )
 _REVISION = "{{ if .Values.istio.revision }}-{{ .Values.istio.revision }}{{ end }}"
 _CHOICES = (

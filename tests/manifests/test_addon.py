@@ -153,7 +153,7 @@ def told(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", WITH)
 def test_it_is_told_how_istio_captures_in_this_pod(name: str) -> None:
-    """It has no right in the API, so it cannot look; it is told what istio-init is told, or reads what istio-cni reads."""
+    """It has no right in the API and cannot look: it is told what istio-init is told, or reads what istio-cni reads."""
     mounts = {each["name"]: each["mountPath"] for each in ours(name)["volumeMounts"]}
     assert mounts["hotswitch-podinfo"] == "/run/podinfo"
     assert ("HOTSWITCH_CAPTURE" in told(name)) is ("cni" not in name)

@@ -33,6 +33,10 @@ FIRES = {
     "HotSwitchInvalidObjects": 'hotswitch_invalid_objects{kind="Pod"} 1x60',
     "HotSwitchAlertsUndelivered": 'hotswitch_alerts_queued{receiver="ops"} 2x60',
     "HotSwitchDrillFailed": 'hotswitch_drill_failed{workload="shop/deploy/web",node="a"} 1x60',
+    "HotSwitchAgentDown": 'up{job="hotswitch-system/hotswitch-agent",instance="a"} 0x60',
+    "HotSwitchAgentActsFail": 'hotswitch_act_failures_total{act="open"} _x50 1x9',
+    "HotSwitchRescueDies": 'hotswitch_rescue_deaths_total{instance="a"} 0x45 1 2 3x20',
+    "HotSwitchIdentityEnds": 'hotswitch_identity_expires_seconds{pod="shop/web-0"} 1200x60',
     "HotSwitchDrillStale": 'hotswitch_drill_overdue_timestamp_seconds{workload="shop/deploy/web"} 60x60',
 }
 WELL = {
@@ -48,6 +52,9 @@ WELL = {
     'hotswitch_api_errors_total{verb="patch",code="409"}': "0+30x60",
     'hotswitch_alerts_queued{receiver="ops"}': "0x60",
     'hotswitch_drill_failed{workload="shop/deploy/web",node="a"}': "0x60",
+    'up{job="hotswitch-system/hotswitch-agent",instance="a"}': "1x60",
+    'hotswitch_rescue_deaths_total{instance="a"}': "1x60",
+    'hotswitch_identity_expires_seconds{pod="shop/web-0"}': "43200x60",
     'hotswitch_drill_overdue_timestamp_seconds{workload="shop/deploy/web"}': "7200x60",
 }
 

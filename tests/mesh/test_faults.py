@@ -77,7 +77,9 @@ def watched(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) ->
         stack.callback(lambda: runner.run(relay.close()))
         runner.run(monitoring.ready(url))
         runner.run(stage.controller())
-        asked = stack.enter_context(monitoring.prometheus(directory / "prometheus", f"127.0.0.1:{FIRST_PORT}", node))
+        asked = stack.enter_context(
+            monitoring.prometheus(directory / "prometheus", f"127.0.0.1:{FIRST_PORT}", netns=node)
+        )
         yield Watched(stage, hook, url, asked)
 
 

@@ -69,12 +69,12 @@ def _at_home(program):
 
 
 @contextmanager
-def prometheus(directory, target, netns=""):
-    """Its URL, in the namespace where it runs. It asks `target` ("host:port") four times a second."""
+def prometheus(directory, *targets, netns=""):
+    """Its URL, in the namespace where it runs. It asks each target ("host:port") four times a second."""
     directory.mkdir()
     port = free_port()
     scrape = {"job_name": "hotswitch", "scrape_interval": "250ms", "scrape_timeout": "250ms",
-              "static_configs": [{"targets": [target]}]}  # fmt: skip
+              "static_configs": [{"targets": [*targets]}]}  # fmt: skip
     (directory / "prometheus.yml").write_text(json.dumps({"scrape_configs": [scrape]}))
     flags = (
         "--config.file=prometheus.yml",
