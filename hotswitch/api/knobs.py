@@ -77,10 +77,16 @@ KNOBS: Mapping[Bearer, Mapping[str, Knob]] = {
 }
 _MODE = {names.MODE_LABEL: Knob(("mode",), careful="observe")}
 _KNOWN: Mapping[Bearer, Mapping[str, Knob]] = {
-    Bearer.POD: {**_MODE, **KNOBS[Bearer.POD], names.TRUSTS_PROXY_HEADERS: Knob((), careful="true")},
+    Bearer.POD: {
+        **_MODE,
+        **KNOBS[Bearer.POD],
+        names.TRUSTS_PROXY_HEADERS: Knob((), careful="true"),
+        names.DRILL: Knob((), careful="off"),
+    },
     Bearer.NAMESPACE: {**_MODE, **KNOBS[Bearer.NAMESPACE]},
 }
 """With the label, and with what is no part of a spec."""
+_EITHER: Mapping[str, tuple[str, str]] = {names.TRUSTS_PROXY_HEADERS: ("true", "false"), names.DRILL: ("on", "off")}
 NO_KNOBS: frozenset[str] = frozenset(
     {
         names.STATUS,
@@ -149,8 +155,9 @@ def _strangers(bearer: Bearer, labels: Mapping[str, str], annotations: Mapping[s
 def _wrong(bearer: Bearer, name: str, text: str) -> tuple[InvalidValue, ...]:
     if len(text) > LONGEST:
         return (InvalidValue(name, text, f"is longer than {LONGEST} characters"),)
-    if name == names.TRUSTS_PROXY_HEADERS:
-        return () if text in ("true", "false") else (InvalidValue(name, text, "is neither true nor false"),)
+    if name in _EITHER:
+        words = _EITHER[name]
+        return () if text in words else (InvalidValue(name, text, f"is neither {words[0]} nor {words[1]}"),)
     try:
         parse(_placed(_KNOWN[bearer][name], text))
     except InvalidValues as failure:

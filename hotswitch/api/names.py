@@ -46,4 +46,5 @@ BUDGET = "hotswitch.io/budget"  # on a pod: of its workload; on a namespace: of 
 ACTUATORS = "hotswitch.io/actuators"  # helper,exec: which of them may be used
 ALERT_LABELS = "hotswitch.io/alert-labels"  # team=shop,tier=1
 ALERT_REPEAT = "hotswitch.io/alert-repeat"
+DRILL = "hotswitch.io/drill"  # pods only; "off": never drilled in its turn
 TRUSTS_PROXY_HEADERS = "hotswitch.io/trusts-proxy-headers"  # pods only; `direct` inbound needs "false"

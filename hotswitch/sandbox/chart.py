@@ -197,7 +197,14 @@ _PATTERNS: Mapping[str, tuple[tuple[str, str], ...]] = {
             "          value: {{ .Values.istio.namespace }}\n{{- end }}\n" + r"\1",
         ),
     ),
-    AGENTS: ((_RESOURCES, "\n        resources:{{ toYaml .Values.agents.resources | nindent 10 }}\n"),),
+    AGENTS: (
+        (
+            r"(?m)^(        - name: HOTSWITCH_METRICS_PORT)$",
+            "{{- if .Values.agents.drillEvery }}\n        - name: HOTSWITCH_DRILL_EVERY\n"
+            "          value: {{ .Values.agents.drillEvery }}\n{{- end }}\n" + r"\1",
+        ),
+        (_RESOURCES, "\n        resources:{{ toYaml .Values.agents.resources | nindent 10 }}\n"),
+    ),
     "rights": ((r"(?m)^(  resourceNames:\n  - istio)$", r"\1" + _REVISION),),
     "crd": ((r"(?s)\A(.*)\Z", "{{- if .Values.crds.enabled }}\n" + r"\1" + "\n{{- end }}"),),
 }

@@ -86,6 +86,7 @@ WRONG = [
     (names.ALERT_LABELS, "a=1,a=2", "names a twice"),
     (names.ALERT_REPEAT, "often", "is not a duration"),
     (names.TRUSTS_PROXY_HEADERS, "False", "neither true nor false"),
+    (names.DRILL, "no", "neither on nor off"),
     (names.EXPIRY, "9" * 5000, "longer than 1024"),
 ]
 
@@ -99,7 +100,7 @@ def test_a_wrong_value_is_named_with_its_annotation(name: str, value: str, why: 
 
 
 def test_every_knob_is_among_the_wrong_values() -> None:
-    assert {name for name, _, _ in WRONG} == {*KNOBS[Bearer.POD], names.TRUSTS_PROXY_HEADERS}
+    assert {name for name, _, _ in WRONG} == {*KNOBS[Bearer.POD], names.TRUSTS_PROXY_HEADERS, names.DRILL}
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, value, _ in WRONG])

@@ -55,7 +55,9 @@ def test_agents_are_the_overlays(tmp_path: Path) -> None:
     wanted = {key(obj): obj for obj in render(MANIFESTS / "overlays" / "agent-node")}
     with_agents = chart(agents__enabled=True)
     assert {each: obj for each, obj in with_agents.items() if each not in chart()} == wanted
-    elsewhere = chart(agents__enabled=True, agents__namespace="node-tools")
+    elsewhere = chart(agents__enabled=True, agents__namespace="node-tools", agents__drillEvery="24h")
+    (container,) = elsewhere["DaemonSet", "node-tools", "hotswitch-agent"]["spec"]["template"]["spec"]["containers"]
+    assert {"name": "HOTSWITCH_DRILL_EVERY", "value": "24h"} in container["env"]
     assert "hotswitch-agents" not in json.dumps(list(elsewhere.values()))
 
 

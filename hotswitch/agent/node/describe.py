@@ -18,6 +18,7 @@ from hotswitch.act import helper_container
 from hotswitch.act.order import Target
 from hotswitch.agent.helper import name_servers_in
 from hotswitch.agent.node.finder import Proxy, Wanted
+from hotswitch.api import names
 from hotswitch.capture.fields import SpecError
 from hotswitch.capture.podspec import spec_from_pod
 from hotswitch.cluster import pods
@@ -64,6 +65,7 @@ def described(pod: pods.Pod, manifest: Manifest, netns: Path, proxy: Proxy, proc
             entry["capture"] = {**entry["capture"], "dns_servers": _name_servers(proxy, proc)}
         entry |= {"netns": str(netns), "cgroups": [str(each) for each in proxy.cgroups]}
         entry["policy"] = {**entry["policy"], "mode": "observe", "inbound": ["hold"]}
+        entry["drill"] = pod.annotations.get(names.DRILL, "on") == "on"
         return parse({"pods": [entry]}, f"pod {ref}").pods[0]
     except (SpecError, ConfigError) as failure:
         raise Undescribed(str(failure)) from failure

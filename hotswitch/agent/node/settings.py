@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hotswitch.api.fields import Duration
 from hotswitch.config.agentfile import AgentFile, Budget, ConfigError, PolicySettings, Strict, parse, parse_as
 
 PREFIX = "HOTSWITCH_"
@@ -15,7 +16,8 @@ PREFIX = "HOTSWITCH_"
 class NodeSettings(Strict):
     """`node`: its name in the API (spec.nodeName). `proc`, `cgroups`: the node's own, as they are mounted here.
     `directory`: ours; the rescue Envoy's user must be able to pass its parents. `policy`: a file that says what may be
-    done where there is no controller (StandingPolicy); None: what the controller grants."""
+    done where there is no controller (StandingPolicy); None: what the controller grants. `drill_every`: like 24h; None:
+    pods are drilled by hand only."""
 
     node: str
     proc: Path = Path("/proc")
@@ -25,6 +27,7 @@ class NodeSettings(Strict):
     policy: Path | None = None
     metrics_port: int | None = None
     envoy: Path | None = None
+    drill_every: Duration | None = None
 
     def agent_file(self) -> AgentFile:
         """The standalone agent's settings, without pods."""
@@ -37,6 +40,8 @@ class NodeSettings(Strict):
         }
         if self.metrics_port is not None:
             content["metrics"] = {"address": "0.0.0.0", "port": self.metrics_port}
+        if self.drill_every is not None:
+            content["drill"] = {"every_s": self.drill_every}
         return parse(content, "environment")
 
 

@@ -49,14 +49,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(**policy: Any) -> AsyncIterator[Stage]:
-    """The agent has been started."""
+async def staged(variables: Mapping[str, str] | None = None, **policy: Any) -> AsyncIterator[Stage]:
+    """The agent has been started. `variables`: what its environment has beside."""
     async with SandboxCluster(namespace=SHOP) as cluster:
         installed = await cluster.install("tier-0-observe", ())
         cluster.api.apply(render(OVERLAY))
         labels = {"metadata": {"labels": {"hotswitch.io/mode": "auto"}}}
         await cluster.cluster.patch_merge(NAMESPACES, None, SHOP, labels)
-        agent = installed.agent(HOTSWITCH_POLICY="/run/hotswitch/policy.yaml")
+        agent = installed.agent(HOTSWITCH_POLICY="/run/hotswitch/policy.yaml", **(variables or {}))
         agent.directory.mkdir()
         standing = {"policy": {**POLICY, **policy}, "budget": {"node": 10, "workload": 10}}
         (agent.directory / "policy.yaml").write_text(yaml.safe_dump(standing))
