@@ -150,6 +150,58 @@ async def test_token_review_knows_the_account(api, robot):
     assert not lost["status"].get("authenticated")
 
 
+REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
+EXTRA = "authentication.kubernetes.io"
+
+
+async def bound_token(api, status=201, **spec):
+    """Of the audience of agents, bound to the pod web-0, as a kubelet asks for it."""
+    whole = {"audiences": ["hotswitch-agent"], "expirationSeconds": 600, **spec}
+    wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": whole}
+    return await api.post("/api/v1/namespaces/{ns}/serviceaccounts/robot/token", wanted, status=status)
+
+
+async def reviewed(api, token, *audiences):
+    kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview"}
+    found = await api.post(REVIEWS, {**kind, "spec": {"token": token, "audiences": list(audiences)}})
+    return found["status"]
+
+
+async def test_a_token_of_another_audience_is_bound_to_its_pod(api, robot):  # S4.2
+    content = pod()
+    content["spec"]["serviceAccountName"] = "robot"
+    made = await api.post(PODS, content)
+    uid = made["metadata"]["uid"]
+    told = await bound_token(api, boundObjectRef={"apiVersion": "v1", "kind": "Pod", "name": "web-0", "uid": uid})
+    token = told["status"]["token"]
+    seen = await reviewed(api, token, "hotswitch-agent", "another")
+    assert seen["authenticated"] and seen["audiences"] == ["hotswitch-agent"]
+    assert seen["user"]["username"] == user(api)
+    assert seen["user"]["extra"][f"{EXTRA}/pod-name"] == ["web-0"]
+    assert seen["user"]["extra"][f"{EXTRA}/pod-uid"] == [uid]
+    assert seen["user"]["extra"].get(f"{EXTRA}/node-name", ["node-1"]) == ["node-1"]  # from Kubernetes 1.30 on
+    for audiences in (("another",), ()):
+        assert not (await reviewed(api, token, *audiences)).get("authenticated")
+    asks = dataclasses.replace(
+        api, access=dataclasses.replace(api.access, headers={"Authorization": f"Bearer {token}"})
+    )
+    await asks.get(PODS, status=401)
+    await api.delete(f"{PODS}/web-0", gracePeriodSeconds=0)
+
+    async def refused():
+        return not (await reviewed(api, token, "hotswitch-agent")).get("authenticated")
+
+    await eventually(refused)
+
+
+async def test_a_token_that_cannot_be_bound(api, robot):
+    await api.post(PODS, pod())  # of another account
+    bound = {"apiVersion": "v1", "kind": "Pod", "name": "web-0"}
+    await bound_token(api, status=400, boundObjectRef=bound)
+    await bound_token(api, status=404, boundObjectRef={**bound, "name": "nobody"})
+    await bound_token(api, status=422, expirationSeconds=10)
+
+
 @pytest.fixture
 def policy(api, runner):
     """Says no in the test's namespace only; its name is the namespace's."""

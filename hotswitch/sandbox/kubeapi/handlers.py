@@ -11,7 +11,7 @@ from dataclasses import replace
 import yaml
 from aiohttp import web
 
-from hotswitch.sandbox.kubeapi import protobuf
+from hotswitch.sandbox.kubeapi import protobuf, tokens
 from hotswitch.sandbox.kubeapi.backend import CannotRun, NodeBackend, NoNode
 from hotswitch.sandbox.kubeapi.discovery import discover
 from hotswitch.sandbox.kubeapi.exec import container_of, options, serve_exec
@@ -30,8 +30,6 @@ from hotswitch.sandbox.kubeapi.tables import table, wanted
 from hotswitch.sandbox.kubeapi.updates import scale_of
 from hotswitch.sandbox.kubeapi.watch import BOOKMARK_EVERY_S, Watch
 from hotswitch.sandbox.kubeapi.writes import Writes
-
-TOKEN_LASTS = "2099-01-01T00:00:00Z"  # they live as long as this API does
 
 
 class Handlers:
@@ -171,9 +169,7 @@ class Handlers:
 
     def _token(self, ask: Ask, content: Obj) -> web.StreamResponse:
         self._store.get(ask.resource, ask.key)
-        token = self._tokens.issue(f"system:serviceaccount:{ask.namespace}:{ask.name}")
-        status = {"token": token, "expirationTimestamp": TOKEN_LASTS}
-        return _json({**content, "metadata": {"name": ask.name, "namespace": ask.namespace}, "status": status}, 201)
+        return _json(tokens.request(self._store, self._tokens, ask.namespace, ask.name, content), 201)
 
     async def _start_ephemeral(self, ask: Ask, pod: Obj) -> None:
         """The node is told of each container that has no status yet."""

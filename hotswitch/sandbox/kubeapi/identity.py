@@ -1,18 +1,23 @@
 """Who asks: bearer tokens for users and ServiceAccounts, and the kubeconfig files that carry them.
 
-Tokens are opaque and live as long as the API's state does, across its stops and starts. A ServiceAccount's name and
-groups are those that a real API server gives it, so that the bindings of the manifests fit.
+Tokens are opaque and live as long as the API's state does, across its stops and starts; one that is bound to a pod ends
+with it, and one of another audience is nobody's here. A ServiceAccount's name and groups are those that a real API
+server gives it, so that the bindings of the manifests fit.
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
 MASTERS = "system:masters"
+AUDIENCE = "https://kubernetes.default.svc"
+"""The API server's own: of every token that names none."""
 _ACCOUNT = "system:serviceaccount:"
 
 
@@ -21,6 +26,7 @@ class User:
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def account(self) -> tuple[str, str] | None:
@@ -32,7 +38,8 @@ class User:
 
     def info(self) -> dict[str, object]:
         """As authentication.k8s.io's UserInfo."""
-        known = {"username": self.name, "uid": self.uid, "groups": list(self.groups)}
+        extra = {name: list(values) for name, values in self.extra.items()}
+        known = {"username": self.name, "uid": self.uid, "groups": list(self.groups), "extra": extra}
         return {field: value for field, value in known.items() if value}
 
 
@@ -54,22 +61,53 @@ def user(name: str, groups: tuple[str, ...] = ()) -> User:
     return User(name, (*groups, "system:authenticated"))
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """`lives`: whether what it is bound to is still there."""
+
+    user: User
+    audiences: frozenset[str]
+    ends_unix_s: float
+    lives: Callable[[], bool]
+
+
+def _always() -> bool:
+    return True
+
+
 class Tokens:
     def __init__(self) -> None:
-        self._users: dict[str, User] = {}
+        self._tokens: dict[str, Token] = {}
 
-    def issue(self, name: str, groups: tuple[str, ...] = ()) -> str:
+    def issue(
+        self,
+        name: str,
+        groups: tuple[str, ...] = (),
+        *,
+        audiences: tuple[str, ...] = (AUDIENCE,),
+        extra: Mapping[str, tuple[str, ...]] | None = None,
+        ends_unix_s: float = float("inf"),
+        lives: Callable[[], bool] = _always,
+    ) -> str:
         """A new token for this user; those it had stay good."""
         token = secrets.token_urlsafe(32)
-        self._users[token] = user(name, groups)
+        owner = replace(user(name, groups), extra=dict(extra or {}))
+        self._tokens[token] = Token(owner, frozenset(audiences), ends_unix_s, lives)
         return token
 
     def revoke(self, name: str) -> None:
         """From now on nobody is `name` by a token that was issued before (401)."""
-        self._users = {token: owner for token, owner in self._users.items() if owner.name != name}
+        self._tokens = {token: known for token, known in self._tokens.items() if known.user.name != name}
+
+    def find(self, token: str) -> Token | None:
+        """One that is good, for whatever audience."""
+        known = self._tokens.get(token)
+        return known if known is not None and time.time() < known.ends_unix_s and known.lives() else None
 
     def owner(self, token: str) -> User | None:
-        return self._users.get(token)
+        """Whose it is, for this API server."""
+        known = self.find(token)
+        return known.user if known is not None and AUDIENCE in known.audiences else None
 
 
 def write_kubeconfig(path: Path, *, url: str, ca_file: Path | None, token: str, name: str) -> Path:

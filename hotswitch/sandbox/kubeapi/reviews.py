@@ -7,7 +7,7 @@ say what would happen.
 from __future__ import annotations
 
 from hotswitch.sandbox.kubeapi.failure import ApiError, Obj
-from hotswitch.sandbox.kubeapi.identity import Tokens, User
+from hotswitch.sandbox.kubeapi.identity import AUDIENCE, Tokens, User
 from hotswitch.sandbox.kubeapi.rbac import Action, Rbac
 from hotswitch.sandbox.kubeapi.record import at
 
@@ -25,7 +25,7 @@ class Reviews:
             case "SubjectAccessReview":
                 status = self._access(User(spec.get("user", ""), tuple(spec.get("groups") or ())), spec)
             case "TokenReview":
-                status = self._token(spec.get("token", ""))
+                status = self._token(spec.get("token", ""), tuple(spec.get("audiences") or (AUDIENCE,)))
             case "SelfSubjectReview":
                 status = {"userInfo": user.info()}
             case _:
@@ -36,11 +36,19 @@ class Reviews:
         allowed = self._rbac.permits(user, _action(spec), count=False)
         return {"allowed": allowed, "reason": ""}
 
-    def _token(self, token: str) -> Obj:
-        owner = self._tokens.owner(token)
-        if owner is None:
-            return {"authenticated": False, "error": "invalid bearer token"}
-        return {"authenticated": True, "user": owner.info(), "audiences": ["https://kubernetes.default.svc"]}
+    def _token(self, token: str, audiences: tuple[str, ...]) -> Obj:
+        """Of the audiences asked for, those that the token has; one at least must be among them."""
+        known = self._tokens.find(token)
+        if known is None:
+            return {"user": {}, "error": "[invalid bearer token, unknown or expired]"}
+        meant = [each for each in audiences if each in known.audiences]
+        if not meant:
+            told, asked = sorted(known.audiences), list(audiences)
+            return {
+                "user": {},
+                "error": f"[invalid bearer token, token audiences {told} is invalid for the target audiences {asked}]",
+            }
+        return {"authenticated": True, "user": known.user.info(), "audiences": meant}
 
 
 def _action(spec: Obj) -> Action:
