@@ -165,7 +165,7 @@ def _spec() -> Schema:
         bounds=described(f"How far namespaces and workloads may change a timing. {_ROOT_ONLY}", _bounds()),
         accept=described(f"Losses that are accepted, by code. {_ROOT_ONLY}", a_list(_acceptance(), most=64)),
         budgets=described("How many pods may be open at once: a count or a share; the least wins.", _budgets()),
-        actuators=described("Ways to act that may be used.", a_set(one_of("helper", "exec"), most=2)),
+        actuators=described("Ways to act that may be used.", a_set(one_of("agent", "helper", "exec"), most=3)),
         dependencies=described("What to do when something that the proxy depends on is not well.", _dependencies()),
         alerts=described("Whom to tell, how.", _alerts()),
     )

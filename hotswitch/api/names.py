@@ -43,7 +43,7 @@ RECOVER_PROBES = "hotswitch.io/recover-probes"
 STALE_AFTER = "hotswitch.io/stale-after"
 CERTIFICATE_ENDS = "hotswitch.io/certificate-ends"
 BUDGET = "hotswitch.io/budget"  # on a pod: of its workload; on a namespace: of the namespace
-ACTUATORS = "hotswitch.io/actuators"  # helper,exec: which of them may be used
+ACTUATORS = "hotswitch.io/actuators"  # agent,helper,exec: which of them may be used
 ALERT_LABELS = "hotswitch.io/alert-labels"  # team=shop,tier=1
 ALERT_REPEAT = "hotswitch.io/alert-repeat"
 DRILL = "hotswitch.io/drill"  # pods only; "off": never drilled in its turn

@@ -19,7 +19,7 @@ from hotswitch.model import ACTED_ON, Dependency, Direction, Mode, Reaction
 
 Profile = Literal["default", "fast"]
 OptIn = Literal["label", "all"]
-ActuatorName = Literal["helper", "exec"]
+ActuatorName = Literal["agent", "helper", "exec"]
 
 Share = Annotated[Allowance, BeforeValidator(allowance)]
 Code = Annotated[str, Field(pattern=CODE_PATTERN)]

@@ -35,6 +35,15 @@ def controller(
     ] = None,
     address: Annotated[str, typer.Option(help="Where /healthz, /readyz and /metrics are served.")] = "0.0.0.0",
     port: Annotated[int, typer.Option(help="0: any.")] = 8080,
+    agents_port: Annotated[
+        int | None, typer.Option(envvar="HOTSWITCH_AGENTS_PORT", help="Where agents are served; none: they are not.")
+    ] = None,
+    agents_tls: Annotated[
+        Path | None, typer.Option(envvar="HOTSWITCH_AGENTS_TLS", help="A folder with tls.crt and tls.key.")
+    ] = None,
+    agents_clients: Annotated[
+        Path | None, typer.Option(envvar="HOTSWITCH_AGENTS_CLIENTS", help="CA (PEM) of agents' own certificates.")
+    ] = None,
     journal: Annotated[Path | None, typer.Option(help="A file instead of standard output.")] = None,
     cluster: Annotated[str, typer.Option(envvar="HOTSWITCH_CLUSTER", help="Its name, in alerts.")] = "",
     docs_url: Annotated[
@@ -75,6 +84,9 @@ def controller(
         address=address,
         port=port,
         journal=journal,
+        agents_port=agents_port,
+        agents_tls=agents_tls,
+        agents_clients=agents_clients,
         cluster=cluster,
         docs_url=docs_url,
         lease_s=lease_s,

@@ -21,7 +21,7 @@ T = TypeVar("T")
 ORDER = (Level.RESCUE, Level.DIRECT, Level.HOLD)
 _MODES = (Mode.OFF, Mode.OBSERVE, Mode.AUTO)
 _REACTIONS = (Reaction.PAGE, Reaction.SAY, Reaction.ACT)
-ACTUATORS = ("helper", "exec")
+ACTUATORS = ("agent", "helper", "exec")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from hotswitch.cluster.lease import Elector
 from hotswitch.cluster.pods import Pod
 from hotswitch.config.objects import Problem
 from hotswitch.controller import actuators
+from hotswitch.controller.agents.office import Office
 from hotswitch.controller.figures import refresh
 from hotswitch.controller.fleet import Fleet
 from hotswitch.controller.means import Means
@@ -64,6 +65,7 @@ class Controller:
         pace = CentralPace(idle_s=settings.probe_idle_s, fast_s=settings.probe_fast_s)
         self.eyes = CentralProber(self.fleet.news, pace)
         self.actuators: Mapping[str, Actuator] = actuators.offered(self.cluster, settings)
+        self.office = Office(self.cluster, settings, self.picture, self.fleet, self.metrics)
         self.preparing = Preparing(self.picture, self.actuators, self._say_problem)
         self.watching = Watching(
             self.cluster,
@@ -93,6 +95,7 @@ class Controller:
 
     async def __aexit__(self, *_: object) -> None:
         self.preparing.stop()
+        self.office.follow()
         self.fleet.follow()
         if self.serving is not None:
             self.serving.follow()
@@ -115,6 +118,7 @@ class Controller:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.watching.run())
             tasks.create_task(self.eyes.run())
+            tasks.create_task(self.office.run())
             await self.watching.synced.wait()
             if self.serving is not None:
                 tasks.create_task(self.serving.run())
@@ -125,6 +129,7 @@ class Controller:
         log.info("leading", extra={"term": term})
         self.metrics.leads(True)
         self.speaker.start(lambda: self.picture.settings.policies)
+        self.office.lead(term)
         self.fleet.lead(self._means(), list(self.picture.pods))
         self.preparing.start()
         if self.serving is not None:
@@ -161,6 +166,7 @@ class Controller:
         self.metrics.leads(False)
         self._sweeping.cancel()
         self.preparing.stop()
+        self.office.follow()
         self.fleet.follow()
         if self.serving is not None:
             self.serving.follow()
@@ -180,12 +186,13 @@ class Controller:
             metrics=self.metrics,
             shift_s=self.shift_s,
             identity=self.settings.identity,
+            told=self.office.told,
         )
 
     def _surroundings(self, worker: PodWorker) -> Surroundings:
         now_s = asyncio.get_running_loop().time()
         limits = self.picture.limits(worker.pod)
-        return surroundings(
+        around = surroundings(
             worker.pod,
             self.fleet.workers.values(),
             limits,
@@ -193,6 +200,7 @@ class Controller:
             now_s=now_s,
             node_of=self.picture.node_of,
         )
+        return self.office.beside_agents(around, worker.pod, limits)
 
     # ---- news ----
 
@@ -203,12 +211,13 @@ class Controller:
 
     def _ill(self, uid: str) -> bool:
         """By its status, or because 15021 does not answer as it should."""
-        if self.picture.ill(uid):
+        if self.picture.ill(uid) or self.office.restless(uid):
             return True
         facts = self.eyes.facts(uid)
         return facts is not None and facts.probes[-1].outcome != "ok"
 
     def _moved(self, pod: Pod) -> None:
+        self.office.pod_moved(pod)
         if self.picture.watched(pod) and pod.addresses and not pod.is_completed:
             self.eyes.watch(pod.uid, pod.addresses[0])
             self.preparing.consider(pod.uid)
@@ -216,6 +225,7 @@ class Controller:
             self.eyes.forget(pod.uid)
 
     def _gone(self, uid: str) -> None:
+        self.office.pod_gone(uid)
         self.eyes.forget(uid)
         self.fleet.news(uid)
 
@@ -247,6 +257,7 @@ class Controller:
         refresh(self.metrics, self.picture, list(self.fleet.workers.values()))
         if self.serving is not None:
             self.serving.refresh_metrics()
+        self.office.refresh_metrics()
 
     @property
     def alive(self) -> bool:

@@ -54,3 +54,8 @@ class Census:
             workload=budgets.workload.of(self._of_workload[pod.namespace, pod.workload]),
             node=budgets.node.of(self._of_node[node]),
         )
+
+    def counts(self, pod: PodRef) -> tuple[int, int, int]:
+        """Of the mesh, the pod's namespace, its workload."""
+        mates = self._of_workload[pod.namespace, pod.workload]
+        return self.living, self._of_namespace[pod.namespace], mates

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hotswitch.act.order import Actuator, Target
 from hotswitch.act.tlsmode import Meshed
+from hotswitch.controller.agents.told import Told
 from hotswitch.controller.seen import SeenPod
 from hotswitch.controller.writer import Writer
 from hotswitch.decide.preflight import Preflight
@@ -66,11 +67,16 @@ class Eyes(Protocol):
     def hurry(self, uid: str) -> None: ...
 
 
+def nobody_told(_: str) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """`term`: the leader's term while this controller leads by its own clock, else None. `shift_s`: Unix seconds minus
     the loop's clock. `meshed(pod, label before, generation)`: how clients are told to speak plaintext to a pod; None:
-    they cannot be told. None of the callables waits."""
+    they cannot be told. `told(uid)`: what an agent says that acts for the pod; None: none does. None of the callables
+    waits."""
 
     picture: Picture
     eyes: Eyes
@@ -84,3 +90,4 @@ class Means:
     metrics: ControllerMetrics
     shift_s: Callable[[], float]
     identity: str = "controller"
+    told: Callable[[str], Told | None] = nobody_told

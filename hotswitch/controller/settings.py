@@ -20,7 +20,10 @@ class ControllerSettings:
     /metrics are served. `journal` None: standard output. `cluster`: its name, for people who have several. `docs_url`:
     where a code's page is, with `{code}` in it; alerts link to it. `endpoints`: whether Services are published;
     pods ask their role at `roles_port`, and `keepers` are the accounts whose confirmations count. `clusters`: further
-    ones by name, each a kubeconfig and a context."""
+    ones by name, each a kubeconfig and a context. `agents_port`: where agents are served; None: they are not.
+    `agents_tls`: a folder with tls.crt and tls.key, as a Secret is mounted; None: plaintext, on loopback only.
+    `agents_clients`: PEM of the CA that agents' own certificates must come from; None: none is asked for.
+    `agents_life_s`: how long an agent may act without hearing from a controller."""
 
     kubeconfig: Path | None = None
     context: str | None = None
@@ -33,6 +36,10 @@ class ControllerSettings:
     istiod_token: Path | None = None
     address: str = "0.0.0.0"
     port: int = 8080
+    agents_port: int | None = None
+    agents_tls: Path | None = None
+    agents_clients: Path | None = None
+    agents_life_s: float = 600.0
     journal: Path | None = None
     cluster: str = ""
     docs_url: str = ""

@@ -66,9 +66,7 @@ def view(sight: Sight, surroundings: Surroundings) -> View:
 def _facts(sight: Sight) -> Facts:
     pod, truth, now_s = sight.pod, sight.truth, sight.now_s
     beside = None if truth is None else truth.diagnosis
-    judged = agree(Witnesses(now_s, pod.container, sight.afar, beside), sight.protection.policy.thresholds)
-    if pod.life.app_down:
-        judged = Diagnosis(Fault.APP_SICK, Grade.CONFIRMED, pod.life.app_down, {"status": pod.life.app_down}, now_s)
+    judged = judge(pod, sight.protection.policy, beside, sight.afar, now_s)
     near_ready = beside is not None and beside.fault not in (Fault.STARTING, Fault.UNKNOWN)
     return Facts(
         at_s=now_s,
@@ -81,6 +79,13 @@ def _facts(sight: Sight) -> Facts:
         terminating=bool(pod.life.terminating),
         judged=judged,
     )
+
+
+def judge(pod: SeenPod, policy: Policy, beside: Diagnosis | None, afar: Facts | None, now_s: float) -> Diagnosis:
+    """What all observers agree on, the one beside the proxy among them."""
+    if pod.life.app_down:
+        return Diagnosis(Fault.APP_SICK, Grade.CONFIRMED, pod.life.app_down, {"status": pod.life.app_down}, now_s)
+    return agree(Witnesses(now_s, pod.container, afar, beside), policy.thresholds)
 
 
 def _capabilities(policy: Policy, able: Ability) -> Capabilities:

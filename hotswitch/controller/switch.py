@@ -29,8 +29,10 @@ from hotswitch.controller.writer import Stale
 from hotswitch.decide.damping import closed, in_episode
 from hotswitch.decide.ports import effective
 from hotswitch.model import OPEN_LEVELS, Act, Decision, Direction, Generation, Level, Mode, Opening, Standing
+from hotswitch.report.journal import Entry
 
 GATE = "gate"
+AGENT = "agent"
 NO_LABEL = "-"  # no value that a label can have
 _ACTS = frozenset({Act.OPEN, Act.RENEW, Act.CLOSE, Act.CUT})
 
@@ -106,6 +108,19 @@ class Switch:
                 self._teller.decided(pen.pod, each, turn.protection)
         await self._remember(turn, pen, stands, known)
         return stands
+
+    async def mirror(self, turn: Turn, lines: Sequence[Entry], pen: Pen) -> Standing:
+        """An agent has done it: tell, remember; what stands now."""
+        for line in lines:
+            self._teller.reported(pen.pod, line, turn)
+        if turn.acts and (pen.status is not None or _remarkable(turn.after)):
+            last, line = turn.acts[-1], [each for each in lines if each.event in set(_ACTS)][-1]
+            pen.status = changed(
+                pen.page, term=turn.term, actuator=AGENT, code=last.code, why=last.sentence, by=line.who,
+                at=memory.instant(turn.now_s, turn.shift_s),
+            )  # fmt: skip
+        await self._remember(turn, pen, turn.after, True)
+        return turn.after
 
     async def _act(self, turn: Turn, pen: Pen) -> tuple[Standing, bool]:
         """What stands then, and whether that is known: after a lost connection only the kernel knows."""

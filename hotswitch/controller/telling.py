@@ -20,9 +20,9 @@ from hotswitch.controller.memory import instant
 from hotswitch.controller.seen import SeenPod
 from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.damping import in_episode
-from hotswitch.model import Act, Decision, PodRef, Standing
+from hotswitch.model import Act, Decision, Generation, PodRef, Standing
 from hotswitch.report.conditions import condition
-from hotswitch.report.journal import entry
+from hotswitch.report.journal import Entry, entry
 from hotswitch.report.notice import Notice, Severity
 
 if TYPE_CHECKING:
@@ -99,6 +99,22 @@ class Teller:
         for why in decision.evidence.values() if decision.act is Act.HOLD else ():
             if code := _CODE.match(why):
                 self._means.metrics.refused(code[0])
+
+    def reported(self, pod: SeenPod, line: Entry, turn: Turn) -> None:
+        """What an agent did, or could not do."""
+        self._means.journal(line)
+        decision = decision_of(pod.ref, line)
+        if line.failed:
+            self._tell(pod, ACT_FAILED, f"{line.code or line.event}: {line.failed}", Severity.WARNING, turn.protection)
+        if decision is None:
+            return
+        metrics = self._means.metrics
+        metrics.decided(decision.code)
+        if decision.act in (Act.OPEN, Act.CLOSE):
+            metrics.acted("agent", "done", sum(line.durations_ms.values()) / 1000)
+        if decision.act is Act.CLOSE and turn.before.opened_s is not None:
+            metrics.restored(decision.code, max(0.0, turn.now_s - turn.before.opened_s))
+        self._notice(pod, decision, turn.protection)
 
     def _kept(self, pod: SeenPod, turn: Turn) -> str:
         """Where the fault's evidence is: beside the proxy, who keeps it before the container is replaced (S4.7)."""
@@ -178,6 +194,14 @@ class Teller:
         return condition(
             page.levels, code=page.code, sentence=page.why, at_unix_s=now_s, known=known, before=pod.condition
         )
+
+
+def decision_of(pod: PodRef, line: Entry) -> Decision | None:
+    """What an agent's line tells of; None: no act, or one that failed."""
+    if line.failed or line.event not in set(Act):
+        return None
+    act, generation = Act(line.event), Generation(line.generation)
+    return Decision(act, pod, generation, line.code, line.why, evidence=line.evidence)
 
 
 def ended(pod: PodRef, code: str, since: str, now_unix_s: float, protection: Protection | None) -> Notice:

@@ -15,14 +15,15 @@ from hotswitch.api import status as statuses
 from hotswitch.api.status import PodStatus
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller import memory
+from hotswitch.controller.agents.told import Told
 from hotswitch.controller.looking import Look
 from hotswitch.controller.means import Means, Protection
 from hotswitch.controller.pen import Pen
 from hotswitch.controller.reconcile import closing, overdue, reconciled
 from hotswitch.controller.seen import SeenPod
-from hotswitch.controller.shown import Sight, view
+from hotswitch.controller.shown import Sight, judge, view
 from hotswitch.controller.switch import Switch, Turn
-from hotswitch.controller.telling import Teller
+from hotswitch.controller.telling import Teller, decision_of
 from hotswitch.controller.writer import Stale
 from hotswitch.decide.damping import WORKLOAD_WINDOW_S, run_out
 from hotswitch.decide.engine import step
@@ -56,6 +57,7 @@ class PodWorker:
         self.standing = Standing()
         self.status: PodStatus | None = None
         self.diagnosis = Diagnosis(Fault.UNKNOWN, Grade.NONE, "not looked at yet")
+        self.mirrors = False  # an agent decides and acts for this pod; here it is told
         self.acting = False  # an act is under way: it counts as open (I3)
         self.gone = False
         self.look = Look()
@@ -125,6 +127,8 @@ class PodWorker:
 
     def _pause_s(self) -> float:
         """Without news. A fault about which nothing more can be done is looked at less and less often."""
+        if self.mirrors:  # there will be news
+            return LOOK_HELD_S
         if self.standing.is_open:
             return LOOK_ILL_S if self.diagnosis.fault is Fault.WELL else LOOK_OPEN_S
         if self.diagnosis.fault in _NOTHING_TO_SEE:
@@ -150,6 +154,10 @@ class PodWorker:
         if not self.loaded:
             self._load(pod)
         protection = await self._means.picture.protection(pod)
+        if (told := self._means.told(self.uid)) is not None:
+            await self._mirror(pod, protection, told, term)
+            return
+        self.mirrors = False
         self.standing = memory.with_an_end(self.standing, protection.policy, asyncio.get_running_loop().time())
         actuator = await self._look(pod, protection)
         truth, now_s = self.look.ability.truth, asyncio.get_running_loop().time()
@@ -182,6 +190,30 @@ class PodWorker:
             seen_since_s=self.diagnosis.since_s,
         )
         await self._perform(turn, Pen(self._means.writer, self._newest(pod), self.status))
+
+    async def _mirror(self, pod: SeenPod, protection: Protection, told: Told, term: int) -> None:
+        """An agent acts within what it was granted: what it says is written down and told, nothing is decided."""
+        state, now_s, self.mirrors = told.state, asyncio.get_running_loop().time(), True
+        lines = told.take()
+        self.diagnosis = judge(pod, protection.policy, state.diagnosis, self._means.eyes.facts(self.uid), now_s)
+        self._idle_turns = 0 if lines else min(self._idle_turns + 1, 16)
+        turn = Turn(
+            protection=protection,
+            actuator=None,
+            before=self.standing,
+            after=state.standing,
+            decisions=[each for line in lines if (each := decision_of(pod.ref, line)) is not None],
+            term=term,
+            now_s=now_s,
+            shift_s=self._means.shift_s(),
+            seen_since_s=state.diagnosis.since_s,
+        )
+        pen = Pen(self._means.writer, self._newest(pod), self.status)
+        try:
+            self.standing = await self._switch.mirror(turn, lines, pen)
+        finally:
+            self.status = pen.status
+            self._replaced, self._version = pen.replaced, pen.pod.resource_version
 
     def _newest(self, pod: SeenPod) -> SeenPod:
         """The watch may still show a version that our own last write has replaced."""

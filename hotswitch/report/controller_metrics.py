@@ -48,6 +48,7 @@ class ControllerMetrics:
         self._api()
         self._telling()
         self._endpoints()
+        self._of_agents()
         self._receivers, self._codes, self._reasons = Bounded(100), Bounded(200), Bounded(64)
 
     def _pods(self) -> None:
@@ -90,6 +91,13 @@ class ControllerMetrics:
         self.slice_writes = self._counter("hotswitch_endpoint_slice_writes_total", "EndpointSlices written", ["verb"])
         self.switch_s = self._histogram(
             "hotswitch_endpoints_switch_seconds", "An active one withdrawn to its successor", [], ACT_BUCKETS_S
+    def _of_agents(self) -> None:
+        self.agents = self._gauge("hotswitch_agents", "Agents whose link is up", [])
+        self.agent_refusals = self._counter(
+            "hotswitch_agent_refusals_total", "What agents said and was not believed", ["reason"]
+        )
+        self.agent_lines_lost = self._gauge(
+            "hotswitch_agent_lines_lost", "Lines that did not fit the buffers of agents that are connected", []
         )
 
     def _gauge(self, name: str, help_: str, labels: list[str]) -> Gauge:
@@ -162,6 +170,11 @@ class ControllerMetrics:
 
     def leads(self, leads: bool) -> None:
         self.leader.set(leads)
+
+    # ---- agents
+
+    def agent_refused(self, reason: str) -> None:
+        self.agent_refusals.labels(reason).inc()
 
     # ---- telling people (alerts.worker.Counts)
 

@@ -42,7 +42,7 @@ SPEC = optional(
     bounds=optional(expiry=BOUND, openAtMost=BOUND, holdDown=BOUND, profile=st.sampled_from(["default", "fast"])),
     accept=st.lists(st.fixed_dictionaries({"code": CODE, "reason": st.just("so it is")}), max_size=2),
     budgets=optional(mesh=SHARE, node=SHARE, namespace=SHARE, workload=SHARE),
-    actuators=st.lists(st.sampled_from(["helper", "exec"]), unique=True),
+    actuators=st.lists(st.sampled_from(["agent", "helper", "exec"]), unique=True),
     dependencies=optional(certificateExpired=st.sampled_from(["act", "page", "say"])),
 )
 GARBAGE = st.one_of(st.text(max_size=20), st.sampled_from(["rescue,direct", "auto", "false", "fast", "99", "100%", ""]))

@@ -1,0 +1,366 @@
+"""All agents of a controller that leads: who is there, what they hold, what they say of their pods (S4.2, I3, I6).
+
+A controller that does not lead hears nobody. One link for an agent: a newer one ends the older. What an agent says of a
+pod is believed only for pods of its node (its own pod, if it lives in one); a pod that has an agent of its own is that
+one's. Allotments answer beats; a pod that waits for a place makes the shares be divided anew at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hotswitch.api.agent.checked import Malformed
+from hotswitch.api.agent.v1 import agent_pb2 as wire
+from hotswitch.controller.agents.limits import PODS_AT_MOST, SCOPES_AT_MOST, Rejected
+from hotswitch.controller.agents.plan import Limit, Plan
+from hotswitch.controller.agents.told import PodState, Told, state_of
+from hotswitch.controller.agents.trust import Speaker
+from hotswitch.decide.grants import Allotment, Holder, Ledger, Scope, scopes_of, workload_scope
+from hotswitch.model import PodRef, PodUid
+from hotswitch.report.lines import entry_of
+
+LIFE_S, SKEW_S = 600.0, 10.0
+BEAT_S = 10.0
+FELL_ILL_LATELY_S = 120.0
+MATES_AT_MOST = 8
+log = logging.getLogger("hotswitch.agents")
+
+
+class Around(Protocol):
+    """The mesh, and who else acts in it."""
+
+    def pods_of(self, node: str) -> Iterable[PodRef]:
+        """That agents may look after."""
+        ...
+
+    def place_of(self, uid: PodUid) -> tuple[PodRef, str] | None:
+        """The pod, and its node; None: no such pod."""
+        ...
+
+    def limit(self, pod: PodRef) -> Limit: ...
+
+    def opened(self) -> Iterable[PodRef]:
+        """By the controller itself."""
+        ...
+
+    def frozen(self) -> str:
+        """Why nothing new may be opened anywhere; "" when it may."""
+        ...
+
+
+class Wire(Protocol):
+    """The way to one agent; `send` never waits."""
+
+    def send(self, message: wire.ToAgent) -> None: ...
+
+    def end(self, reason: str, sentence: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Agent:
+    """One that is connected."""
+
+    speaker: Speaker
+    holder: Holder
+    link: Wire
+    told: dict[PodUid, Told] = field(default_factory=dict)
+    allotted: Allotment | None = None
+    frozen: str = ""
+    dropped: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.speaker.name
+
+
+class Desk:
+    """`news(uid)`: something was said of a pod. `rejected(reason)`: for the metric. `now_s`: the loop's clock."""
+
+    def __init__(
+        self,
+        around: Around,
+        *,
+        now_s: Callable[[], float],
+        news: Callable[[str], None],
+        rejected: Callable[[str], None],
+        came: Callable[[Agent], None],
+        life_s: float = LIFE_S,
+    ) -> None:
+        self._around, self._now_s, self._news, self.rejected, self._came = around, now_s, news, rejected, came
+        self.life_s = life_s
+        self.plan = Plan(around.limit, around.opened)
+        self.ledger: Ledger | None = None
+        self.agents: dict[str, Agent] = {}
+        self._silent: dict[PodUid, tuple[Holder, Told]] = {}  # of agents whose link is gone and whose lease may live
+
+    # ---- leading ----
+
+    def lead(self, term: int, *, first: bool) -> None:
+        """`first`: nobody ever led before, so nothing can have been given."""
+        cautious_s = float("-inf") if first else self._now_s() + self.life_s + SKEW_S
+        self.ledger = Ledger(term, life_s=self.life_s, skew_s=SKEW_S, cautious_until_s=cautious_s)
+
+    def follow(self) -> None:
+        """Nobody is heard any longer; what was given runs out by itself."""
+        self.ledger = None
+        for agent in list(self.agents.values()):
+            self.leave(agent)
+            agent.link.end("not-leading", "this controller does not lead any longer")
+        self._silent.clear()
+
+    @property
+    def term(self) -> int | None:
+        return self.ledger.term if self.ledger is not None else None
+
+    # ---- coming and going ----
+
+    def come(self, speaker: Speaker, hello: wire.Hello, link: Wire) -> Agent:
+        """Raises Rejected."""
+        ledger = self._ledger()
+        if hello.term > ledger.term:
+            raise Rejected("not-leading", f"it has heard of term {hello.term}, which is newer than {ledger.term}")
+        if speaker.pod_uid and self._around.place_of(PodUid(speaker.pod_uid)) is None:
+            raise Rejected("unknown-pod", f"pod {speaker.pod_uid} is not one that is looked after")
+        if (older := self.agents.get(speaker.name)) is not None:
+            self.leave(older)
+            older.link.end("replaced", "the agent has connected anew")
+        agent = Agent(speaker, Holder(speaker.name, hello.instance[:64]), link)
+        self.agents[agent.name] = agent
+        self.place(agent)
+        order = hello.acts_on.term, hello.acts_on.serial
+        held = self._counts(hello.places, agent)
+        ledger.hello(agent.holder, held=held, order=order, cap=self.plan.cap(agent.name), now_s=self._now_s())
+        log.info("agent is here", extra={"agent": agent.name, "software": hello.software[:64]})
+        self._came(agent)
+        return agent
+
+    def leave(self, agent: Agent) -> None:
+        if self.agents.get(agent.name) is not agent:
+            return
+        del self.agents[agent.name]
+        self.plan.leave(agent.name)
+        if self.ledger is not None:
+            self.ledger.gone(agent.holder)
+            self._silent |= {uid: (agent.holder, told) for uid, told in agent.told.items()}
+        for uid in agent.told:
+            self._news(uid)
+
+    def _ledger(self) -> Ledger:
+        if self.ledger is None:
+            raise Rejected("not-leading", "this controller does not lead")
+        return self.ledger
+
+    # ---- whose a pod is ----
+
+    def pods_of(self, agent: Agent) -> list[PodRef]:
+        own = agent.speaker.pod_uid
+        if own:
+            placed = self._around.place_of(PodUid(own))
+            return [placed[0]] if placed is not None else []
+        return [pod for pod in self._around.pods_of(agent.speaker.node) if f"pod/{pod.uid}" not in self.agents]
+
+    def agent_of(self, uid: str) -> Agent | None:
+        if (own := self.agents.get(f"pod/{uid}")) is not None:
+            return own
+        placed = self._around.place_of(PodUid(uid))
+        return self.agents.get(f"node/{placed[1]}") if placed is not None else None
+
+    def place(self, agent: Agent) -> None:
+        """Its pods have changed, or their settings."""
+        self.plan.place(agent.name, self.pods_of(agent))
+
+    def _pod(self, agent: Agent, uid: str) -> PodRef | None:
+        """None: it is not there any longer. Raises Rejected for one that the agent may not speak for."""
+        placed = self._around.place_of(PodUid(uid))
+        if placed is None:
+            return None
+        own = agent.speaker.pod_uid
+        if (own and own != uid) or (not own and placed[1] != agent.speaker.node):
+            raise Rejected("foreign-pod", f"pod {placed[0]} is none of {agent.speaker}")
+        return placed[0] if self.agent_of(uid) is agent else None
+
+    # ---- hearing ----
+
+    def hear(self, agent: Agent, message: wire.FromAgent) -> None:
+        """Raises Rejected. A kind that is not known is passed over."""
+        self._ledger()
+        try:
+            match message.WhichOneof("said"):
+                case "beat":
+                    self._beat(agent, message.beat)
+                case "pod":
+                    self._report(agent, message.pod)
+                case "line":
+                    self._line(agent, message.line)
+                case "gone":
+                    self._gone(agent, message.gone.uid)
+                case "hello":
+                    raise Rejected("malformed", "a second hello")
+        except Malformed as failure:
+            raise Rejected("malformed", str(failure)) from failure
+
+    def _beat(self, agent: Agent, beat: wire.Beat) -> None:
+        order, used = (beat.acts_on.term, beat.acts_on.serial), self._counts(beat.used, agent)
+        agent.dropped = beat.dropped
+        if not self._ledger().beat(agent.holder, beat.number, order=order, used=used):
+            self.rejected("replayed")
+            return
+        self._hear_wants(agent, used)
+        self.allot(agent)
+        self._settle(agent)
+
+    def _counts(self, told: Mapping[str, int], agent: Agent) -> dict[Scope, int]:
+        """Of its own scopes, and never more than it may have."""
+        if len(told) > SCOPES_AT_MOST:
+            raise Rejected("malformed", f"{len(told)} scopes are too many")
+        known = {scope for pod in self.pods_of(agent) for scope in scopes_of(pod)}
+        cap = max(1, self.plan.cap(agent.name))
+        return {Scope(name): min(count, cap) for name, count in told.items() if name in known}
+
+    def _report(self, agent: Agent, report: wire.PodReport) -> None:
+        pod = self._pod(agent, report.uid)
+        if pod is None:
+            self.rejected("unknown-pod")
+            return
+        if len(agent.told) >= PODS_AT_MOST and pod.uid not in agent.told:
+            raise Rejected("too-many", f"more than {PODS_AT_MOST} pods")
+        state = state_of(report, str(agent.speaker), self._now_s())
+        known = agent.told.get(pod.uid)
+        before = known.state if known is not None else None
+        if known is None:
+            held = self._silent.pop(pod.uid, None)
+            known = agent.told[pod.uid] = held[1] if held is not None else Told(pod.uid, state)
+        known.state = state
+        if state.waits or (before is not None and before.waits):
+            self._hear_wants(agent, self._ledger().used(agent.holder))
+            self._settle(agent)
+        self._news(pod.uid)
+
+    def _line(self, agent: Agent, line: wire.Line) -> None:
+        pod = self._pod(agent, line.uid)
+        known = agent.told.get(PodUid(line.uid))
+        if pod is None or known is None:
+            self.rejected("unknown-pod")
+            return
+        known.add(entry_of(line, pod, str(agent.speaker)))
+        self._news(pod.uid)
+
+    def _gone(self, agent: Agent, uid: str) -> None:
+        if agent.told.pop(PodUid(uid), None) is not None:
+            self._news(uid)
+
+    # ---- places ----
+
+    def _hear_wants(self, agent: Agent, used: Mapping[Scope, int]) -> None:
+        pods = {pod.uid: pod for pod in self.pods_of(agent)}
+        waiting = [pods[uid] for uid, told in agent.told.items() if told.state.waits and uid in pods]
+        self.plan.says(agent.name, used, dict(Counter(scope for pod in waiting for scope in scopes_of(pod))))
+
+    def allot(self, agent: Agent) -> None:
+        ledger, now_s = self._ledger(), self._now_s()
+        wanted = self.plan.wanted(agent.name, now_s)
+        budgets, cap = self.plan.budgets(agent.name), self.plan.cap(agent.name)
+        agent.allotted = ledger.allot(agent.holder, wanted, budgets, cap=cap, now_s=now_s)
+        agent.frozen = self._around.frozen()
+        agent.link.send(wire.ToAgent(allotment=self._message(agent, agent.allotted)))
+
+    def _message(self, agent: Agent, given: Allotment) -> wire.Allotment:
+        places = {str(scope): count for scope, count in given.places.items()}
+        return wire.Allotment(
+            term=given.term,
+            serial=given.serial,
+            beat=given.beat,
+            life_s=given.life_s,
+            places=places,
+            frozen=agent.frozen,
+            mates=self._mates(agent),
+        )
+
+    def _settle(self, by: Agent) -> None:
+        """Whoever now holds more or less than it should is told at once, if somebody waits for a place."""
+        now_s = self._now_s()
+        waiting = [each for each in self.agents.values() if any(told.state.waits for told in each.told.values())]
+        if not waiting:
+            return
+        scopes = {scope for each in waiting for scope in self._waited_for(each)}
+        for agent in self.agents.values():
+            given = agent.allotted.places if agent.allotted is not None else {}
+            asked = scopes & given.keys()
+            wanted = self.plan.wanted(agent.name, now_s) if asked else {}
+            if any(wanted.get(scope, 0) < given[scope] for scope in asked) or (
+                agent is not by and any(self._grows(agent, scope, wanted, given) for scope in asked)
+            ):
+                self.allot(agent)
+
+    def _waited_for(self, agent: Agent) -> set[Scope]:
+        waits = {uid for uid, told in agent.told.items() if told.state.waits}
+        return {scope for pod in self.pods_of(agent) if pod.uid in waits for scope in scopes_of(pod)}
+
+    def _grows(self, agent: Agent, scope: Scope, wanted: Mapping[Scope, int], given: Mapping[Scope, int]) -> bool:
+        free = self.plan.budgets(agent.name).get(scope, 0) - self._ledger().held(scope, self._now_s())
+        return wanted.get(scope, 0) > given[scope] and free > 0
+
+    def refresh(self) -> None:
+        """Now and then: a freeze that began or ended is told at once."""
+        frozen = self._around.frozen()
+        for agent in list(self.agents.values()):
+            if agent.allotted is not None and agent.frozen != frozen:
+                self.allot(agent)
+        self._forget_silent()
+
+    def _mates(self, agent: Agent) -> list[wire.Mates]:
+        """When pods of the same workloads fell ill on other agents (I3)."""
+        mine = {workload_scope(pod.namespace, pod.workload) for pod in self.pods_of(agent) if pod.workload}
+        now_s, found = self._now_s(), dict[Scope, list[float]]()
+        for other in self.agents.values():
+            if other is agent:
+                continue
+            for uid, told in other.told.items():
+                began = told.state.standing.recent_faults_s[-1:]
+                if not began or now_s - began[0] > FELL_ILL_LATELY_S:
+                    continue
+                placed = self._around.place_of(uid)
+                scope = workload_scope(placed[0].namespace, placed[0].workload) if placed is not None else None
+                if scope in mine and scope is not None:
+                    found.setdefault(scope, []).append(now_s - began[0])
+        return [wire.Mates(workload=scope, ages_s=sorted(ages)[:MATES_AT_MOST]) for scope, ages in found.items()]
+
+    # ---- asked by workers ----
+
+    def told(self, uid: str) -> Told | None:
+        """None: no agent looks after the pod, nor may one be acting there that cannot be heard."""
+        agent = self.agent_of(uid)
+        if agent is not None and (known := agent.told.get(PodUid(uid))) is not None:
+            return known
+        silent = self._silent.get(PodUid(uid))
+        if silent is None or self.ledger is None:
+            return None
+        self.ledger.tidy(self._now_s())
+        return silent[1] if self.ledger.holds(silent[0]) else None
+
+    def _forget_silent(self) -> None:
+        if self.ledger is None:
+            return
+        self.ledger.tidy(self._now_s())
+        self._silent = {uid: each for uid, each in self._silent.items() if self.ledger.holds(each[0])}
+
+    def restless(self, uid: str) -> bool:
+        told = self.told(uid)
+        return told is not None and (told.state.is_restless or bool(told.lines))
+
+    def held(self, scope: Scope, budget: int) -> int:
+        """Places in it that agents may be using."""
+        return 0 if self.ledger is None else self.ledger.held(scope, self._now_s(), budget=budget)
+
+    @property
+    def sick(self) -> int:
+        """Pods that agents see to be ill."""
+        return sum(told.state.is_sick for agent in self.agents.values() for told in agent.told.values())
+
+    @property
+    def states(self) -> Iterable[PodState]:
+        return (told.state for agent in self.agents.values() for told in agent.told.values())

@@ -1,0 +1,76 @@
+"""What agents said of one pod: the newest state, and the lines that were not told to people yet (I8)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from hotswitch.api.agent.checked import seconds, text
+from hotswitch.api.agent.reports import ability_of, diagnosis_of, standing_of
+from hotswitch.api.agent.v1 import agent_pb2 as wire
+from hotswitch.controller.agents.limits import LINES_AT_MOST
+from hotswitch.decide.levels import justified
+from hotswitch.model import Capabilities, Diagnosis, Fault, PodUid, Standing
+from hotswitch.report.journal import Entry
+
+_WELL = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodState:
+    """Instants are the loop's of this controller. `agent`: who says so, in words."""
+
+    agent: str
+    standing: Standing
+    diagnosis: Diagnosis
+    able: Capabilities
+    identity_expires_in_s: float | None = None
+    path_passes: int | None = None
+    istio_rules: str = ""
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether there is anything that people should be told."""
+        standing = self.standing
+        return standing.is_open or standing.fault is not Fault.WELL or self.diagnosis.fault not in _WELL
+
+    @property
+    def is_sick(self) -> bool:
+        return justified(self.diagnosis)
+
+    @property
+    def waits(self) -> bool:
+        """A fault that would be acted on, and is not."""
+        return justified(self.diagnosis) and not self.standing.is_open
+
+
+def state_of(report: wire.PodReport, agent: str, now_s: float) -> PodState:
+    """Raises Malformed."""
+    left_s = report.identity_expires_in_s if report.HasField("identity_expires_in_s") else None
+    return PodState(
+        agent=agent,
+        standing=standing_of(report.standing, now_s),
+        diagnosis=diagnosis_of(report.diagnosis, now_s),
+        able=ability_of(report.ability),
+        identity_expires_in_s=None if left_s is None else seconds("identity_expires_in_s", left_s, at_least=-1e9),
+        path_passes=report.path_passes if report.HasField("path_passes") else None,
+        istio_rules=text(report.istio_rules),
+    )
+
+
+@dataclass(slots=True)
+class Told:
+    uid: PodUid
+    state: PodState
+    lines: deque[Entry] = field(default_factory=lambda: deque(maxlen=LINES_AT_MOST))
+    dropped: int = 0
+
+    def add(self, line: Entry) -> None:
+        """The oldest goes when nobody fetches them; that it went is counted."""
+        self.dropped += len(self.lines) == LINES_AT_MOST
+        self.lines.append(line)
+
+    def take(self) -> list[Entry]:
+        taken = list(self.lines)
+        self.lines.clear()
+        return taken
