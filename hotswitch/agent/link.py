@@ -16,13 +16,12 @@ import logging
 import math
 import random
 import socket
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-import grpc.aio
 import msgspec
 from google.protobuf.message import DecodeError
 
@@ -33,10 +32,11 @@ from hotswitch.api.agent.checked import Malformed, count, seconds
 from hotswitch.api.agent.grants import override_of, policy_of
 from hotswitch.api.agent.reports import ability_message, diagnosis_message, standing_message
 from hotswitch.api.agent.v1 import agent_pb2 as wire
-from hotswitch.decide.grants import MESH, Allotment, Lease, Refused, Scope, scopes_of, use
+from hotswitch.decide.grants import Allotment, Lease, Refused, Scope, scopes_of, use
 from hotswitch.model import Mode, PodRef, PodUid, Policy
 from hotswitch.report.journal import Entry
 from hotswitch.report.lines import line_message
+from hotswitch.rescue.calls import Call, Line
 
 METHOD = "/hotswitch.agent.v1.AgentLink/Speak"
 NEWEST, OLDEST = 1, 1
@@ -45,6 +45,7 @@ LIFE_AT_MOST_S = 3600.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 30.0
 RECEIVED_BYTES = 4 * 2**20
 BEAT_S = 10.0
+SILENT_BEATS = 3
 BEATS_SKIPPED = 2**20
 """By a process that goes on with what another one remembered: that one has sent more than it had written down."""
 CONNECT_WITHIN_S = 10.0
@@ -206,53 +207,69 @@ class ControllerAuthority:
         """Whether it was a controller that leads, before the link ended."""
         welcomed = False
         try:
-            async with self._channel(address) as channel:
-                async with asyncio.timeout(CONNECT_WITHIN_S):
-                    await channel.channel_ready()
-                call = channel.stream_stream(METHOD)(metadata=(("authorization", f"Bearer {self._token()}"),))
-                try:
-                    welcomed = await self._talk(call)
-                finally:
-                    call.cancel()
-        except (OSError, TimeoutError) as failure:
-            log.info("controller not reached", extra={"address": address, "why": str(failure)})
-        except grpc.aio.AioRpcError as failure:
-            welcomed = self.connected.is_set()
-            log.info("link ended", extra={"address": address, "code": failure.code().name, "why": failure.details()})
+            line = await self._connected(address)
+            listening = asyncio.get_running_loop().create_task(line.listen())
+            try:
+                call = line.call(METHOD, scheme="https", host=self._name, authorization=f"Bearer {self._token()}")
+                await self._talk(call)
+            finally:
+                welcomed = self.connected.is_set()
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+        except (OSError, TimeoutError) as failure:  # CallFailed is one, and so is a certificate that is not good
+            log.info("link ended", extra={"address": address, "why": str(failure)})
+            if isinstance(failure, ssl.SSLError):
+                self._count(Refused("certificate", str(failure)))
         except Refused as refused:
             self._count(refused)
         finally:
             self.connected.clear()
         return welcomed
 
-    def _channel(self, address: str) -> grpc.aio.Channel:
-        """Raises OSError."""
+    async def _connected(self, address: str) -> Line:
+        """Raises OSError, TimeoutError."""
+        host, _, port = address.rpartition(":")
+        tls = self._tls()
+        async with asyncio.timeout(CONNECT_WITHIN_S):
+            reader, writer = await asyncio.open_connection(
+                host.strip("[]"), int(port), ssl=tls, server_hostname=self._name if tls is not None else None
+            )
+        return Line(reader, writer, RECEIVED_BYTES)
+
+    @property
+    def _name(self) -> str:
+        """Whose certificate the controller must show."""
+        return self.settings.server_name or self.settings.addresses[0].rpartition(":")[0].strip("[]")
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """Read anew each time: Secrets are renewed in place. Raises OSError."""
         settings = self.settings
-        options: list[tuple[str, int | str]] = [
-            ("grpc.max_receive_message_length", RECEIVED_BYTES),
-            ("grpc.keepalive_time_ms", 10_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-            ("grpc.enable_retries", 0),
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
         if settings.authority is None:
-            return grpc.aio.insecure_channel(address, options=options)
-        own = [each.read_bytes() if each is not None else None for each in (settings.key, settings.certificate)]
-        credentials = grpc.ssl_channel_credentials(settings.authority.read_bytes(), *own)
-        name = settings.server_name or settings.addresses[0].rpartition(":")[0]
-        return grpc.aio.secure_channel(address, credentials, [*options, ("grpc.ssl_target_name_override", name)])
+            return None
+        context = ssl.create_default_context(cafile=str(settings.authority))
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        if settings.certificate is not None:
+            context.load_cert_chain(settings.certificate, settings.key)
+        return context
 
     def _token(self) -> str:
         """Raises OSError."""
         return self.settings.token.read_text().strip()
 
-    async def _talk(self, call: grpc.aio.StreamStreamCall) -> bool:
-        """Raises Refused, AioRpcError."""
-        await call.write(wire.FromAgent(hello=self._hello()).SerializeToString())
+    async def _talk(self, call: Call) -> None:
+        """Until the link ends. Every beat is answered: who is silent for longer is gone. Raises Refused, CallFailed,
+        TimeoutError."""
+        await call.send(wire.FromAgent(hello=self._hello()).SerializeToString())
         saying: asyncio.Task[None] | None = None
+        messages = aiter(call)
         try:
-            while (raw := await call.read()) is not grpc.aio.EOF:
-                message = self._read(raw)
+            while True:
+                async with asyncio.timeout(SILENT_BEATS * self._beat_s + CONNECT_WITHIN_S):
+                    try:
+                        message = self._read(await anext(messages))
+                    except StopAsyncIteration:
+                        return
                 if saying is None:
                     self._welcome(message)
                     saying = asyncio.get_running_loop().create_task(self._say(call))
@@ -262,10 +279,6 @@ class ControllerAuthority:
             if saying is not None:
                 saying.cancel()
                 await asyncio.gather(saying, return_exceptions=True)
-        code = await call.code()
-        if code is not grpc.StatusCode.OK:
-            log.info("link ended", extra={"code": code.name, "why": await call.details()})
-        return saying is not None
 
     def _read(self, raw: bytes) -> wire.ToAgent:
         message = wire.ToAgent()
@@ -418,7 +431,7 @@ class ControllerAuthority:
 
     # ---- saying ----
 
-    async def _say(self, call: grpc.aio.StreamStreamCall) -> None:
+    async def _say(self, call: Call) -> None:
         """Whatever is due, and a beat now and then. What was taken from a buffer and did not arrive is a line lost; a
         state is said again on the next link."""
         loop = asyncio.get_running_loop()
@@ -442,8 +455,8 @@ class ControllerAuthority:
                     async with asyncio.timeout(max(0.0, next_beat_s - loop.time())):
                         await self._wake.wait()
 
-    async def _write(self, call: grpc.aio.StreamStreamCall, message: wire.FromAgent) -> None:
-        await call.write(message.SerializeToString())
+    async def _write(self, call: Call, message: wire.FromAgent) -> None:
+        await call.send(message.SerializeToString())
 
     def _beat(self) -> wire.Beat:
         self._beat_due = False
@@ -468,6 +481,3 @@ class ControllerAuthority:
             istio_incomplete=not state.istio_complete,
             stand_in=state.stand_in,
         )
-
-
-__all__ = ["MESH", "ControllerAuthority", "LinkSettings"]

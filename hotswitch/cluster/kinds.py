@@ -61,7 +61,6 @@ ACCESS_REVIEWS = Kind(
 )
 TOKEN_REVIEWS = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
 ENDPOINTS = Kind("", "v1", "endpoints", "Endpoints")
-TOKEN_REVIEWS = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
 POLICIES = Kind("hotswitch.io", "v1alpha1", "hotswitchpolicies", "HotSwitchPolicy")
 
 PEER_AUTHENTICATIONS = Kind("security.istio.io", "v1", "peerauthentications", "PeerAuthentication")

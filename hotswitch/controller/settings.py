@@ -23,7 +23,8 @@ class ControllerSettings:
     ones by name, each a kubeconfig and a context. `agents_port`: where agents are served; None: they are not.
     `agents_tls`: a folder with tls.crt and tls.key, as a Secret is mounted; None: plaintext, on loopback only.
     `agents_clients`: PEM of the CA that agents' own certificates must come from; None: none is asked for.
-    `agents_life_s`: how long an agent may act without hearing from a controller."""
+    `agents_namespace`: where agents of nodes are. `agents_life_s`: how long an agent may act without hearing from a
+    controller."""
 
     kubeconfig: Path | None = None
     context: str | None = None
@@ -39,6 +40,7 @@ class ControllerSettings:
     agents_port: int | None = None
     agents_tls: Path | None = None
     agents_clients: Path | None = None
+    agents_namespace: str = "hotswitch-agents"
     agents_life_s: float = 600.0
     journal: Path | None = None
     cluster: str = ""

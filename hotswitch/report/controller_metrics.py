@@ -91,6 +91,8 @@ class ControllerMetrics:
         self.slice_writes = self._counter("hotswitch_endpoint_slice_writes_total", "EndpointSlices written", ["verb"])
         self.switch_s = self._histogram(
             "hotswitch_endpoints_switch_seconds", "An active one withdrawn to its successor", [], ACT_BUCKETS_S
+        )
+
     def _of_agents(self) -> None:
         self.agents = self._gauge("hotswitch_agents", "Agents whose link is up", [])
         self.agent_refusals = self._counter(

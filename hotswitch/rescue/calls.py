@@ -1,8 +1,8 @@
-"""gRPC calls as streams of bytes over a unix socket: the few that the agent makes and answers. HTTP/2's state is h2's.
+"""gRPC calls as streams of bytes: the few that the agent makes and answers. HTTP/2's state is h2's.
 
 The usual library takes 15 MB of memory and eight threads for it, in every agent; here there is one task a connection. A
-message may not be larger than its reader allows: the peers are a pod's workload socket and an Envoy that strangers talk
-to. Sources: grpc/doc/PROTOCOL-HTTP2.md, RFC 9113.
+message may not be larger than its reader allows: the peers are a pod's workload socket, an Envoy that strangers talk
+to, and the controller. Sources: grpc/doc/PROTOCOL-HTTP2.md, RFC 9113.
 """
 
 from __future__ import annotations
@@ -134,12 +134,13 @@ class Line:
 
     # ---- our side ----
 
-    def call(self, path: str) -> Call:
-        """Begin a call."""
+    def call(self, path: str, *, scheme: str = "http", host: str = "localhost", **more: str) -> Call:
+        """Begin a call; `more`: further headers."""
         number = self._h2.get_next_available_stream_id()
         call = self._calls[number] = Call(self, number, self._most_bytes)
-        first = ((":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "localhost"))
-        self._h2.send_headers(number, (*first, ("content-type", "application/grpc"), ("te", "trailers")))
+        first = ((":method", "POST"), (":scheme", scheme), (":path", path), (":authority", host))
+        last = (("content-type", "application/grpc"), ("te", "trailers"))
+        self._h2.send_headers(number, (*first, *last, *more.items()))
         return call
 
     def answer(self, call: Call) -> None:

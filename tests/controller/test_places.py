@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
 
 from hotswitch.act.order import Outcome
 from hotswitch.cluster.pods import Pod
+from hotswitch.controller.agents.office import Office
 from hotswitch.controller.app import Controller
 from hotswitch.controller.fleet import Fleet
 from hotswitch.controller.picture import Picture
@@ -117,6 +119,9 @@ def test_node_has_a_budget_of_its_own() -> None:  # I3
         world.lead()
         controller = Controller(ControllerSettings())
         controller.picture, controller.fleet = picture(), Fleet(lambda _: None, lambda _: False, lambda _: None)
+        nobody: Any = None
+        parts = controller.settings, controller.picture, controller.fleet, controller.metrics
+        controller.office = Office(nobody, *parts)
         for name in ("web-0", "web-1"):
             controller.picture.pod_there(_pod(name, "Running"))
         controller.fleet.workers = world.workers

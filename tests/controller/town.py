@@ -234,7 +234,9 @@ def shipped(directory: Path, tier: str) -> Path:
     """As a user would put a tier and both opt-ins together."""
     said = {
         "resources": [os.path.relpath(MANIFESTS / "overlays" / tier, directory)],
-        "components": [os.path.relpath(MANIFESTS / "components" / each, directory) for each in ("ephemeral", "exec")],
+        "components": [
+            os.path.relpath(MANIFESTS / "components" / each, directory) for each in ("agents", "ephemeral", "exec")
+        ],
     }
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(said))
     return directory

@@ -73,7 +73,7 @@ class Office:
             else Certificate(chain=tls / "tls.crt", key=tls / "tls.key", clients=self._settings.agents_clients)
         )
         address = self._settings.address if certificate is not None else "127.0.0.1"
-        server = AgentServer(self.desk, Doorkeeper(self._cluster, self._settings.namespace), certificate)
+        server = AgentServer(self.desk, Doorkeeper(self._cluster, self._settings.agents_namespace), certificate)
         await server.start(address, self._settings.agents_port)
         self.port = server.port
         self.ready.set()
