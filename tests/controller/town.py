@@ -230,12 +230,12 @@ class Town:
             await asyncio.sleep(0.02)
 
 
-def shipped(directory: Path, tier: str) -> Path:
-    """As a user would put a tier and both opt-ins together."""
+def shipped(directory: Path, tier: str, *more: str) -> Path:
+    """As a user would put a tier and both opt-ins together; `more`: further ones."""
     said = {
         "resources": [os.path.relpath(MANIFESTS / "overlays" / tier, directory)],
         "components": [
-            os.path.relpath(MANIFESTS / "components" / each, directory) for each in ("agents", "ephemeral", "exec")
+            os.path.relpath(MANIFESTS / "components" / each, directory) for each in ("ephemeral", "exec", *more)
         ],
     }
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(said))
@@ -244,12 +244,16 @@ def shipped(directory: Path, tier: str) -> Path:
 
 @asynccontextmanager
 async def town(
-    *, tier: str = "tier-1-rescue", policy: dict[str, Any] | None = POLICY, objects: Sequence[dict[str, Any]] = ()
+    *,
+    tier: str = "tier-1-rescue",
+    policy: dict[str, Any] | None = POLICY,
+    objects: Sequence[dict[str, Any]] = (),
+    more: Sequence[str] = (),
 ) -> AsyncIterator[Town]:
     async with EmbeddedApi() as api:
         for name in ("istio-system", "shop"):
             api.admin.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}])
-        api.admin.apply(render(shipped(api.directory, tier)))
+        api.admin.apply(render(shipped(api.directory, tier, *more)))
         api.admin.apply([istio_crd(*each) for each in ISTIO])
         api.admin.apply([MESH_CONFIG, *([policy] if policy else []), *objects])
         made = Town(api)
