@@ -22,7 +22,7 @@ from hotswitch.endpoints.doorway import Doorway
 from hotswitch.kernel.command import CommandFailed
 
 WAIT_SHARE = 0.3  # of the time to live, less a second that the kernel's clock is coarse: so often it is renewed
-WAIT_S = 20.0  # as a standby, or where no time was told
+WAIT_S = 5.0  # as a standby, or where no time was told (roles.STANDS_S)
 PAUSE_S = 0.1
 UNLIMITED_S = 86_400.0  # a permit without a time to live: renewed long before
 CONNECT_S = 1.0
@@ -45,6 +45,7 @@ class Kept:
     doorway: Doorway
     roles: tuple[str, ...]
     token: Callable[[], str]
+    clock: Callable[[], float] = clock_s
 
 
 class Keeper:
@@ -67,32 +68,34 @@ class Keeper:
 
     def turn(self) -> bool:
         """One question. Whether it was answered, and heeded."""
-        asked_s, asked_unix_s = clock_s(), time.time()
+        asked_s, asked_unix_s = self._kept.clock(), time.time()
         said = self._ask()
         if said is None:
             self._turns += 1
             return False
         try:
-            self._heed(said, asked_s, asked_unix_s)
+            self.heed(said, asked_s, asked_unix_s)
         except (CommandFailed, OSError) as failure:
             log.warning("%s: the kernel cannot be told: %s", self._kept.name, failure)
             self._mark = ""
             return False
-        self._mark = str(said["mark"])
         return self._confirm(int(said["withdrawn"]))
 
     # ---- the kernel ----
 
-    def _heed(self, said: Answer, asked_s: float, asked_unix_s: float) -> None:
+    def heed(self, said: Answer, asked_s: float, asked_unix_s: float) -> None:
+        """Let the kernel have what was said, for what is left of it since it was asked for."""
         generation, ttl_s = int(said["generation"]), said["ttl_s"]
         self._withdrawn = max(self._withdrawn, int(said["withdrawn"]))
         if said["role"] != "active" or generation <= self._withdrawn:
             self._ttl_s = 0.0
             if said["mark"] != self._mark:
                 self._kept.doorway.shut()
+            self._mark = str(said["mark"])
             return
         self._ttl_s = UNLIMITED_S if ttl_s is None else float(ttl_s)
-        left_s = asked_s + self._ttl_s - clock_s()
+        self._mark = str(said["mark"])
+        left_s = asked_s + self._ttl_s - self._kept.clock()
         if left_s > 0:
             self._kept.doorway.permit(asked_unix_s + self._ttl_s, left_s)
             self.generation = generation

@@ -77,7 +77,7 @@ class RoleServer:
         if wait_s > 0 and answer is not None and _mark(answer) == known:
             await self._roles.changed(backend, wait_s)
             answer = self._roles.ask(backend)
-        return _unknown() if answer is None else web.json_response(_text(answer))
+        return _unknown() if answer is None else web.json_response(text_of(answer))
 
     async def _is_active(self, request: web.Request) -> web.Response:
         return self._is(request, Role.ACTIVE)
@@ -90,7 +90,7 @@ class RoleServer:
         answer = None if backend is None else self._roles.ask(backend)
         if answer is None:
             return _unknown()
-        return web.json_response(_text(answer), status=200 if answer.role is role else 503)
+        return web.json_response(text_of(answer), status=200 if answer.role is role else 503)
 
     async def _fenced(self, request: web.Request) -> web.Response:
         backend = self._backend(request)
@@ -122,7 +122,8 @@ def _mark(answer: Answer) -> str:
     return f"{answer.role}-{answer.generation}"
 
 
-def _text(answer: Answer) -> dict[str, object]:
+def text_of(answer: Answer) -> dict[str, object]:
+    """As it is sent."""
     return {
         "service": str(answer.service),
         "role": str(answer.role),

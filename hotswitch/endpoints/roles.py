@@ -12,7 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hotswitch.backends import NO_GENERATION, BackendId, Role, ServiceId
+from hotswitch.decide.endpoints.activity import over_s
 from hotswitch.model import Generation
+
+STANDS_S = 5.0
+"""How long a keeper lets a question stand while nothing changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class _Office:
     ttl_s: float | None = None
     members: frozenset[BackendId] = frozenset()
     told_s: float = 0.0
+    opened_s: float = 0.0
+    heard_s: dict[BackendId, float] = field(default_factory=dict)  # when each asked last
     silent: bool = False
     confirmed: dict[BackendId, Generation] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,7 +62,8 @@ class RoleBook:
 
     def open(self, service: ServiceId) -> None:
         """Begin, silently: until now our predecessor may have told anybody anything."""
-        self._offices[service] = _Office(told_s=self._clock(), silent=True)
+        now_s = self._clock()
+        self._offices[service] = _Office(told_s=now_s, opened_s=now_s, silent=True)
 
     def appoint(
         self, service: ServiceId, active: BackendId | None, generation: Generation, ttl_s: float | None,
@@ -87,6 +94,18 @@ class RoleBook:
         """The last moment in which somebody may have been told that it is active."""
         return self._offices[service].told_s
 
+    def quiet(self, service: ServiceId, ttl_s: float) -> frozenset[BackendId]:
+        """Those of its pods that did not ask for longer than they may: the active one for its whole time to live, a
+        standby for that and as long as a question may stand."""
+        office, now_s = self._offices[service], self._clock()
+        found = set()
+        for backend in office.members:
+            heard_s = office.heard_s.get(backend, office.opened_s)
+            may_s = 0.0 if backend == office.active else STANDS_S
+            if now_s >= over_s(heard_s, ttl_s) + may_s:
+                found.add(backend)
+        return frozenset(found)
+
     def is_confirmed(self, service: ServiceId, backend: BackendId, generation: Generation) -> bool:
         office = self._offices.get(service)
         return office is not None and office.confirmed.get(backend, 0) >= generation
@@ -101,6 +120,7 @@ class RoleBook:
         if found is None:
             return None
         service, office = found
+        office.heard_s[backend] = self._clock()
         if office.silent:
             return None
         if office.active != backend:

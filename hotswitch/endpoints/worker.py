@@ -140,6 +140,9 @@ class Worker:
             order=_order(service),
             since_s=self._means.clock() - self._since_s,
         )
+        ttl_s = election.ttl_s
+        if ttl_s is not None:
+            now = replace(now, silent=self._means.roles.quiet(self._id, ttl_s))
         suspect = _suspect(now)
         return now if suspect is None else replace(now, fenced=proof(self._means.fences, suspect))
 

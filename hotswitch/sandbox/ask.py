@@ -91,21 +91,23 @@ async def _exchange(sock: socket.socket, to: tuple[str, int] | str, request: byt
         await loop.sock_connect(sock, to)
         await loop.sock_sendall(sock, request)
         data = b""
-        while not _complete(data):
+        while not complete(data):
             chunk = await loop.sock_recv(sock, 65536)
             if not chunk:
                 break
             data += chunk
-    return _decode(data)
+    return decode(data)
 
 
-def _complete(data: bytes) -> bool:
+def complete(data: bytes) -> bool:
+    """An answer with a Content-Length."""
     head, found, body = data.partition(b"\r\n\r\n")
     at = head.lower().find(b"\r\ncontent-length:")
     return bool(found) and at >= 0 and len(body) >= int(head[at + 17 :].split(b"\r\n", 1)[0])
 
 
-def _decode(data: bytes) -> Answer:
+def decode(data: bytes) -> Answer:
+    """Raises ConnectionResetError when it ends too early."""
     head, found, body = data.partition(b"\r\n\r\n")
     if not found:
         raise ConnectionResetError("closed before an answer")

@@ -71,7 +71,8 @@ class Election:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """`fenced`: how the one that is to be fenced is known to be; "": it is not. `since_s`: for how long it has been as
-    the election says, as far as who asks has seen."""
+    the election says, as far as who asks has seen. `silent`: those that should ask for their role, and do not: nobody
+    could reach them, for their permit has run out, or they would never get one."""
 
     service: ServiceRecord
     backends: tuple[Backend, ...]
@@ -79,6 +80,7 @@ class Situation:
     fenced: str = ""
     order: Order | None = None
     since_s: float = 0.0
+    silent: frozenset[BackendId] = frozenset()
 
     def find(self, wanted: BackendId | None) -> Backend | None:
         return next((each for each in self.backends if each.id == wanted), None)
@@ -131,7 +133,7 @@ def _next(now: Situation) -> Backend | None:
     name."""
     able = [each for each in now.backends if is_available(each, now.service.options)]
     wanted = [each for each in able if each.pod.name == now.election.target]
-    return min(wanted or able, key=_rank, default=None)
+    return min(wanted or able, key=lambda each: (each.id in now.silent, _rank(each)), default=None)
 
 
 def _rank(backend: Backend) -> tuple[bool, int, str, str, str]:
@@ -178,6 +180,8 @@ def _serving(now: Situation) -> Verdict:
 
 def _well(now: Situation, active: Backend) -> Verdict:
     best = _next(now)
+    if active.id in now.silent and best is not None and best.id not in now.silent and not now.service.options.paused:
+        return _withdrawn(now, f"{active.pod.name} does not ask for its role any more")
     better = best is not None and _rank(best)[:2] < _rank(active)[:2]
     if better and now.service.options.preempt and not now.service.options.paused and now.since_s >= PREEMPT_AFTER_S:
         return _withdrawn(now, f"{best.pod.name if best else ''} has a higher priority than {active.pod.name}")

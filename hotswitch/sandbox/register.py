@@ -1,0 +1,173 @@
+"""A sample stateful app: a register that one pod serves at a time, on storage that all of them share (S0.3, S0.5).
+
+:5432 `/write?n=N` has a row appended and tells its number, `/read` tells the newest number from memory; both answer
+with pod and generation. :8080 `/healthz`. The app is told its role over the role endpoint and believes it for as long
+as it hears nothing else: that it stops in time is its keeper's matter, not its own. What it does itself is the part
+that no fence of the network can do: it shows its generation to the storage, and an older one writes nothing any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Awaitable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hotswitch.sandbox.ask import ask
+from hotswitch.sandbox.httpd import Request, Response, listen
+from hotswitch.sandbox.process import die_with_parent
+
+PORT, HEALTH_PORT, STORAGE_PORT = 5432, 8080, 5433
+WAIT_S = 5.0
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS epochs (generation INTEGER PRIMARY KEY, pod TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS entries (seq INTEGER PRIMARY KEY, n INTEGER NOT NULL, pod TEXT NOT NULL,
+  generation INTEGER NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterConfig:
+    """`storage`, `roles`: host:port."""
+
+    namespace: str
+    pod: str
+    uid: str
+    storage: str
+    roles: tuple[str, ...]
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, path: Path) -> RegisterConfig:
+        content = json.loads(path.read_text())
+        return cls(**{**content, "roles": tuple(content["roles"])})
+
+
+class Fenced(RuntimeError):
+    """The storage knows a later generation than ours."""
+
+
+class Storage:
+    """What all pods share, a process of its own: it is never stopped in the middle. Every request shows a generation;
+    one that is older than the newest is refused (409)."""
+
+    def __init__(self, path: str) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.executescript(SCHEMA)
+
+    def handle(self, request: Request) -> Response:
+        query = request.query
+        generation, pod = int(query["generation"]), query["pod"]
+        (newest,) = self._db.execute("SELECT coalesce(max(generation), 0) FROM epochs").fetchone()
+        if newest > generation:
+            return _said({"error": f"generation {newest} has begun"}, 409)
+        if request.path == "/take":
+            self._db.execute("INSERT OR IGNORE INTO epochs VALUES (?, ?)", (generation, pod))
+        (seq,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()
+        if request.path == "/append":
+            seq += 1
+            self._db.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (seq, int(query["n"]), pod, generation))
+        return _said({"seq": seq})
+
+
+class Register:
+    def __init__(self, config: RegisterConfig) -> None:
+        self._config = config
+        self.generation = 0  # in which we are active; 0: we are not
+        self._seq = 0
+
+    def handle(self, request: Request) -> Response | Awaitable[Response]:
+        if not self.generation:
+            return _said({"error": "standby"}, 503)
+        if request.path == "/write":
+            return self._write(self.generation, request.query.get("n", "0"))
+        return self._answer(self.generation)
+
+    async def _write(self, generation: int, n: str) -> Response:
+        try:
+            self._seq = max(self._seq, await self._store(f"/append?n={n}", generation))
+        except (Fenced, OSError, ValueError) as failure:
+            return _said({"error": f"{type(failure).__name__}: {failure}"}, 503)
+        return self._answer(generation)
+
+    def _answer(self, generation: int) -> Response:
+        return _said({"pod": self._config.pod, "generation": generation, "seq": self._seq})
+
+    async def _store(self, what: str, generation: int) -> int:
+        """The number. Raises Fenced, OSError."""
+        host, _, port = self._config.storage.rpartition(":")
+        mark = "&" if "?" in what else "?"
+        path = f"{what}{mark}pod={self._config.pod}&generation={generation}"
+        answer = await ask(host, int(port), path, timeout_s=1.0)
+        if answer.status == 409:
+            raise Fenced(answer.json()["error"])
+        return int(answer.json()["seq"])
+
+    async def follow(self) -> None:
+        """Its role, for ever: as told, for as long as nothing else is told."""
+        mark, turn = "", 0
+        while True:
+            host, _, port = self._config.roles[turn % len(self._config.roles)].rpartition(":")
+            own = self._config
+            path = f"/v1/roles/{own.namespace}/{own.pod}?uid={own.uid}&wait={WAIT_S}&known={mark}"
+            try:
+                answer = await ask(host, int(port), path, timeout_s=WAIT_S + 1.0)
+                if answer.status != 200:
+                    raise ConnectionError(str(answer.status))
+                said = answer.json()
+                await self._become(said["role"] == "active", int(said["generation"]))
+                mark = said["mark"]
+            except (OSError, ValueError, KeyError):
+                turn, mark = turn + 1, ""
+                await asyncio.sleep(0.05)
+
+    async def _become(self, active: bool, generation: int) -> None:
+        if not active:
+            self.generation = 0
+        elif generation != self.generation:
+            try:
+                self._seq = await self._store("/take", generation)
+                self.generation = generation
+            except (Fenced, OSError):
+                self.generation = 0
+                raise ConnectionError("the storage does not let us begin") from None
+
+
+def _said(body: object, status: int = 200) -> Response:
+    return Response(json.dumps(body).encode(), status, (("content-type", "application/json"),))
+
+
+async def _run(config: RegisterConfig) -> None:
+    register = Register(config)
+    servers = [
+        await listen(register.handle, PORT),
+        await listen(lambda request: Response(b"ok\n"), HEALTH_PORT),
+    ]
+    await register.follow()
+    del servers
+
+
+async def _keep(path: str) -> None:
+    server = await listen(Storage(path).handle, STORAGE_PORT)
+    await server.serve_forever()
+
+
+def main() -> None:
+    """`register CONFIG`: a pod's app; `register --storage DATABASE`: what they share."""
+    parent = os.getppid()
+    die_with_parent()
+    if os.getppid() != parent:
+        raise SystemExit(0)
+    if sys.argv[1] == "--storage":
+        asyncio.run(_keep(sys.argv[2]))
+    asyncio.run(_run(RegisterConfig.load(Path(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()
