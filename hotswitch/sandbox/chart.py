@@ -26,11 +26,12 @@ CHART = MANIFESTS / "chart" / "hotswitch"
 PLAIN = "tier-0-observe"
 TIERS = ("tier-1-rescue", "tier-2-direct", "tier-3-endpoints")
 """Each has what the one before it has."""
-COMPONENTS = ("exec", "ephemeral", "monitoring")
+COMPONENTS = ("exec", "ephemeral", "monitoring", "agents")
 AGENTS = "agent-node"
 CONDITIONS: Mapping[str, str] = {
     **{name: f"ge (int .Values.tier) {number}" for number, name in enumerate(TIERS, 1)},
     **{name: f".Values.{name}.enabled" for name in COMPONENTS},
+    "agents": ".Values.agents.link",
 }
 CONTROLLER = "controller"
 HEAD = "{{- /* Made by `python -m hotswitch.sandbox.chart` of the files beside the chart, which say why. */ -}}\n"
@@ -41,9 +42,12 @@ _FILES = (
     ("monitoring", {"PodMonitor", "PrometheusRule", "ServiceMonitor"}),
 )
 _REVISION = "{{ if .Values.istio.revision }}-{{ .Values.istio.revision }}{{ end }}"
+_NAMESPACE = "kind: Namespace\nmetadata:\n  name: "
 _CHOICES = (
     ("hotswitch-system", "{{ .Release.Namespace }}"),
-    ("hotswitch-agents", "{{ .Values.agents.namespace }}"),
+    ("namespace: hotswitch-agents", "namespace: {{ .Values.agents.namespace }}"),
+    ("matchNames:\n    - hotswitch-agents", "matchNames:\n    - {{ .Values.agents.namespace }}"),
+    (f"{_NAMESPACE}hotswitch-agents", f"{_NAMESPACE}{{{{ .Values.agents.namespace }}}}"),
     ("istiod.istio-system.svc", f"istiod{_REVISION}.istio-system.svc"),
     ("istio-system", "{{ .Values.istio.namespace }}"),
     ("hotswitch-controller:latest", "{{ .Values.images.controller.repository }}:{{ .Values.images.controller.tag }}"),

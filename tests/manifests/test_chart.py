@@ -21,7 +21,8 @@ from tests.manifests.shipped import NAMESPACE, OPT_INS, TIERS, with_opt_ins
 
 pytestmark = pytest.mark.unit
 
-EVERY = (*OPT_INS, "monitoring")
+EVERY = (*OPT_INS, "monitoring", "agents")
+VALUES = {name: f"{name}__enabled" for name in EVERY} | {"agents": "agents__link"}
 CHOICES = [(), *((name,) for name in EVERY), EVERY]
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
@@ -47,7 +48,7 @@ def test_templates_are_those_that_the_manifests_make() -> None:
 @pytest.mark.parametrize("chosen", CHOICES, ids="-".join)
 def test_chart_is_the_kustomization(tmp_path: Path, number: int, chosen: tuple[str, ...]) -> None:
     wanted = {key(obj): obj for obj in render(with_opt_ins(tmp_path, TIERS[number], *chosen))}
-    switches = {f"{name}__enabled": name in chosen for name in EVERY}
+    switches = {VALUES[name]: name in chosen for name in EVERY}
     assert chart(tier=number, namespace__create=True, **switches) == wanted
 
 
@@ -58,7 +59,8 @@ def test_agents_are_the_overlays(tmp_path: Path) -> None:
     elsewhere = chart(agents__enabled=True, agents__namespace="node-tools", agents__drillEvery="24h")
     (container,) = elsewhere["DaemonSet", "node-tools", "hotswitch-agent"]["spec"]["template"]["spec"]["containers"]
     assert {"name": "HOTSWITCH_DRILL_EVERY", "value": "24h"} in container["env"]
-    assert "hotswitch-agents" not in json.dumps(list(elsewhere.values()))
+    added = {each: obj for each, obj in elsewhere.items() if each not in chart()}
+    assert "hotswitch-agents" not in json.dumps(list(added.values()))
 
 
 def test_what_helm_makes_by_itself_is_tier_0_without_its_namespace() -> None:
@@ -71,7 +73,7 @@ def test_kinds_can_be_left_to_somebody_else() -> None:
 
 
 def test_another_namespace_is_meant_everywhere() -> None:
-    everything = chart("mesh-tools", tier=3, **{f"{name}__enabled": True for name in EVERY})
+    everything = chart("mesh-tools", tier=3, **{VALUES[name]: True for name in EVERY})
     assert NAMESPACE not in json.dumps(list(everything.values()))
     assert "system:serviceaccount:mesh-tools:hotswitch-controller" in json.dumps(list(everything.values()))
 

@@ -13,6 +13,7 @@ from hotswitch.sandbox.chart import CHART
 from hotswitch.sandbox.manifests import MANIFESTS, render
 from tests.manifests.callers import Caller, await_that
 from tests.manifests.shipped import ACCOUNT, NAMESPACE, OPT_INS, TIERS, rights, tier, with_opt_ins
+from tests.manifests.test_chart import EVERY, VALUES
 
 pytestmark = pytest.mark.e2e
 ROOT = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"}}
@@ -61,12 +62,12 @@ def test_kubectl_makes_the_same_of_them(tmp_path, name, components):
 
 
 @pytest.mark.parametrize("number", range(len(TIERS)), ids=TIERS)
-@pytest.mark.parametrize("components", [(), ("exec",), (*OPT_INS, "monitoring")], ids=["plain", "exec", "all"])
+@pytest.mark.parametrize("components", [(), ("exec",), EVERY], ids=["plain", "exec", "all"])
 def test_helm_makes_the_same_of_the_chart(tmp_path, number, components):
     program = shutil.which("helm")
     if program is None:
         pytest.skip("helm is missing: it is what renders the chart for users")
-    chosen = [f"--set={name}.enabled=true" for name in components]
+    chosen = [f"--set={VALUES[name].replace('__', '.')}=true" for name in components]
     command = (program, "template", "hotswitch", str(CHART), f"--namespace={NAMESPACE}", "--kube-version=1.33")
     words = (*command, f"--set=tier={number}", "--set=namespace.create=true", *chosen)
     text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
