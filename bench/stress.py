@@ -27,6 +27,7 @@ from pathlib import Path
 from bench import machine
 from bench.actors import Hotswitch
 from bench.findings import ACT_WITHIN_S, Finding, Report
+from bench.lives import Lives
 from bench.rows.fast import PACE as FAST_PACE
 from bench.settings import PREFIX, READY_S
 from bench.usage import usage
@@ -45,7 +46,6 @@ from hotswitch.sandbox.squeeze import Squeeze
 CHURN_BYTES = 256 << 20
 CACHE_BYTES = 128 << 20
 PROGRESS_S = 60.0
-DEATH_S = 15.0  # a gate that opened so close to the end of its proxy was not opened without need
 FAILED_KINDS = frozenset(kind.name.lower() for kind in COUNTED if not kind.ok)
 
 
@@ -88,9 +88,7 @@ class Stress:
         self._watchers: dict[str, Watcher] = {}
         self._loads: dict[str, LoadRun] = {}
         self._processes: list[Process] = []
-        self._deaths_s: dict[
-            str, list[float]
-        ] = {}  # when a proxy really ended: at its memory limit the kernel kills it
+        self._lives: dict[str, Lives] = {}
 
     async def run(self, seconds: float) -> Report:
         """Raises TimeoutError, ProtectorFailed, FaultUnavailable."""
@@ -109,6 +107,8 @@ class Stress:
     async def stop(self) -> None:
         for watcher in self._watchers.values():
             watcher.stop()
+        for lives in self._lives.values():
+            lives.stop()
         await asyncio.gather(*(agent.stop() for agent in self._agents.values()))
         await asyncio.gather(*(process.stop() for process in self._processes))
 
@@ -119,7 +119,7 @@ class Stress:
         self._client = await self._box.client("client")
         await asyncio.gather(*(pod.ready(READY_S) for pod in pods))
         for pod in pods:
-            self._watch_deaths(pod)
+            self._lives[pod.name] = Lives(pod)
         for name in dict.fromkeys(subject.agent for subject in SUBJECTS):
             mine = [subject for subject in SUBJECTS if subject.agent == name]
             pace = FAST_PACE if name == "fast" else None
@@ -127,16 +127,6 @@ class Stress:
             agent = Hotswitch(self._box, [self._pod(each) for each in mine], name=name, policy=policy, pace=pace)
             self._agents[name] = agent
             await agent.start()
-
-    def _watch_deaths(self, pod: Pod) -> None:
-        deaths_s, proxy = self._deaths_s.setdefault(pod.name, []), pod.kubelet.containers["istio-proxy"]
-
-        def changed() -> None:
-            last = proxy.status.last_state
-            if last is not None and last.finished_s not in deaths_s:
-                deaths_s.append(last.finished_s)
-
-        pod.kubelet.on_change.append(changed)
 
     def _pod(self, subject: Subject) -> Pod:
         return self._box.pods[subject.name]
@@ -194,12 +184,12 @@ class Stress:
         agent.journal.catch_up()
         entries = [entry for entry in agent.journal.entries if pod_name(entry) == subject.name]
         opened = [entry for entry in entries if entry.event == Act.OPEN and not entry.failed]
-        deaths_s = self._deaths_s[subject.name]
-        needless = [entry for entry in opened if not any(abs(at_s(entry) - died_s) < DEATH_S for died_s in deaths_s)]
+        lives = self._lives[subject.name]
+        needless = [entry for entry in opened if not lives.explain(at_s(entry))]
         codes = Counter(entry.code for entry in entries)
         watcher.stop()
         return Finding(
-            subject=str(subject), profile=subject.profile, deaths=len(deaths_s), switches=len(needless),
+            subject=str(subject), profile=subject.profile, deaths=len(lives.gone), switches=len(needless),
             throttled=codes[Code.THROTTLED],
             held=codes[Code.HELD], probes=watcher.probes, late=watcher.late, silent=watcher.silent,
             naive=watcher.silent_runs, naive_quick=watcher.late_runs, requests=load.sent, failed=_failed(load),

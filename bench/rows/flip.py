@@ -24,6 +24,7 @@ from hotswitch.kernel.command import Command
 from hotswitch.kernel.command import run as run_command
 from hotswitch.model import Act, Direction, Generation, Level, Opening
 from hotswitch.sandbox.pod import Pod
+from hotswitch.sandbox.protector import VERIFIED
 from hotswitch.sandbox.sandbox import Sandbox
 
 NAMES = ("flip",)
@@ -93,21 +94,36 @@ def _measure(switches: Switches, times: int) -> dict[str, Sample]:
 
 
 async def _in_agent(box: Sandbox, pod: Pod, settings: Settings) -> dict[str, Sample]:
-    """Orders to an agent that guards the pod: its journal has how long each write of the gate took."""
+    """Orders to an agent that guards the pod and has nothing else to do: by its journal, the time that each write
+    of the gate took, from the decision to the kernel's acknowledgement. After a restore it inspects the namespace; that
+    is waited for, and then its caches are as cold as before a fault."""
     agent = Hotswitch(box, [pod])
     await agent.start()
     orders = Orders(agent)
     try:
         for _ in range(settings.orders):
             await orders.bypass(pod.name, Level.RESCUE, (Direction.INBOUND,))
+            seen = _inspections(agent)
             await orders.restore(pod.name)
-        agent.journal.catch_up()
+            await _until_inspected(agent, seen)
     finally:
         await agent.stop()
     return {
         what: Sample.of(entry.durations_ms["gate_ms"] * 1000 for entry in agent.journal.entries if entry.event == act)
         for what, act in ((OPEN_SWITCH, Act.OPEN), (CLOSE_SWITCH, Act.CLOSE))
     }
+
+
+def _inspections(agent: Hotswitch) -> int:
+    agent.journal.catch_up()
+    return sum(entry.event == VERIFIED for entry in agent.journal.entries)
+
+
+async def _until_inspected(agent: Hotswitch, seen: int) -> None:
+    """Raises TimeoutError."""
+    async with asyncio.timeout(READY_S):
+        while _inspections(agent) <= seen:
+            await asyncio.sleep(0.01)
 
 
 def _table(found: dict[str, dict[str, Sample]]) -> Table:

@@ -16,7 +16,7 @@ import yaml
 from hotswitch.agent.drills import Drills
 from hotswitch.agent.evidence import Keeper
 from hotswitch.agent.guard import Guard, Means
-from hotswitch.agent.rehearsal import rehearse
+from hotswitch.agent.rehearsal import prepare, rehearse
 from hotswitch.agent.spare import Spare
 from hotswitch.capture.options import parse
 from hotswitch.capture.podspec import spec_from_pod
@@ -84,6 +84,8 @@ class Agent:
             await self.attach(pod)
         for guard in list(self.guards.values())[:1]:
             rehearse(guard)
+        for guard in self.guards.values():
+            prepare(guard)
         if self.rescue is not None:
             self._settling = asyncio.get_running_loop().create_task(self._settle(self.rescue))
         await self.drills.start(self.settings.drill)

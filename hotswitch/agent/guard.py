@@ -125,6 +125,7 @@ class Guard:
     async def start(self) -> None:
         """Inspect, put the closed gate in place (mode auto), take over what a predecessor left open, watch."""
         await asyncio.to_thread(self._prepare)
+        self.stand_in.begin_anew()
         self._take_over()
         self.watch.start()
         if self.supply is not None:

@@ -27,7 +27,19 @@ def if_dead(facts: Facts) -> Facts:
     )
 
 
+def if_killed(facts: Facts) -> Facts:
+    """The same pod at the instant at which the kernel begins to end its Envoy."""
+    return replace(facts, envoy_doomed_s=facts.at_s)
+
+
 def rehearse(guard: Guard) -> None:
     """Decide on the guard's pod as if its proxy had died, again and again; changes nothing. About 50 ms."""
     for _ in range(REHEARSALS):
         guard.hypothetical(if_dead(guard.facts()))
+        prepare(guard)
+
+
+def prepare(guard: Guard) -> None:
+    """Have the message ready by which the gate would open. Under 1 ms."""
+    for decision in guard.hypothetical(if_killed(guard.facts())):
+        guard.gate.prepare(decision.openings)

@@ -104,6 +104,11 @@ class StandIn:
             f" and answered by asking the app: {names}"
         ]
 
+    def begin_anew(self) -> None:
+        """What a predecessor that was killed has left leads to nobody: its socket went with it. Never raises."""
+        with contextlib.suppress(OSError, GateFenced, GateAbsent):  # then the kernel does it, in EXPIRY_S
+            self._gate.undivert()
+
     # ---- after every step ----
 
     def heed(self, view: View, diagnosis: Diagnosis) -> None:

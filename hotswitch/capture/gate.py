@@ -6,55 +6,25 @@ can be repeated, and there is no half-open state to be left by a crash (I6). Eac
 
 The write is fenced by the namespace's nft generation, which the kernel itself compares (NFNL_BATCH_GENID): if anybody
 changed any rule since the namespace was last inspected, nothing is written and `GateFenced` is raised. The caller
-inspects again, then says `trust()`. Layouts: include/uapi/linux/netfilter/nf_tables.h.
+inspects again, then says `trust()`. The messages themselves: gate_message.py.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import socket
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from hotswitch.capture.gate_elements import elements
-from hotswitch.capture.gate_table import (
-    CHAIN_DIRECT,
-    CHAIN_STAND_IN,
-    SCOPE_CHAIN,
-    STATUS_MAP,
-    TABLE,
-    GateScope,
-    maps,
-    script,
-)
+from hotswitch.capture import gate_message
+from hotswitch.capture.gate_table import CHAIN_DIRECT, SCOPE_CHAIN, TABLE, GateScope, script
 from hotswitch.kernel.command import Command, run
-from hotswitch.kernel.netlink import (
-    NETLINK_NETFILTER,
-    NLM_F_CREATE,
-    NLM_F_REQUEST,
-    NetlinkSocket,
-    acknowledged,
-    attr,
-    attrs,
-    message,
-    nest,
-    text,
-)
+from hotswitch.kernel.netlink import NETLINK_NETFILTER, NetlinkSocket, attrs
 from hotswitch.model import Direction, Generation, Level, NetnsCookie, Opening, Port
 
-_NFTABLES = 10 << 8  # NFNL_SUBSYS_NFTABLES
-_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_NEWSETELEM, _DELSETELEM, _GETGEN = _NFTABLES | 12, _NFTABLES | 14, _NFTABLES | 16
-_NFPROTO_INET = 1
-_GOTO, _RETURN = -4, -5
 NO_GENERATION = Generation(0)
-_UDATA_COMMENT = 0  # libnftnl: NFTNL_UDATA_SET_ELEM_COMMENT
-COMMENT_BYTES = 120  # the kernel stores up to 256 bytes of user data; a comment stays readable below this
 
 
 class GateFenced(RuntimeError):
@@ -89,7 +59,6 @@ class Gate:
         self.netns = str(netns)
         self.scope = scope
         self._socket = NetlinkSocket(NETLINK_NETFILTER, netns)
-        self._flush = tuple(_set_message(_DELSETELEM, name) for name in maps(scope))
         self._trusted: int | None = None
         self.writes = 0  # of ours since this object was made: each raises the namespace's nft generation
 
@@ -140,7 +109,7 @@ class Gate:
 
     def rules_generation(self) -> int:
         """The namespace's nft generation: grows with every change of any rule, ours or not. About 7 us."""
-        answer = self._socket.ask(message(_GETGEN, NLM_F_REQUEST, _nfgen(0)))
+        answer = self._socket.ask(gate_message.get_generation())
         return next(int.from_bytes(data, "big") for kind, data in attrs(answer[4:]) if kind == 1)
 
     def write(
@@ -149,28 +118,27 @@ class Gate:
         """Make the gate exactly `openings` (empty: closed) for `expiry_s` seconds.
 
         Raises GateFenced, GateAbsent, or OSError; then nothing has changed."""
-        comment = _comment(generation, reason)
-        found = elements(self.scope, openings)
-        steps = [_add(name, key, chain, expiry_s, comment) for name, key, chain in found]
-        self._commit([*self._flush, *steps], added=bool(openings))
+        comment = gate_message.reason_of(generation, reason)
+        batch = gate_message.write(self.scope, openings, expiry_s=expiry_s, comment=comment)
+        self._commit(batch, added=bool(openings))
+
+    def prepare(self, openings: Mapping[Direction, Opening]) -> None:
+        """Have the message of such a write ready, so that the write itself need only fill it in. Writes nothing."""
+        gate_message.write(self.scope, openings, expiry_s=1.0, comment=b"")
 
     def divert(self, port: Port, expiry_s: float) -> None:
         """Lead new inbound flows to `port` (pilot-agent's) to the stand-in's, for `expiry_s` seconds; set anew by every
         call. Raises as `write`."""
-        element = _add(STATUS_MAP, port, CHAIN_STAND_IN, expiry_s, _comment_of("the app's probes"))
-        self._commit([_FLUSH_STATUS, element], added=True)
+        comment = gate_message.comment_of("the app's probes")
+        self._commit(gate_message.divert(port, expiry_s=expiry_s, comment=comment), added=True)
 
     def undivert(self) -> None:
         """No flow is led to the stand-in any longer. Raises as `write`."""
-        self._commit([_FLUSH_STATUS], added=False)
+        self._commit(gate_message.undivert(), added=False)
 
-    def _commit(self, steps: list[bytes], *, added: bool) -> None:
-        """Only the last step asks for an acknowledgement: a step that fails says so unasked, and each answer costs as
-        much as a step."""
-        fence = b"" if self._trusted is None else attr(1, struct.pack(">I", self._trusted))
-        begin = message(_BATCH_BEGIN, NLM_F_REQUEST, _nfgen(0, _RESOURCE) + fence)
+    def _commit(self, batch: bytes, *, added: bool) -> None:
         try:
-            self._socket.transact(b"".join([begin, *steps[:-1], acknowledged(steps[-1]), _END]))
+            self._socket.transact(gate_message.begin(self._trusted) + batch)
         except OSError as failure:
             raise self._named(failure) from failure
         self.writes += 1
@@ -220,47 +188,6 @@ def state_of(found: Iterable[_Way]) -> dict[Direction, Opening]:
             level = next((each.level for each in ours if each.port is None), Level.CAPTURE)
             openings[direction] = Opening(level, ports)
     return openings
-
-
-def _nfgen(family: int, resource: int = 0) -> bytes:
-    return struct.pack("=BBH", family, 0, socket.htons(resource))
-
-
-def _set_message(kind: int, name: str, elements: bytes = b"") -> bytes:
-    flags = NLM_F_REQUEST | (NLM_F_CREATE if elements else 0)
-    return message(kind, flags, _nfgen(_NFPROTO_INET) + text(1, TABLE) + text(2, name) + elements)
-
-
-_RESOURCE = 10  # nf_tables' subsystem number, again, as the batch's resource id
-_FLUSH_STATUS = _set_message(_DELSETELEM, STATUS_MAP)
-_END = message(_BATCH_END, NLM_F_REQUEST, _nfgen(0, _RESOURCE))
-_PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
-
-
-def _add(name: str, key: Port | str, chain: str, expiry_s: float, comment: bytes) -> bytes:
-    tail = attr(4, struct.pack(">Q", max(1, round(expiry_s * 1000)))) + attr(6, comment)
-    return _set_message(_NEWSETELEM, name, nest(3, nest(1, _key(key), _verdict(chain), tail)))
-
-
-def _key(key: Port | str) -> bytes:
-    return nest(1, attr(1, bytes([_PROTOCOLS[key]]) if isinstance(key, str) else struct.pack(">H", key)))
-
-
-@cache
-def _verdict(chain: str) -> bytes:
-    if not chain:
-        return nest(2, nest(2, attr(1, struct.pack(">i", _RETURN))))
-    return nest(2, nest(2, attr(1, struct.pack(">i", _GOTO)), text(2, chain)))
-
-
-def _comment(generation: Generation, reason: str) -> bytes:
-    clean = "".join(letter if letter.isprintable() and letter not in '"\\' else " " for letter in reason)
-    return _comment_of(f"gen={generation} {clean}")
-
-
-def _comment_of(words: str) -> bytes:
-    line = words.encode("ascii", "replace")[:COMMENT_BYTES] + b"\0"
-    return bytes([_UDATA_COMMENT, len(line)]) + line
 
 
 def parse_comment(comment: str) -> tuple[Generation, str]:

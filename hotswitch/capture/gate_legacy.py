@@ -90,6 +90,9 @@ class LegacyGate:
         ends = time.time() + expiry_s
         self._commit(table.write_script(openings, ends_unix_s=ends, generation=generation, reason=reason))
 
+    def prepare(self, openings: Mapping[Direction, Opening]) -> None:
+        """A write is a command here: there is nothing to have ready."""
+
     def divert(self, port: Port, expiry_s: float) -> None:
         """Lead new inbound flows to `port` (pilot-agent's) to the stand-in's, for `expiry_s` seconds; set anew by every
         call. Raises as `write`."""

@@ -20,6 +20,7 @@ from hotswitch.sandbox.cluster.cluster import SandboxCluster
 from hotswitch.sandbox.cluster.published import Published
 from hotswitch.sandbox.registry import Service
 from tests.act.targets import IMAGE, order, target, until_able
+from tests.agent.keeper import PATIENCE_S, until
 
 pytestmark = pytest.mark.envoy
 
@@ -51,6 +52,18 @@ class Place:
         """What istiod sends to clients now."""
         every = self.cluster.istiod.clusters()["outbound|8080||web.default.svc.cluster.local"]
         return {endpoint.tls_mode for endpoint in every}
+
+    def serving(self) -> set[bool]:
+        """What the slices say of it, as istiod has them. While that changes, a slice is read anew, with its labels."""
+        every = self.cluster.istiod._slices.store.values()
+        ours = (each for each in every if each["metadata"]["labels"]["kubernetes.io/service-name"] == "web")
+        return {endpoint["conditions"]["serving"] for each in ours for endpoint in each["endpoints"]}
+
+    def label_heard(self) -> str:
+        """By istiod, whatever it makes of it."""
+        pod = self.cluster.istiod._pods.store["default", "web-0"]
+        label: str = pod["metadata"]["labels"][TLS_MODE_LABEL]
+        return label
 
     async def label(self) -> str:
         pod = await self.cluster.cluster.get(PODS, "default", "web-0")
@@ -108,10 +121,12 @@ def test_dead_sidecar_and_a_meshed_client(place: Place, runner: asyncio.Runner) 
 def test_label_of_a_pod_that_is_not_ready_is_read_at_a_touch(place: Place, runner: asyncio.Runner) -> None:
     async def story() -> None:
         fault = await place.web.pod.faults.crash_loop()
-        await place.web.pod.kubelet.until(lambda: not place.web.pod.is_ready, 30.0)
+        back_off = place.web.pod.proxy.status
+        await place.web.pod.kubelet.until(lambda: back_off.waiting == "CrashLoopBackOff", PATIENCE_S)
+        await until(lambda: place.serving() == {False}, "istiod has not heard that the pod is not Ready")
         label, touch, told = tlsmode.before_opening(place.meshed(2))
         await label.do()
-        await asyncio.sleep(0.3)  # longer than istiod's debounce
+        await until(lambda: place.label_heard() == "disabled", "istiod has not heard of the label")
         assert place.told() == {"istio"}, "nobody has heard of it"
         await touch.do()
         await told.do()

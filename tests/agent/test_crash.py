@@ -62,7 +62,7 @@ class Place:
         for pod in self.pods:
             await pod.ready()
             await self.keeper.until_rest(pod)
-            await until(lambda pod=pod: gate_text(pod) == self.closed[pod.name], "the stand-in's last seconds run out")
+            assert gate_text(pod) == self.closed[pod.name]
             assert rules(pod).fingerprint == self.rules[pod.name]
 
 
