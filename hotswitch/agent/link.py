@@ -105,6 +105,7 @@ class ControllerAuthority:
         self._beat_due = True
         self.dropped = 0
         self.refused: dict[str, int] = {}
+        self.failures = 0  # links that could not be made, or ended
         self.connected = asyncio.Event()
         self._wake = asyncio.Event()
         self._known: list[str] = []
@@ -217,6 +218,7 @@ class ControllerAuthority:
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
         except (OSError, TimeoutError) as failure:  # CallFailed is one, and so is a certificate that is not good
+            self.failures += 1
             log.info("link ended", extra={"address": address, "why": str(failure)})
             if isinstance(failure, ssl.SSLError):
                 self._count(Refused("certificate", str(failure)))

@@ -170,9 +170,11 @@ def link(made: Town, controller: Controller, tls: Path, token: str, **more: Any)
 
 
 @asynccontextmanager
-async def running(settings: LinkSettings, *, beat_s: float = 0.3) -> AsyncIterator[Node]:
+async def running(
+    settings: LinkSettings, *, beat_s: float = 0.3, authority: ControllerAuthority | None = None
+) -> AsyncIterator[Node]:
     """An agent's process, until the end of the block."""
-    authority = ControllerAuthority(settings, beat_s=beat_s)
+    authority = authority or ControllerAuthority(settings, beat_s=beat_s)
     authority.start()
     node = Node(authority)
     tasks = [asyncio.create_task(work) for work in (authority.run(), node.steps())]

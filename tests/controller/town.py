@@ -142,10 +142,11 @@ class Town:
     network: str = field(default_factory=lambda: f"127.{1 + secrets.randbelow(250)}.{secrets.randbelow(250)}")
     connections: dict[str, set[asyncio.StreamWriter]] = field(default_factory=dict)
 
-    async def pod(self, name: str, workload: str = "web", **labels: str) -> str:
+    async def pod(self, name: str, workload: str = "web", *, node: str = "node-0", **labels: str) -> str:
         """Its uid."""
         address = self.addresses[name] = f"{self.network}.{len(self.addresses) + 1}"
         content = pod(name, address, workload, labels)
+        content["spec"]["nodeName"] = node
         made = self.api.admin.create(content)
         self.api.admin.replace({**made, "status": content["status"]}, sub="status")
         await self._listen(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.pods import Pod
@@ -25,6 +26,9 @@ from hotswitch.decide.grants import MESH, namespace_scope, scopes_of, workload_s
 from hotswitch.model import PodRef, PodUid, Surroundings
 from hotswitch.observe.podlife import reference
 from hotswitch.report.controller_metrics import ControllerMetrics
+
+if TYPE_CHECKING:
+    from hotswitch.controller.agents.server import AgentServer
 
 LOOK_S = 1.0
 FROZEN = "most pods of the mesh look sick at once: the observers are suspected"
@@ -47,6 +51,7 @@ class Office:
         self._node_of: dict[str, str] = {}
         self._moved: set[str] = set()
         self.port = 0
+        self._server: AgentServer | None = None
         self.ready = asyncio.Event()
         self.desk = Desk(
             self,
@@ -73,7 +78,9 @@ class Office:
             else Certificate(chain=tls / "tls.crt", key=tls / "tls.key", clients=self._settings.agents_clients)
         )
         address = self._settings.address if certificate is not None else "127.0.0.1"
-        server = AgentServer(self.desk, Doorkeeper(self._cluster, self._settings.agents_namespace), certificate)
+        self._server = server = AgentServer(
+            self.desk, Doorkeeper(self._cluster, self._settings.agents_namespace), certificate
+        )
         await server.start(address, self._settings.agents_port)
         self.port = server.port
         self.ready.set()
@@ -82,6 +89,12 @@ class Office:
                 tasks.create_task(self.granting.run())
                 tasks.create_task(self._look())
         finally:
+            await self.stop_serving()
+
+    async def stop_serving(self) -> None:
+        """Every link ends, and none begins."""
+        if self._server is not None:
+            server, self._server = self._server, None
             await server.stop()
 
     def lead(self, term: int) -> None:
