@@ -106,7 +106,7 @@ class PinnedNamespace:
     """A namespace held open by a descriptor, so that its name cannot come to mean another one behind our back (I6).
 
     `fd` and `path` lead to exactly this namespace as long as this is open; `name` is what it was called. Holding it
-    keeps a deleted pod's namespace alive: `close()` when `still_named()` turns False or the pod's links are gone.
+    keeps a deleted pod's namespace alive: `close()` when `still_named()` turns False or the pod's addresses are gone.
     """
 
     def __init__(self, name: str | Path) -> None:
@@ -122,11 +122,6 @@ class PinnedNamespace:
         except OSError:
             return False
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
-
-    def has_links(self) -> bool:
-        """False when nothing but loopback is left: the pod's network has been torn down."""
-        with inside(self.fd):
-            return any(name != "lo" for _, name in socket.if_nameindex())
 
     def close(self) -> None:
         os.close(self.fd)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.netlink import NETLINK_ROUTE, NETLINK_SOCK_DIAG, RTMGRP_LINK, NetlinkSocket
 from hotswitch.kernel.netns import PinnedNamespace
+from hotswitch.kernel.routing import own_addresses
 from hotswitch.kernel.sockdiag import accept_queues
 from hotswitch.model import (
     ADMIN,
@@ -394,8 +395,12 @@ class PodWatch:
         return ends != before or ends <= time.time()
 
     def _link_changed(self) -> None:
+        """Links that every namespace has (tunl0 and the like) stay when the pod's network is torn down; its addresses
+        go."""
         self._links.events()
-        if not self._namespace.has_links():
+        with contextlib.closing(NetlinkSocket(NETLINK_ROUTE, self._namespace.fd)) as asks:
+            torn_down = not own_addresses(asks)
+        if torn_down:
             self._vanish()
 
     def _vanish(self) -> None:

@@ -95,6 +95,8 @@ class Network:
         )
 
     async def detach(self, place: Attachment) -> None:
+        """As a network plug-in does it: first the link, so that whoever still holds the namespace can know."""
+        await asyncio.to_thread(_ip_in, place.name, "link del eth0")
         await asyncio.to_thread(_ip, f"netns del {place.name}")
 
 

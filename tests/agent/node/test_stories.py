@@ -1,0 +1,182 @@
+"""A node's agent while its API server is away, while it dies itself, and when pods go (S4.2, S4.4, S4.5, I1, I6)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from hotswitch.kernel.command import Command, run
+from hotswitch.kernel.netns import inside
+from hotswitch.sandbox.cluster.published import Published
+from hotswitch.sandbox.faults import Fault
+from tests.agent.node.stage import PATIENCE_S, Stage, staged
+
+pytestmark = [pytest.mark.netns, pytest.mark.envoy, pytest.mark.k8s]
+
+
+class Town:
+    def __init__(self, runner: asyncio.Runner, stage: Stage, pods: dict[str, Published]) -> None:
+        self.runner, self.stage, self.pods = runner, stage, pods
+
+    def run(self, story: Callable[[Stage, Published], Any], name: str = "native-0") -> None:
+        self.runner.run(story(self.stage, self.pods[name]))
+
+
+@pytest.fixture(scope="module")
+def town(runner: asyncio.Runner) -> Iterator[Town]:
+    stack = staged()
+    stage = runner.run(stack.__aenter__())
+    try:
+
+        async def settle() -> dict[str, Published]:
+            pods = {name: await stage.web(name, native=name.startswith("native")) for name in ("native-0", "classic-0")}
+            await stage.agent.guards(*(f"shop/{name}" for name in pods))
+            return pods
+
+        yield Town(runner, stage, runner.run(settle()))
+    finally:
+        runner.run(stack.__aexit__(None, None, None))
+
+
+def levels(web: Published, inbound: str) -> Callable[[Any], bool]:
+    return lambda pods: pods.get(f"shop/{web.pod.name}", {}).get("levels", {}).get("inbound") == inbound
+
+
+async def served(stage: Stage, web: Published) -> None:
+    """Somebody answers, and it is not the proxy."""
+    answer = await stage.client.ask(web.pod.ip, 8080, timeout_s=PATIENCE_S)
+    assert (answer.status, answer.via) == (200, "")
+
+
+async def bypassed(stage: Stage, web: Published, fault: Callable[[], Any]) -> Fault:
+    made: Fault = await fault()
+    await stage.agent.until(levels(web, "rescue"), f"{web.pod.name} is rescued")
+    await served(stage, web)
+    return made
+
+
+async def restored(stage: Stage, web: Published, fault: Fault, before: str) -> None:
+    await fault.undo()
+    await stage.agent.until(levels(web, "capture"), f"{web.pod.name} is restored")
+    await web.pod.ready(PATIENCE_S)
+    await stage.agent.guards(f"shop/{web.pod.name}")
+    assert rules(web) == before  # I4: nothing of ours is active, and Istio's rules are what they were
+    answer = await stage.client.ask(web.pod.ip, 8080, timeout_s=PATIENCE_S)
+    assert (answer.status, answer.via) == (200, "sidecar")
+
+
+def rules(web: Published) -> str:
+    return run(Command(("nft", "-s", "list", "ruleset"), netns=web.pod.netns), check=True).stdout
+
+
+@pytest.mark.parametrize("name", ["native-0", "classic-0"])
+@pytest.mark.parametrize("kind", ["kill", "hang"])
+def test_a_sidecar_fails_while_the_api_server_is_away(town: Town, name: str, kind: str) -> None:  # I1, S4.4, S4.5
+    async def story(stage: Stage, web: Published) -> None:
+        before = rules(web)
+        await stage.cluster.api.stop()
+        try:
+            fault = await bypassed(stage, web, getattr(web.pod.faults, kind))
+            await restored(stage, web, fault, before)
+        finally:
+            await stage.cluster.api.start()
+
+    town.run(story, name)
+
+
+def test_the_agent_dies_while_a_pod_is_bypassed(town: Town) -> None:  # I1, I6
+    async def story(stage: Stage, web: Published) -> None:
+        before = rules(web)
+        fault = await bypassed(stage, web, web.pod.faults.hang)
+        await stage.cluster.api.stop()
+        try:
+            adopted = len([each for each in stage.agent.entries(f"shop/{web.pod.name}") if each.event == "adopted"])
+            os.kill(stage.agent.agent_pid(), signal.SIGKILL)
+            await served(stage, web)
+
+            def adopts(_: object) -> bool:
+                lines = stage.agent.entries(f"shop/{web.pod.name}")
+                return len([each for each in lines if each.event == "adopted"]) > adopted
+
+            await stage.agent.until(adopts, "its successor adopts what is open, by what it remembers")
+            await served(stage, web)
+            await stage.agent.until(levels(web, "rescue"), "still rescued")
+            await restored(stage, web, fault, before)
+        finally:
+            await stage.cluster.api.start()
+
+    town.run(story)
+
+
+def test_the_container_is_replaced_while_nothing_is_wrong(town: Town) -> None:  # an upgrade changes no capture
+    async def story(stage: Stage, web: Published) -> None:
+        before = rules(web)
+        await stage.agent.stop()
+        assert rules(web) == before
+        stage.agent.start()
+        await stage.agent.guards("shop/native-0", "shop/classic-0")
+        assert rules(web) == before
+        fault = await bypassed(stage, web, web.pod.faults.kill)
+        await restored(stage, web, fault, before)
+
+    town.run(story)
+
+
+def test_the_container_is_replaced_while_a_pod_is_bypassed(town: Town) -> None:  # I1, I6: what is open is adopted
+    async def story(stage: Stage, web: Published) -> None:
+        before = rules(web)
+        fault = await bypassed(stage, web, web.pod.faults.hang)
+        await stage.agent.stop()
+        assert rules(web) != before  # open until its expiry, whoever is away
+        stage.agent.start()
+        await stage.agent.until(levels(web, "rescue"), "rescued by its successor")
+        await served(stage, web)
+        await restored(stage, web, fault, before)
+
+    town.run(story)
+
+
+def test_a_pod_is_deleted_while_it_is_bypassed(town: Town) -> None:  # I6, A7: nothing holds its namespace
+    async def story(stage: Stage, _: Published) -> None:
+        web = await stage.web("short-0")
+        await stage.agent.guards("shop/short-0")
+        await bypassed(stage, web, web.pod.faults.kill)
+        with marked(stage, web) as lives:
+            await stage.cluster.cluster.request("DELETE", "/api/v1/namespaces/shop/pods/short-0")
+            await asyncio.wait_for(web.gone.wait(), PATIENCE_S)
+            await stage.agent.until(lambda pods: "shop/short-0" not in pods, "it is let go")
+            async with asyncio.timeout(PATIENCE_S):
+                while lives():
+                    await asyncio.sleep(0.05)
+        assert not [pin for pin in (stage.agent.directory / "netns").iterdir() if pin.name.startswith(web.uid)]
+
+    town.run(story)
+
+
+@contextmanager
+def marked(stage: Stage, web: Published) -> Iterator[Callable[[], bool]]:
+    """One end of a link is put into the pod's namespace: it goes with the namespace, whoever held that last."""
+    node = stage.cluster.box.network.node
+    far = ("peer", "name", "far", "netns", web.pod.place.name)
+    run(Command(("ip", "link", "add", "mark", "type", "veth", *far), netns=node.netns), check=True)
+
+    def lives() -> bool:
+        with inside(node.netns):
+            return "mark" in [name for _, name in socket.if_nameindex()]
+
+    yield lives
+
+
+def test_the_agent_remembers_no_pod_that_is_gone(town: Town) -> None:
+    async def story(stage: Stage, _: Published) -> None:
+        kept = {each.stem for each in (stage.agent.directory / "pods").glob("*.json")}
+        assert kept == {web.uid for web in town.pods.values()}
+
+    town.run(story)
