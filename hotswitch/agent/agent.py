@@ -156,14 +156,26 @@ class Agent:
         spare = self._spare(pod)
         try:
             guard = self._guard(pod, spare)
-            await guard.start()
+            await self._started(guard)
         except (OSError, CommandFailed) as failure:
-            self.journal.write(entry("attach", pod.ref, failed=str(failure)))
+            self._not_guarded(pod.ref, str(failure))
             return
         self.guards[pod.uid] = guard
         spare.changed = guard.watch.look_soon
         self._begin(spare)
         self.metrics.pods.set(len(self.guards))
+
+    def _not_guarded(self, pod: PodRef, why: str) -> None:
+        self.journal.write(entry("attach", pod, failed=why))
+
+    @staticmethod
+    async def _started(guard: Guard) -> None:
+        """Whatever keeps it from starting, it holds nothing of the pod afterwards."""
+        try:
+            await guard.start()
+        except BaseException:
+            guard.close()
+            raise
 
     def _begin(self, spare: Spare) -> None:
         spare.start()

@@ -78,9 +78,27 @@ class Guard:
         self.pod, self.policy = settings.ref, settings.policy.policy()
         self._means = means
         self._loop = asyncio.get_running_loop()
+        self._evidence_of_s: float | None = None  # the fault whose evidence is being kept
+        self.standing = Standing()
+        self.diagnosis = Diagnosis(Fault.UNKNOWN, Grade.NONE, "not seen yet")
+        self._scene = Scene("not inspected yet", "", "", 0)
+        self._looking: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._original_rules = ""
+        self._shown: dict[Direction, Level] = {}
+        with contextlib.ExitStack() as undo:  # what cannot be had in the end must not be held in part
+            self._open(container, undo)
+            undo.pop_all()
+
+    def _open(self, container: Container | None, undo: contextlib.ExitStack) -> None:
+        settings, means = self.settings, self._means
         self.namespace = PinnedNamespace(settings.netns)
-        self.gate = open_gate(self.namespace.path, scope_of(spec))
+        undo.callback(self.namespace.close)
+        self.gate = open_gate(self.namespace.path, scope_of(self.spec))
+        undo.callback(self.gate.close)
         self.actor = Actor(self.pod, self.gate, means.journal, means.metrics, frozenset(settings.app.ports))
+        undo.callback(self.actor.close)
         self.watch = PodWatch(
             self.namespace,
             self._news,
@@ -93,15 +111,6 @@ class Guard:
         self.stand_in = StandIn(settings, self.gate, self.namespace.fd, means.journal, means.metrics, self.look_again)
         poll_s = settings.dependencies_s
         self.supply = SupplyWatch(self.namespace.fd, poll_s, self._news) if poll_s else None
-        self._evidence_of_s: float | None = None  # the fault whose evidence is being kept
-        self.standing = Standing()
-        self.diagnosis = Diagnosis(Fault.UNKNOWN, Grade.NONE, "not seen yet")
-        self._scene = Scene("not inspected yet", "", "", 0)
-        self._looking: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
-        self._original_rules = ""
-        self._shown: dict[Direction, Level] = {}
 
     def path_probe(self) -> PathProbe | None:
         probe = self.settings.app.probe

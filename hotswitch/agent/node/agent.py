@@ -141,7 +141,7 @@ class NodeAgent(Agent):
                 if manifest is not None:
                     asked[pod.uid] = wanted(pod, manifest)
             except Undescribed as failure:
-                self._not_attached(pod, str(failure))
+                self._not_guarded(reference(pod), str(failure))
         found = await asyncio.to_thread(self.finder.find, asked.values()) if asked else {}
         for uid, each in found.items():
             await self._attach_one(new[uid], each)
@@ -155,7 +155,7 @@ class NodeAgent(Agent):
                 whole = trimmed(await pods.manifest(self._cluster, pod))
             except ApiFailure as failure:
                 if pod.uid not in self._manifests:
-                    self._not_attached(pod, str(failure))
+                    self._not_guarded(reference(pod), str(failure))
                 return self._manifests.get(pod.uid)
         if whole != self._manifests.get(pod.uid):
             self._manifests[pod.uid] = whole
@@ -165,7 +165,7 @@ class NodeAgent(Agent):
 
     async def _attach_one(self, pod: pods.Pod, found: Found | NotFound) -> None:
         if isinstance(found, NotFound):
-            self._not_attached(pod, str(found))
+            self._not_guarded(reference(pod), str(found))
             return
         pin = self._pins / f"{found.uid}.{found.cookie}"
         try:
@@ -175,7 +175,7 @@ class NodeAgent(Agent):
                 self.specs[pod.uid], self.proxies[pod.uid] = self._spec(settings), found.proxy
                 await self.attach(settings.model_copy(update={"terminating": bool(terminating(pod))}))
         except (OSError, ValueError, TimeoutError) as failure:
-            self._not_attached(pod, str(failure) or f"not within {ATTACH_S:g} s")
+            self._not_guarded(reference(pod), str(failure) or f"not within {ATTACH_S:g} s")
         finally:
             os.close(found.namespace)
         if (guard := self.guards.get(pod.uid)) is not None:
@@ -190,14 +190,14 @@ class NodeAgent(Agent):
     def _pins(self) -> Path:
         return self.node.directory / "netns"
 
-    def _not_attached(self, pod: pods.Pod, why: str) -> None:
+    def _not_guarded(self, pod: PodRef, why: str) -> None:
         """Said once for each reason; tried again after a pause that doubles."""
         now_s = asyncio.get_running_loop().time()
         pause_s = min(max(LOOK_S, 2 * self._retry_s.get(pod.uid, (0.0, 0.0))[1]), RETRY_MOST_S)
         self._retry_s[pod.uid] = now_s + pause_s, pause_s
         if self._said.get(pod.uid) != why:
             self._said[pod.uid] = why
-            self.journal.write(entry("attach", reference(pod), failed=why))
+            super()._not_guarded(pod, why)
 
     def _say_of_node(self, why: str) -> None:
         if self._said.get("") != why:

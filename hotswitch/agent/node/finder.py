@@ -162,6 +162,10 @@ class Finder:
 
 
 def _addresses(namespace: int) -> frozenset[IPv4Address | IPv6Address]:
-    with contextlib.suppress(OSError), contextlib.closing(NetlinkSocket(NETLINK_ROUTE, namespace)) as asks:
-        return own_addresses(asks)
-    return frozenset()
+    """Raises NotFound: it may not be entered."""
+    try:
+        with contextlib.closing(NetlinkSocket(NETLINK_ROUTE, namespace)) as asks:
+            return own_addresses(asks)
+    except OSError as failure:
+        os.close(namespace)
+        raise NotFound(f"its namespace cannot be entered: {failure}") from failure

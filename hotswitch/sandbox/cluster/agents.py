@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -175,6 +176,13 @@ class NodeAgent:
                 if b"--once" in words and b"setpriv" not in words[0]:
                     return pid
         raise AgentFailed(f"no agent runs: {self.words()}")
+
+    def forget(self) -> None:
+        """As when its pod is made anew: emptyDirs are empty. Not while it runs. What is told by hand stays."""
+        for name in ("rescue", "netns", "pods", "evidence"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+        self.journal.path.unlink(missing_ok=True)
+        self.journal = JournalTail(self.journal.path)
 
     async def stop(self, patience_s: float = 5.0) -> None:
         """As the kubelet ends a container: SIGTERM, and with its first process all others end."""
