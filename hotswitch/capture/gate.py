@@ -91,6 +91,10 @@ class Gate:
         for command in self.remove_commands():
             run(command, check=True)
 
+    def is_there(self) -> bool:
+        """Is there a table of ours, of whatever scope, open or closed?"""
+        return bool(self._listing())
+
     def _installed_digest(self) -> str | None:
         names = (str(item["chain"]["name"]) for item in self._listing() if "chain" in item)
         return next((name.removeprefix(SCOPE_CHAIN) for name in names if name.startswith(SCOPE_CHAIN)), None)

@@ -128,6 +128,10 @@ class LegacyGate:
                 raise OSError(errno.EIO, str(failure)) from failure
         self.writes += 1
 
+    def is_there(self) -> bool:
+        """Are there chains of ours, of whatever scope, open or closed? Raises OSError."""
+        return any(table.TABLE in text for text in self._texts().values())
+
     def _installed(self, saved: Mapping[str, table.Saved], family: str) -> bool:
         return table.is_installed(saved[family], self.scope, family)
 

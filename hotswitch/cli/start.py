@@ -23,10 +23,12 @@ def main() -> None:
         sys.exit(quick(words))
     if words == ["helper"]:  # what keeps it running should not weigh as much as it does
         sys.exit(keep((sys.executable, "-m", "hotswitch.cli.start", "helper", "--once")))
-    if words == ["agent", "--node"]:
-        sys.exit(keep((sys.executable, "-m", "hotswitch.cli.start", "agent", "--node", "--once")))
-    if words == ["agent", "--node", "--once"]:
-        sys.exit(guard_node())
+    if words in (["agent", "--node"], ["agent", "--pod"]):
+        sys.exit(keep((sys.executable, "-m", "hotswitch.cli.start", *words, "--once")))
+    if words in (["agent", "--node", "--once"], ["agent", "--pod", "--once"]):
+        sys.exit(guard_here(words[1]))
+    if words in (["agent", "--node", "--restore-all"], ["uninstall-check"]):
+        sys.exit(take_out(remove=len(words) > 1))
     if words[:2] == ["agent", "--config"] and len(words) == 3:
         sys.exit(guard(Path(words[2])))
     from hotswitch.cli.main import app  # heavy
@@ -64,19 +66,48 @@ def guard(config: Path) -> int:
     return 0
 
 
-def guard_node() -> int:
-    """The agent of a node, until SIGTERM; the exit code."""
-    from hotswitch.agent.node.main import run
-    from hotswitch.agent.node.settings import from_environment
+def guard_here(where: str) -> int:
+    """The agent of a node or of a pod, told by its environment, until SIGTERM; the exit code."""
     from hotswitch.cluster.failure import ConnectError
     from hotswitch.config.agentfile import ConfigError
 
     try:
-        run(from_environment())
+        _run_here(where)
     except (ConfigError, ConnectError, OSError) as failure:
         print(f"hotswitch: {failure}", file=sys.stderr)
         return BAD_SETTINGS if isinstance(failure, ConfigError) else 1
     return 0
+
+
+def take_out(*, remove: bool) -> int:
+    """Hotswitch out of all pods of the node; the exit code: 0, nothing is left."""
+    from hotswitch.agent.node import removal
+
+    proc = Path(os.environ.get("HOTSWITCH_PROC", "/proc"))
+    try:
+        looked = removal.look(proc, remove=remove)
+    except OSError as failure:
+        print(f"hotswitch: {failure}", file=sys.stderr)
+        return 1
+    print("\n".join(removal.report(looked)))
+    return 0 if removal.clean(looked) else 1
+
+
+def _run_here(where: str) -> None:
+    if where == "--node":
+        from hotswitch.agent.node import main as node
+        from hotswitch.agent.node import settings
+
+        node.run(settings.from_environment())
+    else:
+        from hotswitch.agent.helper import go_first_of_all
+        from hotswitch.agent.main import serve
+        from hotswitch.agent.pod import agent
+        from hotswitch.agent.pod import settings as told
+
+        made = agent.made(told.from_environment())
+        go_first_of_all()
+        serve(made)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,16 @@ def test_each_tier_is_documented_as_it_is(tmp_path):
         folder = tmp_path / component
         folder.mkdir()
         assert said.pop(component) == rights(render(with_opt_ins(folder, TIERS[-1], component))) - given
-    assert said.keys() <= {"tier"}
+    assert said.pop("agent") == rights(render(MANIFESTS / "overlays" / "agent-node"))
+    assert said.keys() <= {"tier", "where"}
+
+
+def test_each_capability_of_the_nodes_agent_is_documented():
+    (agent,) = [each for each in render(MANIFESTS / "overlays" / "agent-node") if each["kind"] == "DaemonSet"]
+    (container,) = agent["spec"]["template"]["spec"]["containers"]
+    text = (DOCS / "reference" / "rights.md").read_text().split("## The agent of a node")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `([A-Z_]+)` \|", text, re.MULTILINE)
+    assert listed == container["securityContext"]["capabilities"]["add"]
 
 
 def test_each_admission_policy_is_documented():

@@ -10,4 +10,4 @@ from hotswitch.agent.node.standing import authority_of
 
 def run(settings: NodeSettings) -> None:
     """Until SIGTERM. Raises ConfigError, ConnectError or OSError before anything has been changed."""
-    serve(NodeAgent(settings, authority_of(settings)))
+    serve(NodeAgent(settings, authority_of(settings.policy)))

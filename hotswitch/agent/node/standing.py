@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from hotswitch.agent.authority import Authority, Grant, OwnAuthority, Right
-from hotswitch.agent.node.settings import NodeSettings, StandingPolicy
+from hotswitch.agent.node.settings import StandingPolicy
 from hotswitch.config.agentfile import ConfigError, parse_as
 from hotswitch.model import PodRef
 
@@ -26,11 +26,11 @@ class StandingAuthority(OwnAuthority):
         super().attach(pod, changed)
 
 
-def authority_of(settings: NodeSettings) -> Authority:
-    """Raises ConfigError or OSError."""
-    if settings.policy is None:
+def authority_of(policy: Path | None) -> Authority:
+    """`policy`: the file that says what may be done. Raises ConfigError or OSError."""
+    if policy is None:
         return OwnAuthority()  # nobody grants anything: it looks on
-    return StandingAuthority(read_standing(settings.policy))
+    return StandingAuthority(read_standing(policy))
 
 
 def read_standing(path: Path) -> StandingPolicy:

@@ -1,0 +1,48 @@
+"""`hotswitch agent --pod`: the agent of the pod that it lives in (S4.2, I1).
+
+It is in the right namespace already, so it needs neither SYS_ADMIN nor anything of the node's /proc; its gid is the one
+that Istio's rules exempt, so that it is heard while the proxy is dead. Beside that it is the agent of a node with one
+pod, decides for itself within its grant, and stays as long as a gate leads to its rescue and the app is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from hotswitch.agent.authority import Authority, surroundings
+from hotswitch.agent.granted import GrantedGuard
+from hotswitch.agent.guard import Guard
+from hotswitch.agent.helper import HelperAgent
+from hotswitch.agent.node.standing import authority_of
+from hotswitch.agent.pod.settings import PodSettings
+from hotswitch.agent.spare import Spare
+from hotswitch.config.agentfile import Pod
+from hotswitch.model import Surroundings
+from hotswitch.rescue.service import Rescue
+
+
+class PodAgent(HelperAgent):
+    """Raises as Agent."""
+
+    def __init__(self, settings: PodSettings, authority: Authority) -> None:
+        super().__init__(settings.agent_file())
+        self.authority = authority
+        self.journal.heard = authority.acted
+
+    def _begin(self, spare: Spare) -> None:
+        """Its guard begins, once a grant says what the rescue must keep up."""
+
+    async def _settle(self, rescue: Rescue) -> None:
+        """What the rescue has from before is this pod's."""
+
+    def _guard(self, pod: Pod, spare: Spare) -> Guard:
+        return GrantedGuard(pod, self.specs[pod.uid], self._means(), spare, self.authority)
+
+    def _surroundings(self, guard: Guard) -> Surroundings:
+        now_s = asyncio.get_running_loop().time()
+        return surroundings(guard, self.guards.values(), self.authority.right(guard.pod), now_s=now_s)
+
+
+def made(settings: PodSettings) -> PodAgent:
+    """Raises ConfigError or OSError before anything has been changed."""
+    return PodAgent(settings, authority_of(settings.policy))

@@ -1,0 +1,193 @@
+"""The agent of one pod, inside it, with no more rights than its container has (S4.2, S4.4, S4.5, I1)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from hotswitch.agent.node.settings import NodeSettings
+from hotswitch.agent.pod.settings import PodSettings, from_environment
+from hotswitch.config.agentfile import ConfigError
+from hotswitch.sandbox.ca import TRUST_DOMAIN
+from hotswitch.sandbox.clients import Client
+from hotswitch.sandbox.kubelet import Timings
+from hotswitch.sandbox.pod import Pod
+from hotswitch.sandbox.process import start
+from hotswitch.sandbox.protector import JournalTail, asked
+from hotswitch.sandbox.sandbox import Sandbox
+from tests.agent.inpod import InPod, children, confined, program
+from tests.agent.keeper import gate_text, rules, until
+
+POLICY = {
+    "mode": "auto",
+    "mtls": "PERMISSIVE",
+    "inbound": ["rescue", "hold"],
+    "outbound": ["rescue", "hold"],
+    "recover_after_s": 0.5,
+    "hold_down_s": 1.0,
+    "hold_down_max_s": 2.0,
+}
+
+
+class Agent(InPod):
+    """`hotswitch agent --pod` in the place of the helper."""
+
+    def environment(self) -> dict[str, str]:
+        settings = self.pod_settings
+        (self.directory / "policy.yaml").write_text(yaml.safe_dump({"policy": POLICY}))
+        return {
+            "HOTSWITCH_POD": settings["name"],
+            "HOTSWITCH_NAMESPACE": settings["namespace"],
+            "HOTSWITCH_UID": settings["uid"],
+            "HOTSWITCH_ADDRESSES": ",".join(settings["addresses"]),
+            "HOTSWITCH_TRUST_DOMAIN": TRUST_DOMAIN,
+            "HOTSWITCH_PORTS": ",".join(map(str, settings["app"]["ports"])),
+            "HOTSWITCH_PROBERS": json.dumps(settings["app"]["probers"]),
+            "HOTSWITCH_PROBE": json.dumps(settings["app"]["probe"]),
+            "HOTSWITCH_IDENTITY": settings["identity"]["socket"],
+            "HOTSWITCH_CAPTURE": json.dumps({key: settings["capture"][key] for key in ("args", "env")}),
+            "HOTSWITCH_DIRECTORY": str(self.directory),
+            "HOTSWITCH_POLICY": str(self.directory / "policy.yaml"),
+        }
+
+    async def launch(self) -> None:
+        words = [f"{key}={value}" for key, value in self.environment().items()]
+        first = ("unshare", "--pid", "--fork", "--mount-proc", "env", *words, *confined(program("agent", "--pod")))
+        cgroups = self._box.estate.make_cgroups(f"agent-{self.pod.name}")[-1:]
+        log = self.directory / "helper.log"
+        self._process = start(self._box.estate, first, log=log, netns=self.pod.netns, cgroups=cgroups)
+
+    async def status(self) -> dict[str, Any]:
+        try:
+            answer = await asked(self.directory / "agent.sock", {"verb": "status"})
+        except (OSError, ValueError):
+            return {}
+        return next(iter(answer["pods"]), {})
+
+    async def until_inbound(self, level: str) -> None:
+        async def stands() -> bool:
+            return (await self.status()).get("levels", {}).get("inbound") == level
+
+        await until(stands, lambda: f"inbound is not {level}: {self.log}")
+
+    async def guards(self) -> None:
+        status: dict[str, Any] = {}
+
+        async def rests() -> bool:
+            nonlocal status
+            status = await self.status()
+            return status.get("fault") == "well" and status["rescue"] == status["gate"] == "ready"
+
+        await until(rests, lambda: f"it does not guard its pod: {status} {self.log}")
+
+
+@pytest.fixture(scope="module")
+def town(box: Sandbox, runner: asyncio.Runner) -> Iterator[tuple[Agent, Client]]:
+    async def build() -> tuple[Agent, Client]:
+        pod = await box.pod("inpod-0", timings=Timings(scale=0.2))
+        client = await box.client("caller")
+        await pod.ready()
+        agent = Agent(box, pod)
+        await agent.launch()
+        await agent.guards()
+        return agent, client
+
+    made = runner.run(build())
+    yield made
+    runner.run(made[0].end())
+
+
+async def served(client: Client, pod: Pod) -> str:
+    answer = await client.ask(pod.ip, 8080, timeout_s=30.0)
+    assert answer.status == 200
+    return answer.via or "rescue"
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("kind", ["kill", "hang"])
+def test_its_pods_sidecar_fails(runner: asyncio.Runner, town: tuple[Agent, Client], kind: str) -> None:  # S4.4, S4.5
+    async def story(agent: Agent, client: Client) -> None:
+        pod, before = agent.pod, (gate_text(agent.pod), rules(agent.pod).fingerprint)
+        fault = await getattr(pod.faults, kind)()
+        await agent.until_inbound("rescue")
+        assert await served(client, pod) == "rescue"
+        await fault.undo()
+        await agent.until_inbound("capture")
+        await agent.guards()
+        await pod.ready()
+        assert await served(client, pod) == "sidecar"
+        assert (gate_text(pod), rules(pod).fingerprint) == before  # I4
+
+    runner.run(story(*town))
+
+
+@pytest.mark.envoy
+def test_it_dies_while_its_pod_is_bypassed(runner: asyncio.Runner, town: tuple[Agent, Client]) -> None:  # I1, I6
+    async def story(agent: Agent, client: Client) -> None:
+        fault = await agent.pod.faults.hang()
+        await agent.until_inbound("rescue")
+        os.kill(agent.worker_pid, signal.SIGKILL)
+        assert await served(client, agent.pod) == "rescue"
+
+        async def adopts() -> bool:
+            journal = JournalTail(agent.directory / "journal.jsonl")
+            journal.catch_up()
+            return any(each.event == "adopted" for each in journal.entries)
+
+        await until(adopts, lambda: agent.log)
+        await agent.until_inbound("rescue")
+        assert await served(client, agent.pod) == "rescue"
+        await fault.undo()
+        await agent.until_inbound("capture")
+
+    runner.run(story(*town))
+
+
+@pytest.mark.envoy
+def test_its_first_process_keeps_it(town: tuple[Agent, Client]) -> None:
+    assert len(children(town[0].keeper_pid)) >= 2  # the agent, and the rescue that outlived one
+
+
+BASE = {"HOTSWITCH_POD": "p", "HOTSWITCH_NAMESPACE": "n", "HOTSWITCH_UID": "u", "HOTSWITCH_ADDRESSES": "10.0.0.1"}
+
+
+@pytest.mark.unit
+def test_capture_by_annotations_alone(tmp_path: Any) -> None:  # S4.3a
+    file = tmp_path / "annotations"
+    file.write_text('traffic.sidecar.istio.io/excludeInboundPorts="9000"\nsidecar.istio.io/status="{\\"a\\":1}"\n')
+    (pod,) = from_environment({**BASE, "HOTSWITCH_ANNOTATIONS": str(file)}).agent_file().pods
+    assert "9000" in " ".join(pod.capture.args or ())
+    assert not pod.capture.ipv6
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"HOTSWITCH_UID": ""}, "uid"),
+        ({"HOTSWITCH_ADDRESSES": "nowhere"}, "addresses"),
+        ({"HOTSWITCH_PORTS": "http"}, "ports"),
+        ({"HOTSWITCH_CAPTURE": "{"}, "capture"),
+        ({"HOTSWITCH_CAPTURE": '{"words": []}'}, "words"),
+        ({"HOTSWITCH_PROBERS": "[]"}, "probers"),
+    ],
+)
+def test_what_cannot_be_used_is_named(changed: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        from_environment({**BASE, **changed}).agent_file()
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("model", [NodeSettings, PodSettings])
+def test_every_variable_is_documented(model: type[BaseModel]) -> None:
+    text = (Path(__file__).parents[2] / "docs/reference/agent.md").read_text()
+    assert [name for name in model.model_fields if f"`HOTSWITCH_{name.upper()}`" not in text] == []
