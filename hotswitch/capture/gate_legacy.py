@@ -130,7 +130,7 @@ class LegacyGate:
 
     def is_there(self) -> bool:
         """Are there chains of ours, of whatever scope, open or closed? Raises OSError."""
-        return any(table.TABLE in text for text in self._texts().values())
+        return any(f":{table.PREFIX}" in text for text in self._texts().values())
 
     def _installed(self, saved: Mapping[str, table.Saved], family: str) -> bool:
         return table.is_installed(saved[family], self.scope, family)

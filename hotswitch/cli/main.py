@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hotswitch import __version__
-from hotswitch.cli import capture, cluster, controller, helper, keeper, show
+from hotswitch.cli import capture, cluster, controller, helper, keeper, show, start
 from hotswitch.cli.ask import ANSWER_TIMEOUT_S, DEFAULT_SOCKET, AgentError, ask
 from hotswitch.cli.duration import seconds
 from hotswitch.cli.show import fail
@@ -67,10 +67,28 @@ def version() -> None:
 
 @app.command()
 def agent(
-    config: Annotated[Path, typer.Option("--config", help="The agent's file (docs/reference/agent-file.md).")],
-    check_only: Annotated[bool, typer.Option("--check", help="Check the file and end.")] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The agent's file (docs/reference/agent-file.md).")
+    ] = None,
+    check_only: Annotated[bool, typer.Option("--check", help="With --config: check the file and end.")] = False,
+    node: Annotated[bool, typer.Option("--node", help="Of this node's pods; told by its environment.")] = False,
+    pod: Annotated[bool, typer.Option("--pod", help="Of the pod it is in; told by its environment.")] = False,
+    restore_all: Annotated[
+        bool, typer.Option("--restore-all", help="With --node: take hotswitch out of all pods of the node, and end.")
+    ] = False,
 ) -> None:
-    """Protect the namespaces that the file names, until SIGTERM; SIGHUP reads the file again."""
+    """Protect pods until SIGTERM: those of a file (SIGHUP reads it again), of a node, or the one it is in."""
+    if (config is not None) + node + pod != 1:
+        raise typer.BadParameter("give exactly one of --config, --node and --pod")
+    if restore_all and not node:
+        raise typer.BadParameter("--restore-all goes with --node")
+    if config is None:
+        start.here("--node" if node else "--pod", restore_all=restore_all)
+    else:
+        _agent_of_file(config, check_only)
+
+
+def _agent_of_file(config: Path, check_only: bool) -> None:
     from hotswitch.agent.agent import Agent  # heavy: not for the other commands
     from hotswitch.agent.main import run
     from hotswitch.config.agentfile import ConfigError, load
@@ -217,6 +235,26 @@ def evidence(
         raise typer.BadParameter("--file needs --name")
     answer = asked(socket, verb="evidence", pod=pod, name=name, file=file)
     told(answer, as_json, [answer["content"]] if file else show.evidence_lines(answer))
+
+
+@app.command("uninstall-check")
+def uninstall_check() -> None:
+    """Is anything of hotswitch left in a pod of this node? Changes nothing; exit code 1 when there is."""
+    sys.exit(start.take_out(remove=False))
+
+
+@app.command()
+def trace(
+    pod: Pod,
+    last: Annotated[int, typer.Option("--last", help="How far back to look, in entries.", min=1)] = 500,
+    socket: SocketOption = DEFAULT_SOCKET,
+    as_json: JsonOption = False,
+) -> None:
+    """The time line of the pod's last fault: from the first evidence to traffic, and back."""
+    from hotswitch.report.trace import trace_texts
+
+    lines = trace_texts(asked(socket, verb="history", pod=pod, last=last)["entries"], pod)
+    told({"pod": pod, "lines": lines}, as_json, lines or [f"{pod}: no fault in the journal"])
 
 
 @app.command()

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from hotswitch.agent.keep import BAD_SETTINGS, keep
 from hotswitch.cli.ask import DEFAULT_SOCKET, AgentError, ask
@@ -64,6 +65,13 @@ def guard(config: Path) -> int:
         print(f"hotswitch: {failure}", file=sys.stderr)
         return 1
     return 0
+
+
+def here(where: str, *, restore_all: bool) -> NoReturn:
+    """As the words say it, for who asked in another order of words."""
+    if restore_all:
+        sys.exit(take_out(remove=True))
+    sys.exit(guard_here(where))
 
 
 def guard_here(where: str) -> int:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
+
+import msgspec
 
 from hotswitch.report.journal import Entry
 
 _ENDS = frozenset({"verified"})
-_BEGINS = frozenset({"open", "hold", "page"})
+_BEGINS = frozenset({"open", "hold"})
 EVIDENCE_MS, GATE_MS = "evidence_to_gate_ms", "gate_ms"
 
 
 def trace(entries: Sequence[Entry], pod: str) -> list[str]:
-    """Of the pod's last fault; a line each: milliseconds since the first evidence, and what happened. None: no fault."""
+    """Of the pod's last fault: milliseconds since the first evidence, and what happened. No line: no fault."""
     mine = [each for each in entries if each.pod == pod or pod in (each.uid, each.pod.rpartition("/")[2])]
     episode = _last(mine)
     if not episode:
@@ -23,6 +26,11 @@ def trace(entries: Sequence[Entry], pod: str) -> list[str]:
     for each in episode:
         lines.append(_line((_at_s(each) - began_s) * 1000, each.event, _told(each)))
     return lines
+
+
+def trace_texts(entries: Iterable[Mapping[str, Any]], pod: str) -> list[str]:
+    """The same, of entries as JSON tells them. Raises msgspec.ValidationError."""
+    return trace([msgspec.convert(each, Entry) for each in entries], pod)
 
 
 def _last(entries: Sequence[Entry]) -> list[Entry]:
@@ -59,8 +67,8 @@ def _told(entry: Entry) -> str:
         return f"failed: {entry.failed}"
     if entry.event == "open":
         took = entry.durations_ms
-        times = f"{took.get(EVIDENCE_MS, 0.0):.2f} ms after the evidence, {took.get(GATE_MS, 0.0):.2f} ms of it the gate"
-        return f"traffic goes on, {times}: {entry.rules_after}"
+        evidence, gate = took.get(EVIDENCE_MS, 0.0), took.get(GATE_MS, 0.0)
+        return f"traffic goes on, {evidence:.2f} ms after the evidence ({gate:.2f} ms the gate): {entry.rules_after}"
     return entry.why or entry.rules_after or ", ".join(f"{key} {value}" for key, value in entry.evidence.items())
 
 

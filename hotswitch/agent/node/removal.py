@@ -19,6 +19,7 @@ from hotswitch.capture.gate_table import GateScope
 from hotswitch.kernel import procfs
 from hotswitch.kernel.command import CommandFailed
 from hotswitch.kernel.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
+from hotswitch.kernel.process import PROC
 from hotswitch.kernel.sockdiag import accept_queues
 from hotswitch.model import RESCUE_INBOUND, RESCUE_OUTBOUND, STAND_IN, Port
 
@@ -34,7 +35,7 @@ class Looked:
     removed: str = ""
 
 
-def look(proc: Path = procfs.PROC, *, remove: bool = False) -> list[Looked]:
+def look(proc: Path = PROC, *, remove: bool = False) -> list[Looked]:
     """Into every pod's namespace; with `remove` tables are taken away first. Raises PermissionError: namespaces may not
     be asked for (CAP_SYS_PTRACE)."""
     return [_into(pods, namespace, remove) for pods, namespace in _namespaces(proc)]
@@ -91,7 +92,8 @@ def report(looked: list[Looked]) -> list[str]:
     lines = [f"pod {', '.join(each.pods)}: {each.removed} is gone" for each in looked if each.removed]
     lines += [f"pod {', '.join(each.pods)}: {left}" for each in looked for left in each.left]
     soiled = sum(bool(each.left) for each in looked)
-    return [*lines, f"{len(looked)} namespaces of pods: {f'something is left in {soiled}' if soiled else 'nothing is left'}"]
+    verdict = f"something is left in {soiled}" if soiled else "nothing is left"
+    return [*lines, f"{len(looked)} namespaces of pods: {verdict}"]
 
 
 def clean(looked: list[Looked]) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -180,3 +183,49 @@ def test_the_agent_remembers_no_pod_that_is_gone(town: Town) -> None:
         assert kept == {web.uid for web in town.pods.values()}
 
     town.run(story)
+
+
+def test_a_fault_can_be_followed_afterwards(town: Town) -> None:  # I8
+    async def story(stage: Stage, web: Published) -> None:
+        before = rules(web)
+        fault = await bypassed(stage, web, web.pod.faults.kill)
+        await restored(stage, web, fault, before)
+        words = (sys.executable, "-m", "hotswitch.cli.start", "trace", "shop/native-0")
+        told = run(Command((*words, "--socket", str(stage.agent.directory / "agent.sock"))), check=True).stdout
+        assert "traffic goes on" in told
+        assert [event for event in ("evidence", "open", "close") if f"ms  {event}" not in told] == []
+
+    town.run(story)
+
+
+def test_hotswitch_is_taken_out_while_a_pod_is_bypassed(town: Town) -> None:  # I4: the last story of this town
+    async def story(stage: Stage, web: Published) -> None:
+        await bypassed(stage, web, web.pod.faults.kill)
+        proc = processes_of(stage)
+        with_agent = await asyncio.to_thread(take_out, proc, "agent --node --restore-all", 1)
+        assert "a listener of the rescue" in with_agent  # its agent has to go first
+        await stage.agent.stop()
+        await asyncio.to_thread(take_out, proc, "agent --node --restore-all", 0)
+        assert "hotswitch" not in rules(web)
+        assert "nothing is left" in await asyncio.to_thread(take_out, proc, "uninstall-check", 0)
+
+    town.run(story)
+
+
+def processes_of(stage: Stage) -> Path:
+    """A /proc in which there are only our pods: others on this machine are nobody's to take hotswitch out of."""
+    proc = stage.cluster.box.estate.directory / "proc"
+    proc.mkdir()
+    for cgroup in stage.cluster.box.estate.cgroups():
+        if "kubepods" in cgroup.parts:
+            for pid in (cgroup / "cgroup.procs").read_text().split():
+                with contextlib.suppress(FileExistsError):
+                    (proc / pid).symlink_to(f"/proc/{pid}")
+    return proc
+
+
+def take_out(proc: Path, words: str, code: int) -> str:
+    argv = ("env", f"HOTSWITCH_PROC={proc}", sys.executable, "-m", "hotswitch.cli.start", *words.split())
+    outcome = run(Command(argv))
+    assert outcome.returncode == code, outcome.stdout + outcome.stderr
+    return outcome.stdout
