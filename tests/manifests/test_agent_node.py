@@ -69,6 +69,15 @@ def test_memory_is_bounded_and_cpu_never_throttled(container):
     assert container["resources"]["limits"].keys() == {"memory"}
 
 
+def test_the_cleanup_has_no_more_than_the_agent(container):
+    (cleanup,) = [each for each in render(MANIFESTS / "overlays" / "agent-node-remove") if each["kind"] == "DaemonSet"]
+    (first,) = cleanup["spec"]["template"]["spec"]["initContainers"]
+    added = first["securityContext"]["capabilities"]["add"]
+    assert set(added) < set(container["securityContext"]["capabilities"]["add"])
+    assert first["args"] == ["agent", "--node", "--restore-all"]
+    assert first["securityContext"]["readOnlyRootFilesystem"] is True
+
+
 def test_it_runs_wherever_pods_run(pod):
     assert pod["spec"]["tolerations"] == [{"operator": "Exists"}]
     assert pod["spec"]["priorityClassName"] == "system-node-critical"
