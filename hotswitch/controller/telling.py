@@ -104,7 +104,9 @@ class Teller:
         """What an agent did, or could not do."""
         self._means.journal(line)
         decision = decision_of(pod.ref, line)
-        if line.failed:
+        if line.failed and line.code == Code.DRILL_FAILED:  # nothing is wrong yet, but would be at the next fault
+            self._tell(pod, line.code, f"a drill failed: {line.failed}", Severity.WARNING, turn.protection)
+        elif line.failed:
             self._tell(pod, ACT_FAILED, f"{line.code or line.event}: {line.failed}", Severity.WARNING, turn.protection)
         if decision is None:
             return
@@ -140,7 +142,7 @@ class Teller:
         protection: Protection | None,
         evidence: Mapping[str, str] | None = None,
     ) -> None:
-        if code in (UNREADABLE, ACT_FAILED):
+        if code in (UNREADABLE, ACT_FAILED, Code.DRILL_FAILED):
             self._raised.add(code)
         self._means.tell(
             Notice(

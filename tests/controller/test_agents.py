@@ -321,3 +321,19 @@ def test_lines_that_do_not_fit_are_counted(tmp_path: Path) -> None:
                 )
 
     run(story, tmp_path)
+
+
+def test_a_drill_that_failed_is_told_on_its_pod(tmp_path: Path) -> None:  # S4.4, S4.6
+    async def story(made: Town, tls: Path) -> None:
+        uid = await made.pod("web-0")
+        async with serving(made, tls) as controller:
+            await leads(made, controller)
+            async with running(link(made, controller, tls, token_of(made, agent_pod(made)))) as node:
+                guard = node.attach("web-0", uid)
+                await made.until(lambda: may_open(node, uid), "granted")
+                why = "nothing was opened: the rescue does not serve: refused"
+                node.authority.acted(entry("drill", guard.pod, code=Code.DRILL_FAILED, why=why, failed=why))
+                await made.until(lambda: Code.DRILL_FAILED in made.codes("web-0"), "Event")
+                assert "HSC003" not in made.codes("web-0")
+
+    run(story, tmp_path)
