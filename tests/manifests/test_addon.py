@@ -11,12 +11,15 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from hotswitch.agent.agent import spec_of
+from hotswitch.agent.pod.settings import from_environment
 from hotswitch.api.names import HELPER_CAPABILITIES
 from hotswitch.capture import manifest as manifests
 from hotswitch.capture import options, probes
@@ -175,6 +178,35 @@ def test_it_is_told_the_apps_ports_and_probes(name: str) -> None:
         if "HOTSWITCH_PROBE" in words:
             AppProbeSettings.model_validate_json(words["HOTSWITCH_PROBE"])
         assert words["HOTSWITCH_WORKLOAD"].partition("/")[0] in ("deploy", "pod")
+
+
+DOWNWARD = {
+    "metadata.name": "web-0",
+    "metadata.namespace": "shop",
+    "metadata.uid": "7d0c9a3e",
+    "spec.nodeName": "node-0",
+    "spec.serviceAccountName": "web",
+    "status.podIPs": "10.0.3.17",
+}
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_agent_takes_what_it_is_told(name: str, tmp_path: Path) -> None:
+    """Its own settings, from the environment and the file that the kubelet would make."""
+    workload = pods(RENDERED, name)[0]
+    said = template(workload)["metadata"]["annotations"]
+    (tmp_path / "annotations").write_text("".join(f"{key}={json.dumps(each)}\n" for key, each in said.items()))
+    environment = {
+        each["name"]: each.get("value", "") or DOWNWARD[each["valueFrom"]["fieldRef"]["fieldPath"]]
+        for each in ours(name)["env"]
+        if "value" in each or "valueFrom" in each
+    }
+    settings = from_environment(environment | {"HOTSWITCH_ANNOTATIONS": str(tmp_path / "annotations")})
+    (pod,) = settings.agent_file().pods
+    seen = spec_from_pod(template(workload) | {"kind": "Pod"})
+    nobody = {"dns_servers_v4": (), "dns_servers_v6": ()}  # it asks its own resolv.conf, which is this machine's here
+    assert replace(spec_of(pod), **nobody) == replace(seen, **nobody)
+    assert (pod.name, pod.namespace, pod.uid) == ("web-0", "shop", "7d0c9a3e")
 
 
 @pytest.mark.parametrize("name", WITHOUT)
