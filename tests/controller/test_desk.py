@@ -1,0 +1,293 @@
+"""Many agents at one desk, in simulated time: what one of them says, all others must be safe from (I3, I6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotswitch.agent.kept import Kept, fresh
+from hotswitch.api.agent.reports import ability_message, diagnosis_message, standing_message
+from hotswitch.api.agent.v1 import agent_pb2 as wire
+from hotswitch.controller.agents.desk import SKEW_S, Agent, Desk
+from hotswitch.controller.agents.limits import Rejected
+from hotswitch.controller.agents.plan import Limit, limit_of
+from hotswitch.controller.agents.trust import Speaker
+from hotswitch.decide.grants import MESH, Scope, workload_scope
+from hotswitch.model import Capabilities, Diagnosis, Direction, Fault, Grade, Level, PodRef, PodUid, Standing
+
+pytestmark = pytest.mark.unit
+
+LIFE_S = 600.0
+
+
+@dataclass
+class Around:
+    """A mesh of some nodes with pods of two workloads, `web` and `db`, each on every node."""
+
+    nodes: int = 4
+    mesh: int = 8
+    cap: int = 3
+    workload: int = 6
+    ours: list[PodRef] = field(default_factory=list)
+    why_frozen: str = ""
+
+    def pods_of(self, node: str) -> Iterable[PodRef]:
+        if int(node.rpartition("-")[2]) >= self.nodes:
+            return []
+        return [
+            PodRef(f"{name}-{at}-{node}", "shop", PodUid(f"{name}{at}/{node}"), f"deploy/{name}")
+            for name in ("web", "db") for at in range(2)
+        ]  # fmt: skip
+
+    def place_of(self, uid: PodUid) -> tuple[PodRef, str] | None:
+        node = uid.partition("/")[2]
+        found = [pod for pod in self.pods_of(node) if pod.uid == uid] if node else []
+        return (found[0], node) if found else None
+
+    def limit(self, pod: PodRef) -> Limit:
+        return limit_of(
+            pod, mesh=self.mesh, namespace=self.mesh, workload=self.workload, node=self.cap,
+            pods=lambda _: 2 * self.nodes,
+        )  # fmt: skip
+
+    def opened(self) -> Iterable[PodRef]:
+        return self.ours
+
+    def frozen(self) -> str:
+        return self.why_frozen
+
+
+@dataclass
+class Link:
+    said: list[wire.ToAgent] = field(default_factory=list)
+    ended: str = ""
+
+    def send(self, message: wire.ToAgent) -> None:
+        self.said.append(message)
+
+    def end(self, reason: str, sentence: str) -> None:
+        self.ended = reason
+
+    @property
+    def allotment(self) -> wire.Allotment:
+        return next(each.allotment for each in reversed(self.said) if each.WhichOneof("said") == "allotment")
+
+
+@dataclass
+class Room:
+    around: Around = field(default_factory=Around)
+    now_s: float = 1000.0
+    term: int = 1
+    rejected: list[str] = field(default_factory=list)
+    links: dict[str, Link] = field(default_factory=dict)
+    beats: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.desk = Desk(
+            self.around, now_s=lambda: self.now_s, news=lambda _: None, rejected=self.rejected.append,
+            came=lambda _: None, life_s=LIFE_S,
+        )  # fmt: skip
+        self.desk.lead(self.term, first=self.term == 1)
+
+    def come(self, node: str, **hello: Any) -> Agent:
+        link = self.links[node] = Link()
+        return self.desk.come(Speaker(node=node), wire.Hello(instance="i", **hello), link)
+
+    def beat(self, agent: Agent, used: dict[str, int] | None = None) -> dict[str, int]:
+        """The places that it is given; it acts on what it was given last."""
+        node = agent.speaker.node
+        self.beats[node] = self.beats.get(node, 0) + 1
+        given = agent.allotted
+        order = wire.Order(term=given.term, serial=given.serial) if given is not None else None
+        message = wire.Beat(number=self.beats[node], acts_on=order, used=used or {})
+        self.desk.hear(agent, wire.FromAgent(beat=message))
+        return dict(self.links[node].allotment.places)
+
+    def report(self, agent: Agent, uid: str, state: str) -> None:
+        """`state`: well, waits or open."""
+        levels = {Direction.INBOUND: Level.RESCUE, Direction.OUTBOUND: Level.HOLD}
+        ill = state != "well"
+        standing = Standing(
+            levels=levels if state == "open" else Standing().levels,
+            fault=Fault.DEAD if ill else Fault.WELL,
+            recent_faults_s=(self.now_s,) if ill else (),
+        )
+        seen = Diagnosis(Fault.DEAD if ill else Fault.WELL, Grade.CORROBORATED if ill else Grade.NONE, "", {})
+        report = wire.PodReport(
+            uid=uid, standing=standing_message(standing, self.now_s), diagnosis=diagnosis_message(seen, self.now_s),
+            ability=ability_message(Capabilities(rescue=True)),
+        )  # fmt: skip
+        self.desk.hear(agent, wire.FromAgent(pod=report))
+
+
+def test_places_are_shared_by_all_that_are_there() -> None:
+    room = Room()
+    agents = [room.come(f"node-{at}") for at in range(4)]
+    for _ in range(2):
+        given = [room.beat(agent)[MESH] for agent in agents]
+        room.now_s += 2.0
+    assert sum(given) == 8 and max(given) - min(given) <= 1
+
+
+def test_one_lying_agent_spends_its_own_cap_alone() -> None:  # I3
+    """It says that all is open, that everything waits, and that it held everything before."""
+    room = Room()
+    liar, honest = room.come("node-0"), [room.come(f"node-{at}") for at in (1, 2, 3)]
+    claims = {str(scope): 10**6 for scope in room.desk.plan.wanted(liar.name, room.now_s)}
+    for _ in range(4):
+        room.beat(liar, {**claims, "workload/bank/vault": 10**6})
+        for uid in [pod.uid for pod in room.around.pods_of("node-0")]:
+            room.report(liar, uid, "waits")
+        given = [room.beat(agent)[MESH] for agent in honest]
+        room.now_s += 2.0
+    assert room.desk.held(MESH, room.around.mesh) <= room.around.mesh
+    assert sum(given) >= room.around.mesh - room.around.cap
+    assert room.desk.ledger is not None
+    assert room.desk.ledger.held(Scope("workload/bank/vault"), room.now_s) == 0
+
+
+def test_places_that_its_predecessor_never_gave() -> None:  # I3
+    """A new leader believes an agent what it held, up to the cap; a lie costs the others nothing."""
+    room = Room(term=2)
+    liar = room.come("node-0", places={MESH: 10**6}, acts_on=wire.Order(term=1, serial=9))
+    honest = room.come("node-1", places={MESH: 2, "namespace/shop": 2}, acts_on=wire.Order(term=1, serial=4))
+    assert room.beat(liar)[MESH] <= room.around.cap
+    assert room.beat(honest)[MESH] == 2
+    room.now_s += LIFE_S + SKEW_S
+    assert room.beat(honest)[MESH] > 2
+
+
+def test_a_place_moves_to_who_waits_only_when_it_is_given_back() -> None:  # I3
+    room = Room(Around(nodes=2, mesh=1))
+    first, second = room.come("node-0"), room.come("node-1")
+    given = {agent.name: room.beat(agent)[MESH] for agent in (first, second)}
+    idle, needy = (first, second) if given[first.name] else (second, first)
+    assert sorted(given.values()) == [0, 1]
+    pod = next(iter(room.around.pods_of(needy.speaker.node)))
+    room.report(needy, pod.uid, "waits")
+    assert room.links[idle.speaker.node].allotment.places[MESH] == 0
+    assert room.links[needy.speaker.node].allotment.places[MESH] == 0  # the other one has not said yes
+    room.beat(idle)
+    assert room.links[needy.speaker.node].allotment.places[MESH] == 1
+
+
+def test_a_place_that_is_in_use_does_not_move() -> None:
+    room = Room(Around(nodes=2, mesh=1))
+    first, second = room.come("node-0"), room.come("node-1")
+    given = {agent.name: room.beat(agent)[MESH] for agent in (first, second)}
+    user, needy = (first, second) if given[first.name] else (second, first)
+    pod = next(iter(room.around.pods_of(user.speaker.node)))
+    room.report(user, pod.uid, "open")
+    room.beat(user, {MESH: 1, "namespace/shop": 1, workload_scope("shop", pod.workload): 1})
+    room.report(needy, next(iter(room.around.pods_of(needy.speaker.node))).uid, "waits")
+    assert room.beat(user, {MESH: 1})[MESH] == 1
+    assert room.links[needy.speaker.node].allotment.places[MESH] == 0
+
+
+def test_what_the_controller_has_open_is_not_given() -> None:  # I3
+    room = Room(Around(nodes=1, mesh=3))
+    room.around.ours = [PodRef("x", "shop", PodUid("x"), "deploy/x"), PodRef("y", "bank", PodUid("y"), "deploy/y")]
+    assert room.beat(room.come("node-0"))[MESH] == 1
+
+
+def test_most_of_the_mesh_looks_sick() -> None:  # I3
+    """Every agent is told at once, and told when it is over."""
+    room = Room()
+    agents = [room.come(f"node-{at}") for at in range(3)]
+    for agent in agents:
+        room.beat(agent)
+    room.around.why_frozen = "most pods look sick"
+    room.desk.refresh()
+    assert {link.allotment.frozen for link in room.links.values()} == {"most pods look sick"}
+    room.around.why_frozen = ""
+    room.desk.refresh()
+    assert {link.allotment.frozen for link in room.links.values()} == {""}
+
+
+def test_pods_of_a_workload_fall_ill_on_two_nodes() -> None:  # I3
+    room = Room()
+    first, second = room.come("node-0"), room.come("node-1")
+    room.report(first, "web0/node-0", "open")
+    room.now_s += 20.0
+    room.beat(second)
+    told = room.links["node-1"].allotment.mates
+    assert [(each.workload, [round(age) for age in each.ages_s]) for each in told] == [
+        ("workload/shop/deploy/web", [20])
+    ]
+    room.beat(first)
+    assert not room.links["node-0"].allotment.mates  # of its own it knows
+
+
+def test_an_agent_connects_anew_before_its_old_link_is_known_to_be_dead() -> None:
+    room = Room()
+    room.come("node-0")
+    older = room.links["node-0"]
+    fresh_one = room.come("node-0")
+    assert older.ended == "replaced" and room.desk.agents == {"node/node-0": fresh_one}
+
+
+def test_a_pod_whose_agent_is_silent_stays_its_own_until_the_lease_is_over() -> None:  # I1, I6
+    room = Room()
+    agent = room.come("node-0")
+    room.report(agent, "web0/node-0", "open")
+    room.beat(agent)
+    room.desk.leave(agent)
+    assert room.desk.told("web0/node-0") is not None
+    room.now_s += LIFE_S + SKEW_S
+    room.desk.refresh()
+    assert room.desk.told("web0/node-0") is None
+
+
+def test_a_deposed_leader_hears_nobody_and_gives_nothing() -> None:  # I6
+    room = Room()
+    agent = room.come("node-0")
+    room.desk.follow()
+    assert room.links["node-0"].ended == "not-leading"
+    for message in (wire.FromAgent(beat=wire.Beat(number=9)), wire.FromAgent()):
+        with pytest.raises(Rejected, match="does not lead"):
+            room.desk.hear(agent, message)
+    with pytest.raises(Rejected, match="does not lead"):
+        room.come("node-1")
+
+
+def test_a_pod_that_has_its_own_agent_is_that_ones() -> None:
+    room = Room()
+    near = Link()
+    node = room.come("node-0")
+    own = room.desk.come(Speaker(node="node-0", pod_uid="web0/node-0"), wire.Hello(instance="p"), near)
+    room.desk.place(node)
+    room.report(own, "web0/node-0", "open")
+    room.report(node, "web0/node-0", "well")  # it speaks for its node, but not for this one
+    told = room.desk.told("web0/node-0")
+    assert told is not None and told.state.standing.is_open and told.state.agent == "agent in the pod"
+    assert room.rejected == ["unknown-pod"]
+    with pytest.raises(Rejected, match="none of agent in the pod"):
+        room.report(own, "db0/node-0", "open")
+
+
+def test_two_processes_have_not_the_same_memory(tmp_path: Path) -> None:  # I3
+    """The lock goes with the process; who comes second is somebody new. A file from before a reboot is nothing."""
+    first, second = Kept(tmp_path / "kept"), Kept(tmp_path / "kept")
+    memory = first.read()
+    first.write(memory)
+    assert second.read().instance != memory.instance
+    second.write(fresh())
+    first.close()
+    third = Kept(tmp_path / "kept")
+    assert third.read() == memory
+    third.close()
+    before = Kept(tmp_path / "kept")
+    (tmp_path / "kept").write_bytes((tmp_path / "kept").read_bytes().replace(memory.boot.encode(), b"x" * 36))
+    assert before.read().instance != memory.instance
+    before.close()
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_bytes(b"\xc1 nonsense")
+    kept = Kept(tmp_path / "kept")
+    assert kept.read().places == {}
+    kept.close()
