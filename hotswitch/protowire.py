@@ -67,8 +67,18 @@ def entry(data: bytes, number: int, key: str) -> bytes:
     return next((first(each, 2) for each in every(data, number) if first(each, 1) == wanted), b"")
 
 
+def integer(data: bytes, number: int) -> int:
+    """The value of that field of kind VARINT; 0 when it is not there. Raises Malformed."""
+    return next((value for found, value in _scan(data) if found == number and isinstance(value, int)), 0)
+
+
 def fields(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Number and content of fields that have a length; others are passed over. Raises Malformed."""
+    return ((number, value) for number, value in _scan(data) if isinstance(value, bytes))
+
+
+def _scan(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Those of fixed width are passed over."""
     at = 0
     while at < len(data):
         key, at = _read_varint(data, at)
@@ -80,7 +90,8 @@ def fields(data: bytes) -> Iterator[tuple[int, bytes]]:
             yield number, data[at : at + length]
             at += length
         elif kind == VARINT:
-            _, at = _read_varint(data, at)
+            value, at = _read_varint(data, at)
+            yield number, value
         elif kind in _WIDTHS:
             at += _WIDTHS[kind]
         else:

@@ -29,6 +29,8 @@ PAUSED = "endpoints.hotswitch.io/paused"  # true | false
 SWITCHOVER = "endpoints.hotswitch.io/switchover"  # POD@INSTANT: an order, carried out once
 STALE_AFTER = "endpoints.hotswitch.io/stale-after"  # a cluster not heard of for so long goes last
 LOST_AFTER = "endpoints.hotswitch.io/lost-after"  # and then out
+ORDER = "endpoints.hotswitch.io/order"  # same-host,same-cluster: who is asked first (decide/endpoints/rules.py)
+ROUTES = "endpoints.hotswitch.io/routes"  # other orders for some requests
 
 # on pods
 PRIORITY = "endpoints.hotswitch.io/priority"  # a number; among standbys the highest is promoted first
@@ -41,7 +43,7 @@ ROLE_NOTE = "hotswitch.io/endpoints"  # on pods: role, generation and Service as
 FENCE_WORDS = ("gone", "agent", "lease")
 SERVICE_ANNOTATIONS = (
     MODE, SELECTOR, CHECK, CHECK_PERIOD, CHECK_TIMEOUT, CHECK_RISE, CHECK_FALL, PREEMPT, ACTIVITY_LEASE, FENCES,
-    PAUSED, SWITCHOVER, STALE_AFTER, LOST_AFTER,
+    PAUSED, SWITCHOVER, STALE_AFTER, LOST_AFTER, ORDER, ROUTES,
 )  # fmt: skip
 POD_ANNOTATIONS = (PRIORITY, WEIGHT, CAPACITY, ROTATION)
 

@@ -64,12 +64,26 @@ def controller(
         list[str] | None,
         typer.Option("--cluster-of", help="A further cluster: NAME=KUBECONFIG[#CONTEXT]."),
     ] = None,
+    xds_port: Annotated[
+        int | None,
+        typer.Option("--xds-port", envvar="HOTSWITCH_XDS_PORT", help="Where Envoy and gRPC subscribe. None: nowhere."),
+    ] = None,
+    xds_certificate: Annotated[
+        Path | None, typer.Option(envvar="HOTSWITCH_XDS_CERTIFICATE", help="PEM, of xDS; none: plaintext.")
+    ] = None,
+    xds_key: Annotated[Path | None, typer.Option(envvar="HOTSWITCH_XDS_KEY", help="PEM, of xDS.")] = None,
+    xds_clients: Annotated[
+        Path | None, typer.Option(envvar="HOTSWITCH_XDS_CLIENTS", help="PEM: roots of who may subscribe; none: all.")
+    ] = None,
+    domain: Annotated[str, typer.Option("--cluster-domain", help="Of the cluster's Services.")] = "cluster.local",
 ) -> None:
     """Watch the mesh, decide, act where policy allows it, and tell people. Several may run; one leads."""
     from hotswitch.cluster.failure import ConnectError  # heavy: not for the other commands
     from hotswitch.controller.operator import run
     from hotswitch.controller.settings import ControllerSettings
 
+    if (xds_certificate is None) is not (xds_key is None) or (xds_clients and xds_certificate is None):
+        raise typer.BadParameter("--xds-certificate and --xds-key go together, and --xds-clients needs them")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = ControllerSettings(
         kubeconfig=kubeconfig,
@@ -98,6 +112,11 @@ def controller(
         keepers=tuple(word.strip() for word in keepers.split(",") if word.strip()),
         trust_domain=trust_domain,
         clusters=dict(map(_cluster, clusters or ())),
+        xds_port=xds_port,
+        xds_certificate=xds_certificate,
+        xds_key=xds_key,
+        xds_clients=xds_clients,
+        domain=domain,
     )
     try:
         asyncio.run(run(settings))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hotswitch import __version__
-from hotswitch.cli import capture, cluster, controller, helper, keeper, show, start
+from hotswitch.cli import capture, cluster, controller, helper, keeper, route, show, start
 from hotswitch.cli.ask import ANSWER_TIMEOUT_S, DEFAULT_SOCKET, AgentError, ask
 from hotswitch.cli.duration import seconds
 from hotswitch.cli.show import fail
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(capture.app, name="capture")
 app.add_typer(cluster.app, name="mesh")
+app.add_typer(route.app, name="route")
 app.command()(controller.controller)
 app.command()(keeper.keeper)
 for command in (helper.helper, helper.order, helper.truth):

@@ -18,6 +18,7 @@ from hotswitch.backends import HOME, ServiceId, ServiceMode, ServiceRecord
 from hotswitch.cluster.client import Cluster, connect
 from hotswitch.cluster.kinds import SERVICES
 from hotswitch.cluster.lease_record import instant
+from hotswitch.controller.explaining import RouteServer
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.controller.speaking import Speaker
 from hotswitch.decide.endpoints.active_standby import Verdict, Word
@@ -27,6 +28,8 @@ from hotswitch.endpoints.endpoints import Endpoints, Parts
 from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.role_server import Keepers, RoleServer
 from hotswitch.endpoints.source import Source
+from hotswitch.endpoints.xds.server import Identity
+from hotswitch.endpoints.xds.serving import XdsServing, XdsSettings
 from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.events import Regarding
 from hotswitch.report.journal import Entry
@@ -105,6 +108,8 @@ class Serving:
             self._source(cluster, registry, HOME, settings),
             *(self._source(other, registry, name, settings) for name, other in others.items()),
         ]
+        self.xds = XdsServing(_xds(settings))
+        self._routing = RouteServer(cluster, lambda: self.xds.publisher if leads() else None)
         parts = Parts(
             cluster=cluster,
             namespace=settings.namespace,
@@ -114,6 +119,7 @@ class Serving:
             tell=self._tell,
             foreign=self._foreign,
             written=metrics.slice_written,
+            more=(self.xds,),
         )
         self.endpoints = Endpoints(parts)
         self._server = RoleServer(
@@ -135,6 +141,7 @@ class Serving:
             for name, (kubeconfig, context) in settings.clusters.items():
                 others[name] = await stack.enter_async_context(connect(kubeconfig, context))
             serving = cls(cluster, settings, speaker, metrics, leads, others)
+            stack.push_async_callback(serving.xds.stop)
             stack.push_async_callback(serving.endpoints.stop)
             stack.push_async_callback(serving._serve_end)
             await serving._serve(settings)
@@ -151,7 +158,7 @@ class Serving:
     async def _serve(self, settings: ControllerSettings) -> None:
         """Raises OSError when the port is taken."""
         app = web.Application()
-        app.add_routes(self._server.routes)
+        app.add_routes([*self._server.routes, *self._routing.routes])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, settings.address, settings.roles_port).start()
@@ -173,10 +180,12 @@ class Serving:
         await self.endpoints.synced.wait()
 
     def lead(self, term: int) -> None:
+        self.xds.lead(self.endpoints.registry.services.values())
         self.endpoints.lead(term)
 
     def follow(self) -> None:
         self.endpoints.follow()
+        self.xds.follow()
         self.alarms.stop()
 
     # ---- words ----
@@ -221,6 +230,8 @@ class Serving:
     # ---- metrics ----
 
     def refresh_metrics(self) -> None:
+        figures = self.xds.figures
+        self._metrics.xds(figures.streams, figures.pushes, figures.bytes_sent, figures.nacks)
         registry = self.endpoints.registry
         modes = dict.fromkeys((str(each) for each in ServiceMode), 0)
         backends = {"available": 0, "unavailable": 0}
@@ -232,6 +243,16 @@ class Serving:
             for backend in registry.backends(service):
                 backends["available" if is_available(backend, record.options) else "unavailable"] += 1
         self._metrics.serving(modes, backends, without)
+
+
+def _xds(settings: ControllerSettings) -> XdsSettings:
+    if settings.xds_port is None:
+        return XdsSettings(domain=settings.domain)
+    identity = None
+    if settings.xds_certificate is not None and settings.xds_key is not None:
+        identity = Identity(settings.xds_certificate, settings.xds_key, settings.xds_clients)
+    address = f"{settings.address}:{settings.xds_port}"
+    return XdsSettings(address=address, identity=identity, domain=settings.domain)
 
 
 def _entry(service: ServiceRecord, verdict: Verdict) -> Entry:

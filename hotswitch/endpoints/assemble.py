@@ -22,6 +22,7 @@ from hotswitch.backends import (
 )
 from hotswitch.cluster.pods import Pod
 from hotswitch.endpoints import objects
+from hotswitch.endpoints.orders import orders
 from hotswitch.model import Direction, Level, PodRef, PodUid, Port
 
 PROXY = "istio-proxy"
@@ -51,6 +52,7 @@ def service(content: objects.Service) -> ServiceRecord | None:
     if spec.type == "ExternalName":
         raise InvalidValue(said.MODE, mode, "means nothing for a Service of type ExternalName")
     said.switchover(annotations)
+    orders(mode, annotations)
     return ServiceRecord(
         id=ServiceId(metadata.namespace, metadata.name),
         uid=metadata.uid,

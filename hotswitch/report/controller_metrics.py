@@ -92,6 +92,11 @@ class ControllerMetrics:
         self.switch_s = self._histogram(
             "hotswitch_endpoints_switch_seconds", "An active one withdrawn to its successor", [], ACT_BUCKETS_S
         )
+        self.xds_streams = self._gauge("hotswitch_xds_streams", "Clients that are subscribed to endpoints", [])
+        self.xds_pushes = self._counter("hotswitch_xds_pushes_total", "Answers sent to such clients", ["kind"])
+        self.xds_bytes = self._counter("hotswitch_xds_sent_bytes_total", "Bytes sent to such clients", ["kind"])
+        self.xds_nacks = self._counter("hotswitch_xds_nacks_total", "Answers that a client has refused", ["kind"])
+        self._counted: dict[tuple[Counter, str], float] = {}
 
     def _of_agents(self) -> None:
         self.agents = self._gauge("hotswitch_agents", "Agents whose link is up", [])
@@ -206,6 +211,15 @@ class ControllerMetrics:
 
     def switched(self, seconds: float) -> None:
         self.switch_s.observe(seconds)
+
+    def xds(self, streams: int, *totals: Mapping[str, int]) -> None:
+        """`totals`, by type URL, since the start: answers, bytes, refusals."""
+        self.xds_streams.set(streams)
+        for counter, by_kind in zip((self.xds_pushes, self.xds_bytes, self.xds_nacks), totals, strict=True):
+            for url, total in by_kind.items():
+                kind = url.rpartition(".")[2]
+                counter.labels(kind).inc(total - self._counted.get((counter, kind), 0))
+                self._counted[counter, kind] = total
 
     def slice_written(self, verb: str) -> None:
         self.slice_writes.labels(verb).inc()

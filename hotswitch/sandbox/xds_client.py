@@ -71,6 +71,13 @@ class XdsClientSpec:
             "node": self._node(),
             "admin": {"address": address("127.0.0.1", ADMIN)},
             "static_resources": {"clusters": clusters, "listeners": listeners},
+            "cluster_manager": {
+                "load_stats_config": {
+                    "api_type": "GRPC",
+                    "transport_api_version": "V3",
+                    "grpc_services": [_SERVICE],
+                }
+            },
         }
 
     def _server_cluster(self) -> Config:

@@ -9,13 +9,11 @@ The first rule that matches a request has it; a request that none matches goes b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hotswitch.backends import ServiceMode
 from hotswitch.decide.endpoints.place import DEFAULT, Order
 
-ORDER, ROUTES = "endpoints.hotswitch.io/order", "endpoints.hotswitch.io/routes"
 _NAME, _HEADER = re.compile(r"[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?"), re.compile(r"[a-z0-9][-a-z0-9_]{0,63}")
 MOST_RULES = 32
 
@@ -43,47 +41,35 @@ class Orders:
         return next((each.order for each in self.rules if each.name == rule), None)
 
 
-def orders(mode: ServiceMode, annotations: Mapping[str, str]) -> Orders:
-    """Raises ValueError that names annotation and value."""
-    own = annotations.get(ORDER, "").strip()
-    return Orders(_order(ORDER, own) if own else usual(mode), _rules(annotations.get(ROUTES, "")))
-
-
 def usual(mode: ServiceMode) -> Order:
     """Of a Service that says nothing: only mode `nearest` has a preference within the cluster."""
     return DEFAULT if mode is ServiceMode.NEAREST else Order(())
 
 
-def _order(field: str, text: str) -> Order:
-    try:
-        return Order.parse(text)
-    except ValueError as wrong:
-        raise ValueError(f"{field}: {wrong}") from None
-
-
-def _rules(text: str) -> tuple[RequestRule, ...]:
+def rules(text: str) -> tuple[RequestRule, ...]:
+    """Raises ValueError."""
     found = tuple(_rule(each.strip()) for each in text.split(";") if each.strip())
     names = [each.name for each in found]
     if len(set(names)) != len(names):
-        raise ValueError(f"{ROUTES}: {text!r} uses a name twice")
+        raise ValueError("uses a name twice")
     if len(found) > MOST_RULES:
-        raise ValueError(f"{ROUTES}: {len(found)} rules; {MOST_RULES} are allowed")
+        raise ValueError(f"has {len(found)} rules; {MOST_RULES} are allowed")
     return found
 
 
 def _rule(text: str) -> RequestRule:
     words = text.split(maxsplit=3)
     if len(words) != 4 or words[1] not in ("header", "prefix"):
-        raise ValueError(f"{ROUTES}: {text!r} is not `NAME header H=V ORDER` or `NAME prefix /P ORDER`")
+        raise ValueError(f"{text!r} is not `NAME header H=V ORDER` or `NAME prefix /P ORDER`")
     name, kind, what, order = words
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{ROUTES}: {name!r} is no name: lower-case letters, digits and -, 32 at most")
-    parsed = _order(ROUTES, order)
+        raise ValueError(f"{name!r} is no name: lower-case letters, digits and -, 32 at most")
+    parsed = Order.parse(order)
     if kind == "prefix":
         if not what.startswith("/"):
-            raise ValueError(f"{ROUTES}: prefix {what!r} does not begin with /")
+            raise ValueError(f"prefix {what!r} does not begin with /")
         return RequestRule(name, parsed, prefix=what)
     header, equals, value = what.partition("=")
     if not equals or not _HEADER.fullmatch(header.lower()):
-        raise ValueError(f"{ROUTES}: header {what!r} is not NAME=VALUE")
+        raise ValueError(f"header {what!r} is not NAME=VALUE")
     return RequestRule(name, parsed, header=header.lower(), value=value)

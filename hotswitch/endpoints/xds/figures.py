@@ -10,13 +10,13 @@ from hotswitch.endpoints.xds.kinds import Kind
 
 @dataclass(slots=True)
 class Figures:
-    """`streams`: open now. `pushes`, `bytes_sent`, `nacks`, by kind: since the start. `malformed`: streams that were
-    ended since what came was no message, or asked for too much."""
+    """`streams`: open now. `pushes`, `bytes_sent`, `nacks`, by type URL: since the start. `malformed`: streams
+    that were ended since what came was no message, or asked for too much."""
 
     streams: int = 0
-    pushes: Counter[Kind] = field(default_factory=Counter)
-    bytes_sent: Counter[Kind] = field(default_factory=Counter)
-    nacks: Counter[Kind] = field(default_factory=Counter)
+    pushes: Counter[str] = field(default_factory=Counter)
+    bytes_sent: Counter[str] = field(default_factory=Counter)
+    nacks: Counter[str] = field(default_factory=Counter)
     malformed: int = 0
 
     def sent(self, kind: Kind, size: int) -> None:

@@ -46,7 +46,7 @@ def state_of_the_world(data: bytes) -> Request:
         nonce=string(first(data, 5)),
         names=_texts(data, 3),
         error=_error(data, 6),
-        node=_node(data, 2),
+        node=node_of(data, 2),
     )
 
 
@@ -57,7 +57,7 @@ def incremental(data: bytes) -> Request:
         nonce=string(first(data, 6)),
         names=_texts(data, 3),
         error=_error(data, 7),
-        node=_node(data, 1),
+        node=node_of(data, 1),
         dropped=_texts(data, 4),
         held={string(first(each, 1)): string(first(each, 2)) for each in every(data, 5)},
     )
@@ -72,7 +72,7 @@ def _error(data: bytes, number: int) -> str | None:
     return None if status is None else string(first(status, 2))
 
 
-def _node(data: bytes, number: int) -> Node | None:
+def node_of(data: bytes, number: int) -> Node | None:
     node = next(every(data, number), None)
     if node is None:
         return None

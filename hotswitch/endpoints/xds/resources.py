@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from hotswitch.decide.endpoints.rules import RequestRule
 from hotswitch.endpoints.xds.names import Target
+from hotswitch.protowire import message
 
 with warnings.catch_warnings():  # its own modules warn about pydantic when they are first imported
     warnings.simplefilter("ignore")
@@ -57,6 +58,7 @@ with warnings.catch_warnings():  # its own modules warn about pydantic when they
 CONNECT_TIMEOUT = datetime.timedelta(seconds=1)
 UNLIMITED = 2**32 - 1  # as Istio: Envoy's own default refuses connection 1,025 to a Service
 HTTP2 = frozenset({"grpc", "kubernetes.io/h2c", "http2"})  # appProtocol of a Service's port
+_REPORT_TO_US = message(42, message(5, b""))  # lrs_server: self. gRPC reports its load to whom the cluster comes from
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -81,7 +83,7 @@ def cluster(name: str, app_protocol: str) -> bytes:
     )
     if app_protocol in HTTP2:
         found.typed_extension_protocol_options = {_OPTIONS: _http2()}
-    return bytes(found)
+    return bytes(found) + _REPORT_TO_US
 
 
 def _http2() -> Packed:

@@ -27,7 +27,8 @@ import grpc.aio
 from hotswitch.decide.endpoints.place import Caller
 from hotswitch.endpoints.xds.figures import Figures
 from hotswitch.endpoints.xds.kinds import Kind
-from hotswitch.endpoints.xds.request import Node
+from hotswitch.endpoints.xds.loads import Loads, Reporter, answer
+from hotswitch.endpoints.xds.request import Node, node_of
 from hotswitch.endpoints.xds.stream import INCREMENTAL, WHOLE, Protocol, Stream
 from hotswitch.endpoints.xds.subscription import Source, TooMuch
 from hotswitch.protowire import Malformed
@@ -55,6 +56,7 @@ METHODS = {
         {"StreamRoutes": WHOLE, "DeltaRoutes": INCREMENTAL},
     ),
 }
+LOAD_REPORTS = "envoy.service.load_stats.v3.LoadReportingService"
 log = logging.getLogger("hotswitch.xds")
 
 
@@ -84,10 +86,12 @@ class XdsServer:
         address: str = "127.0.0.1:0",
         identity: Identity | None = None,
         figures: Figures | None = None,
+        loads: Loads | None = None,
     ) -> None:
         self.figures = figures or Figures()
         self.port = 0
         self._source, self._who, self._address, self._identity = source, who, address, identity
+        self._loads = loads
         self._opened = asyncio.Event()
         self._streams: dict[Stream, asyncio.Event] = {}
         self._server: grpc.aio.Server | None = None
@@ -98,6 +102,9 @@ class XdsServer:
         for service, (kinds, methods) in METHODS.items():
             handlers = {name: self._handler(protocol, kinds) for name, protocol in methods.items()}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        if self._loads is not None:
+            handlers = {"StreamLoadStats": grpc.stream_stream_rpc_method_handler(self._reports)}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(LOAD_REPORTS, handlers),))
         try:
             self.port = self._bind(server)
         except RuntimeError as taken:
@@ -173,3 +180,19 @@ class XdsServer:
         failure = listening.exception()
         if failure is not None and not isinstance(failure, (Malformed, TooMuch)):
             log.error("a stream has failed", exc_info=failure, extra={"node": stream.node.id})
+
+    async def _reports(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        """One client's load, until it leaves."""
+        assert self._loads is not None
+        reporter = Reporter()
+        try:
+            async for data in requests:
+                if reporter.caller is None:
+                    reporter.caller = self._who(node_of(data, 1) or Node())
+                    yield answer()
+                self._loads.hear(reporter, data)
+        except Malformed as failure:
+            self.figures.malformed += 1
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(failure))
+        finally:
+            self._loads.forget(reporter)

@@ -16,6 +16,7 @@ from hotswitch.backends import HOME, Published, ServiceId, ServiceRecord
 from hotswitch.endpoints.xds.callers import caller_of
 from hotswitch.endpoints.xds.figures import Figures
 from hotswitch.endpoints.xds.kinds import Kind
+from hotswitch.endpoints.xds.loads import Loads
 from hotswitch.endpoints.xds.names import DOMAIN
 from hotswitch.endpoints.xds.publisher import EdsPublisher
 from hotswitch.endpoints.xds.server import Identity, XdsServer
@@ -26,9 +27,10 @@ log = logging.getLogger("hotswitch.xds")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XdsSettings:
-    """`address`: host:port. `identity` None: plaintext. `domain`: the cluster's. `home`: the name of our cluster."""
+    """`address`: host:port; "": nothing is served. `identity` None: plaintext. `domain`, `home`: the cluster's domain,
+    and its name."""
 
-    address: str
+    address: str = ""
     identity: Identity | None = None
     domain: str = DOMAIN
     home: str = HOME
@@ -41,17 +43,23 @@ class XdsServing:
         self._settings, self.figures = settings, Figures()
         self.server: XdsServer | None = None
         self.publisher = self._new_publisher()
+        self.loads = self._new_loads()
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
 
     def lead(self, services: Iterable[ServiceRecord]) -> None:
         """Begin to serve; `services` are all that exist."""
         self.publisher = self._new_publisher()
+        self.loads = self._new_loads()
         for each in services:
             self.publisher.expect(each)
+        if self._settings.address:
+            self._serve()
+
+    def _serve(self) -> None:
         self.server = XdsServer(
             self.publisher, caller_of, address=self._settings.address, identity=self._settings.identity,
-            figures=self.figures,
+            figures=self.figures, loads=self.loads,
         )  # fmt: skip
         self.server.open()
         self._begin(self._start(self.server))
@@ -73,6 +81,9 @@ class XdsServing:
 
     def _new_publisher(self) -> EdsPublisher:
         return EdsPublisher(self._changed, home=self._settings.home, domain=self._settings.domain)
+
+    def _new_loads(self) -> Loads:
+        return Loads(self.publisher.load, self.publisher.placed, self._settings.domain)
 
     def _changed(self, kinds: Collection[Kind], names: Collection[str]) -> None:
         if self.server is not None:

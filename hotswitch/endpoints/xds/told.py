@@ -12,10 +12,11 @@ from functools import partial
 
 from hotswitch.backends import Backend, BackendId, Locality, Published, ServicePort, ServiceRecord
 from hotswitch.decide.endpoints.capacity import Bounds, bounds
-from hotswitch.decide.endpoints.nearest import NOBODY, Arranged, Ladder, Part, arranged, ladder
+from hotswitch.decide.endpoints.nearest import NOBODY, Arranged, Ladder, Part, Rung, arranged, ladder
 from hotswitch.decide.endpoints.place import Caller, Group, Order, grouped
-from hotswitch.decide.endpoints.rules import Orders, orders, usual
-from hotswitch.endpoints.xds import assignment, resources
+from hotswitch.decide.endpoints.rules import Orders, usual
+from hotswitch.endpoints.orders import orders
+from hotswitch.endpoints.xds import assignment
 from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.endpoints.xds.names import Target, spellings
 from hotswitch.endpoints.xds.resource import Resource
@@ -139,6 +140,8 @@ class Told:
         return self._fixed[kind, name]
 
     def _build(self, kind: Kind, name: str, target: Target) -> bytes:
+        from hotswitch.endpoints.xds import resources  # heavy: only for clients that take clusters from us
+
         if kind is Kind.CLUSTER:
             return resources.cluster(name, self._port(target.port).app_protocol)
         if kind is Kind.LISTENER:
@@ -164,6 +167,11 @@ class Told:
                 self._arranged.clear()
             self._arranged[rule, here] = arranged(here, self._groups, order)
         return self._arranged[rule, here]
+
+    def members(self, rung: Rung) -> Iterator[Backend]:
+        """Those of a rung of `ladder`."""
+        for part in rung.parts:
+            yield from (each for each in self._groups[part.group].backends if _belongs(part, each.id))
 
     def _class(self, rule: str, caller: Caller) -> Class:
         """By name where the caller says one: pods on the host's network share its address."""

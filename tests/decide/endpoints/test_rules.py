@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from hotswitch.api.service import ORDER, ROUTES
+from hotswitch.api.values import InvalidValue
 from hotswitch.backends import ServiceMode
 from hotswitch.decide.endpoints.place import DEFAULT, Distance, Order
-from hotswitch.decide.endpoints.rules import MOST_RULES, ORDER, ROUTES, RequestRule, orders
+from hotswitch.decide.endpoints.rules import MOST_RULES, RequestRule
+from hotswitch.endpoints.orders import orders
 
 pytestmark = pytest.mark.unit
 
@@ -43,5 +46,5 @@ def test_order_and_rules_are_read() -> None:
     ],
 )
 def test_value_that_cannot_be_used_is_named(field: str, value: str) -> None:
-    with pytest.raises(ValueError, match=field):
+    with pytest.raises(InvalidValue, match=field):
         orders(ServiceMode.NEAREST, {field: value})

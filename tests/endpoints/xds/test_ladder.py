@@ -191,3 +191,34 @@ def test_grpc_requests_are_routed_by_their_service() -> None:
             assert client.failures() == []
 
     asyncio.run(story())
+
+
+async def envoy_crowd(made: World) -> list[Follower]:
+    envoy = await made.envoy(made.spec("crowd", WHERE, listen={LISTEN: HTTP_NAME}))
+    return [made.ask_http(envoy, LISTEN, "0") for _ in range(6)]
+
+
+async def grpc_crowd(made: World) -> list[Follower]:
+    specs = [made.spec(f"crowd-{number}", WHERE) for number in range(4)]
+    return [await made.ask_grpc(each, interval_s=0.0) for each in specs]
+
+
+@pytest.mark.parametrize("start", [envoy_crowd, grpc_crowd])
+def test_clients_report_their_load_and_what_is_too_much_spills_over(
+    start: Callable[[World], Awaitable[list[Follower]]],
+) -> None:
+    """S2.8: who reports, counts by level; a host that bears less than is asked of it gives some of it away."""
+
+    async def story() -> None:
+        async with world(hears_loads=True) as made:
+            await town(made)
+            crowd = await start(made)
+            await crowd[0].until(lambda asked: made.loads.by_level["same-host"] > 0, "a report")
+            assert made.loads.by_level.keys() == {"same-host"}
+            for name in PLACES:
+                made.backends[name] = backend(name, made.pods[name].ip, PLACES[name], capacity=1)
+            made.publish()
+            await crowd[0].until(lambda asked: made.loads.by_level["same-zone"] > 0, "the zone to serve some")
+            assert all(each.failures() == [] for each in crowd)
+
+    asyncio.run(story())

@@ -304,7 +304,7 @@ def test_service_that_is_withdrawn_has_nobody() -> None:
 def test_annotation_that_cannot_be_used_leaves_the_usual_order(caplog: pytest.LogCaptureFixture) -> None:
     made = EdsPublisher(lambda kinds, names: None)
     made.publish(published(record(order="nearby"), [backend("db-0", "10.0.0.1")]))
-    assert made.services[SERVICE].problem.startswith("endpoints.hotswitch.io/order: 'nearby'")
+    assert made.services[SERVICE].problem.startswith("endpoints.hotswitch.io/order")
     assert made.resource(Kind.ENDPOINTS, HTTP_NAME, caller_of_nobody()) is not None
     assert "annotations cannot be used" in caplog.text
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hotswitch.backends import BackendId, Locality
 from hotswitch.decide.endpoints.nearest import Ladder, Part, Rung
 from hotswitch.decide.endpoints.place import Caller, Distance
-from hotswitch.endpoints.xds import assignment
+from hotswitch.endpoints.xds import assignment, loads
 from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.endpoints.xds.request import incremental, state_of_the_world
 from hotswitch.endpoints.xds.resource import Resource, incremental_answer, whole_answer
@@ -30,6 +30,7 @@ with warnings.catch_warnings():  # its own modules warn about pydantic when they
         DiscoveryRequest,
         DiscoveryResponse,
     )
+    from envoy_data_plane.envoy.service.load_stats.v3 import LoadStatsRequest, LoadStatsResponse
     from envoy_data_plane.google.rpc import Status
 
 pytestmark = pytest.mark.k8s
@@ -145,6 +146,28 @@ def test_answers_are_read_by_the_library_as_they_were_meant() -> None:
     assert [(each.name, each.version) for each in delta.resources] == [("a", one.version)]
     assert delta.resources[0].resource is not None and delta.resources[0].resource.type_url == Kind.ENDPOINTS
     assert delta.removed_resources == ["b", "c"]
+
+
+def test_load_report_is_read_as_the_library_writes_it() -> None:
+    locality = {"locality": {"subZone": "same-host"}, "totalSuccessfulRequests": 7, "totalErrorRequests": 1}
+    first_place = {**locality, "totalRequestsInProgress": 300, "priority": 1}
+    second = {"locality": {"subZone": "same-zone"}, "totalRequestsInProgress": 5, "totalIssuedRequests": 9}
+    stats = {
+        "clusterName": "db.shop:1#batch",
+        "upstreamLocalityStats": [first_place, second],
+        "loadReportInterval": "2s",
+    }
+    said = LoadStatsRequest.from_dict({"node": NODE, "clusterStats": [stats, {"clusterName": "another"}]})
+    found = loads.reports(bytes(said))
+    assert [(str(each.target), each.under_way, dict(each.ended)) for each in found] == [
+        ("db.shop:1#batch", 305, {"same-host": 8, "same-zone": 0})
+    ]
+
+
+def test_client_is_asked_for_all_its_load() -> None:
+    said = LoadStatsResponse.FromString(loads.answer())
+    assert said.send_all_clusters and said.load_reporting_interval is not None
+    assert said.load_reporting_interval.total_seconds() == loads.INTERVAL_S
 
 
 @given(st.binary(max_size=64))

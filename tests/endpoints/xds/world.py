@@ -23,6 +23,7 @@ from hotswitch.backends import (
     ServiceRecord,
 )
 from hotswitch.endpoints.xds.callers import caller_of
+from hotswitch.endpoints.xds.loads import Loads
 from hotswitch.endpoints.xds.publisher import EdsPublisher
 from hotswitch.endpoints.xds.server import Identity, XdsServer
 from hotswitch.kernel.netns import inside
@@ -143,11 +144,13 @@ class World:
         self._followers: list[Follower] = []
         self._count = 0
 
-    async def serve(self, identity: Identity | None = None) -> None:
+    async def serve(self, identity: Identity | None = None, *, hears_loads: bool = False) -> None:
         """The server, in the node's namespace, in this process."""
         address = f"{self.box.network.node.ipv4}:0"
         self.publisher = EdsPublisher(lambda kinds, names: self.server.changed(kinds, names))
-        self.server = XdsServer(self.publisher, caller_of, address=address, identity=identity)
+        self.loads = Loads(self.publisher.load, self.publisher.placed)
+        heard = self.loads if hears_loads else None
+        self.server = XdsServer(self.publisher, caller_of, address=address, identity=identity, loads=heard)
         with inside(self.box.network.node.netns):
             await self.server.start()
         self.server.open()
@@ -177,11 +180,13 @@ class World:
     def ask_http(self, client: EnvoyClient, port: int = LISTEN, *more: str) -> Follower:
         return self._follow(client.netns, ("http", f"127.0.0.1:{port}", *more), {})
 
-    async def ask_grpc(self, spec: XdsClientSpec, target: str = f"xds:///{GRPC_NAME}") -> Follower:
+    async def ask_grpc(
+        self, spec: XdsClientSpec, target: str = f"xds:///{GRPC_NAME}", interval_s: float = 0.002
+    ) -> Follower:
         place = await self.box.network.attach(spec.name)
         path = self.box.estate.directory / "clients" / f"{spec.name}.json"
         spec.save(path, spec.grpc_bootstrap())
-        return self._follow(place.netns, ("grpc", target), {"GRPC_XDS_BOOTSTRAP": str(path)})
+        return self._follow(place.netns, ("grpc", target, str(interval_s)), {"GRPC_XDS_BOOTSTRAP": str(path)})
 
     def _follow(self, netns: str, arguments: tuple[str, ...], variables: Mapping[str, str]) -> Follower:
         self._count += 1
@@ -198,10 +203,10 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world() -> AsyncIterator[World]:
+async def world(*, hears_loads: bool = False) -> AsyncIterator[World]:
     async with Sandbox() as box:
         made = World(box)
-        await made.serve()
+        await made.serve(hears_loads=hears_loads)
         try:
             yield made
         finally:
