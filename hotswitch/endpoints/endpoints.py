@@ -1,8 +1,8 @@
 """Endpoints, put together: sources fill the registry, policies decide, publishers write (S0, S2).
 
 Everyone watches; only the leader probes, elects and publishes. Nothing is published of a Service whose pods were not
-read yet: half a picture would take endpoints away that are there. Who leads no more stops telling roles in the same
-turn of the loop, and leaves what is published as it is.
+read, or not asked, yet: half a picture would take endpoints away that are there. Who leads no more stops telling roles
+in the same turn of the loop, and leaves what is published as it is.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hotswitch.backends import BackendId, Published, ServiceId, ServiceMode, ServiceRecord
+from hotswitch.backends import BackendId, CheckKind, Health, Published, ServiceId, ServiceMode, ServiceRecord
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.lease import clock_s
 from hotswitch.decide.endpoints import everyone
 from hotswitch.decide.endpoints.active_standby import Election, Verdict
+from hotswitch.endpoints import checks
 from hotswitch.endpoints.fences import Confirmed, Fence, Gone, RunOut
 from hotswitch.endpoints.labels import RoleLabels, recalled
 from hotswitch.endpoints.ledger import Ledger
-from hotswitch.endpoints.probing import Prober
+from hotswitch.endpoints.probing import Ask, Prober
 from hotswitch.endpoints.publisher import Publisher
 from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.roles import RoleBook
@@ -50,6 +51,7 @@ class Parts:
     foreign: Callable[[ServiceId, tuple[str, ...]], None] = lambda service, names: None
     written: Callable[[str], None] = lambda verb: None
     more: tuple[Publisher, ...] = ()
+    ask: Ask = checks.ask
     clock: Callable[[], float] = field(default=clock_s)
 
 
@@ -63,6 +65,7 @@ class _Led:
     workers: dict[ServiceId, Worker] = field(default_factory=dict)
     tasks: dict[ServiceId, asyncio.Task[None]] = field(default_factory=dict)
     published: set[ServiceId] = field(default_factory=set)
+    settled: set[ServiceId] = field(default_factory=set)  # whose first answers have come
 
 
 class Endpoints:
@@ -70,7 +73,7 @@ class Endpoints:
         self._parts = parts
         self.registry = parts.registry
         self.home = next(each for each in parts.sources if each.is_home)
-        self.prober = Prober(self.registry)
+        self.prober = Prober(self.registry, parts.ask)
         self.roles = RoleBook(lambda: self._led is not None and parts.leads(), parts.clock)
         self.roles.on_confirmed(self._confirmed)
         self._led: _Led | None = None
@@ -130,6 +133,7 @@ class Endpoints:
             seen=self._recalled,
             knows=self._knows,
             term=term,
+            leads=parts.leads,
             clock=parts.clock,
         )
 
@@ -172,13 +176,26 @@ class Endpoints:
         record = self.registry.service(service)
         if record is None:
             self._drop(service)
-        elif not self.home.knows(service):
+        elif not self.home.knows(service) or not self._is_settled(record):
             return
         elif record.mode is ServiceMode.ACTIVE_STANDBY:
             self._elect(service)
         else:
             self._end_election(service)
             self._publish(everyone.published(record, self.registry.backends(service)))
+
+    def _is_settled(self, record: ServiceRecord) -> bool:
+        """A leader that has just begun has heard no answer yet: to take that for failure would take everybody out. Once
+        settled, a pod that comes later is unavailable until it answers."""
+        led = self._led
+        assert led is not None
+        if record.id not in led.settled:
+            backends = self.registry.backends(record.id)
+            is_asked = record.options.check.kind is not CheckKind.KUBELET
+            if is_asked and any(each.health is Health.UNKNOWN and not each.ended for each in backends):
+                return False
+            led.settled.add(record.id)
+        return True
 
     def _elect(self, service: ServiceId) -> None:
         led = self._led
@@ -210,6 +227,7 @@ class Endpoints:
         led = self._led
         assert led is not None
         self._end_election(service)
+        led.settled.discard(service)
         if service in led.published:
             led.published.discard(service)
             for each in self._publishers(led):

@@ -67,9 +67,13 @@ class Prober:
             self._changed(service)
 
     def stop(self) -> None:
+        """What was found is old from now on: who begins again begins with nothing."""
         self._active = False
-        for each in self._probed.values():
+        for (service, backend), each in self._probed.items():
             each.stop()
+            known = self._registry.backend(service, backend)
+            if known is not None:
+                self._registry.put(replace(known, health=Health.UNKNOWN))
         self._probed.clear()
         self._by_service.clear()
 
@@ -135,6 +139,6 @@ class Prober:
         known: Backend | None = self._registry.backend(service, backend)
         if known is not None and known.health is not probed.tally.health:
             self._registry.put(replace(known, health=probed.tally.health))
-        counting = said is not Health.AVAILABLE and probed.tally.health is Health.AVAILABLE
+        counting = said is not Health.AVAILABLE and probed.tally.health is not Health.UNAVAILABLE
         share = HURRY if counting else random.uniform(0.9, 1.0)
         self._later(service, backend, probed, probed.check.period_s * share)

@@ -39,7 +39,7 @@ class Tell(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What all workers share. `term`: of this leadership. `seen`: what pods' notes say of an election whose Lease is
+    """What all workers share. `term`: of this leadership; `leads`: whether it lasts, by its own clock. `seen`: what pods' notes say of an election whose Lease is
     gone. `knows`: whether that cluster's pods of a Service were read. None of the callables waits."""
 
     registry: Registry
@@ -51,6 +51,7 @@ class Means:
     seen: Callable[[ServiceId], Election]
     knows: Callable[[ServiceId, str], bool]
     term: int
+    leads: Callable[[], bool]
     clock: Callable[[], float]
 
 
@@ -103,7 +104,7 @@ class Worker:
     async def _turn(self) -> None:
         for _ in range(STEPS):
             service = self._means.registry.service(self._id)
-            if service is None:
+            if service is None or not self._means.leads():
                 return
             record = self._record or await self._look()
             if self._is_too_early(service, record.election):

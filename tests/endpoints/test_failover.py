@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from typing import Any
 
-from hotswitch.endpoints import memory
-from tests.endpoints.town import leader, story, town
+import aiohttp
+import pytest
+from aiohttp import web
+
+from hotswitch.api import service as said
+from hotswitch.api.values import shown_instant
+from hotswitch.backends import Check, Health
+from hotswitch.cluster.kinds import ENDPOINTSLICES, LEASES, PODS
+from hotswitch.cluster.watch import Watcher
+from hotswitch.endpoints import checks, memory
+from hotswitch.endpoints.role_server import Keepers, RoleServer
+from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER
+from tests.endpoints.town import DB, SHOP, SYSTEM, Leader, Town, leader, story, town, until
 
 pytestmark = pytest.mark.k8s
+KEEPER = "system:serviceaccount:shop:db"
+
+
+async def two_pods(place: Town, **annotations: str) -> None:
+    await place.service(**annotations)
+    for name in ("db-0", "db-1"):
+        await place.pod(name)
 
 
 @story
 async def test_active_pod_is_deleted() -> None:  # S0.3, S0.5, S0.6, S0.7
     async with town() as place:
-        await place.service()
-        for name in ("db-0", "db-1"):
-            await place.pod(name)
+        await two_pods(place)
         async with leader(place):
             await place.until_ready("db-0")
             assert memory.read(await place.lease()).generation == 1
@@ -23,3 +40,377 @@ async def test_active_pod_is_deleted() -> None:  # S0.3, S0.5, S0.6, S0.7
             await place.until_ready("db-1")
             assert memory.read(await place.lease()).generation == 2
             assert place.codes.count("HSE002") == 2
+
+
+@story
+async def test_active_pod_was_deleted_by_force_while_it_ran() -> None:  # I7: that proves nothing
+    async with town() as place:
+        await two_pods(place)
+        async with leader(place):
+            await place.until_ready("db-0")
+            await place.delete("db-0", clean=False)
+            await until(lambda: "HSE004" in place.codes)
+            assert await place.ready() == []
+            assert memory.read(await place.lease()).active is None
+
+
+@story
+async def test_active_pod_fails_and_its_lease_runs_out() -> None:  # S0.6, I7
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place):
+            await place.until_ready("db-0")
+            await place.status("db-0", False)
+            await place.until_ready("db-1")
+            assert "lease has run out" in memory.read(await place.lease()).history[-1].sentence
+
+
+@story
+async def test_active_pod_fails_and_nothing_proves_that_it_is_fenced_then_it_gets_well() -> None:  # S0.7
+    async with town() as place:
+        await two_pods(place)
+        async with leader(place):
+            await place.until_ready("db-0")
+            await place.status("db-0", False)
+            await until(lambda: "HSE004" in place.codes)
+            assert await place.ready() == []
+            await place.status("db-0", True)
+            await place.until_ready("db-0")  # it succeeds itself
+            assert memory.read(await place.lease()).generation == 2
+
+
+@story
+async def test_none_is_available_and_nobody_is_promoted() -> None:  # S0.7
+    async with town() as place:
+        await place.service(activity_lease="2s")
+        for name in ("db-0", "db-1"):
+            await place.pod(name, ready=False)
+        async with leader(place):
+            await until(lambda: "HSE005" in place.codes)
+            assert await place.ready() == []
+            await place.status("db-1", True)
+            await place.until_ready("db-1")
+
+
+@story
+async def test_controller_is_killed_and_another_goes_on() -> None:  # I6
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place, term=1):
+            await place.until_ready("db-0")
+        await place.status("db-0", False)
+        async with leader(place, term=2):
+            await place.until_ready("db-1")
+        assert [past.term for past in memory.read(await place.lease()).history] == [1, 2, 2]
+
+
+@story
+async def test_controller_is_killed_between_withdrawing_and_promoting() -> None:  # I6, I7
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place, term=1):
+            await place.until_ready("db-0")
+            await place.status("db-0", False)
+            await until(lambda: "HSE003" in place.codes)
+        assert memory.read(await place.lease()).fencing is not None
+        async with leader(place, term=2):
+            await place.until_ready("db-1")
+        found = memory.read(await place.lease())
+        assert found.generation == 2 and found.fencing is None
+
+
+@story
+async def test_a_new_leader_takes_nobody_out_before_it_has_heard_them() -> None:  # S0.6
+    """The active one answers late, the standby at once; no version of the slices is without the active one."""
+    async with town() as place:
+        await place.service(activity_lease="2s", check="tcp:5432")
+        await place.pod("db-0", address=LATE, annotations={said.PRIORITY: "1"})
+        await place.pod("db-1")
+        async with leader(place, term=1, ask=answered):
+            await place.until_ready("db-0")
+        seen: list[list[str]] = []
+        watcher: Watcher[dict[str, Any]] = Watcher(
+            place.cluster, ENDPOINTSLICES, dict, on_event=lambda change: seen.append(_ready(change.object))
+        )
+        watching = asyncio.create_task(watcher.run())
+        await watcher.synced.wait()
+        async with leader(place, term=2, ask=answered) as made:
+            await until(lambda: made.endpoints.election(DB))
+            await asyncio.sleep(0.5)
+        watching.cancel()
+        assert seen and all(names == ["db-0"] for names in seen)
+        assert memory.read(await place.lease()).generation == 1
+
+
+def _ready(content: dict[str, Any]) -> list[str]:
+    return [each["targetRef"]["name"] for each in content.get("endpoints") or () if each["conditions"]["ready"]]
+
+
+LATE = "10.1.0.99"
+
+
+class _Later:
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
+        self._timer = timer
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+
+def answered(check: Check, address: str, done: checks.Done) -> checks.Question:
+    """Everybody is well; one says so later."""
+    wait_s = 0.4 if address == LATE else 0.0
+    return _Later(asyncio.get_running_loop().call_later(wait_s, done, Health.AVAILABLE, ""))
+
+
+@story
+async def test_deposed_controller_writes_nothing_any_more() -> None:  # I6
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place, term=1) as old:
+            await place.until_ready("db-0")
+            async with leader(place, term=2) as new:
+                old.leads = False
+                await until(lambda: new.endpoints.election(DB) is not None)
+                await place.status("db-0", False)
+                await place.until_ready("db-1")
+                assert {past.term for past in memory.read(await place.lease()).history[1:]} == {2}
+
+
+@story
+async def test_two_controllers_that_both_believe_to_lead() -> None:  # I6: the record itself holds
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place, term=1), leader(place, term=2):
+            await place.until_ready("db-0")
+            await place.status("db-0", False)
+            await place.until_ready("db-1")
+            history = memory.read(await place.lease()).history
+            generations = [past.generation for past in history if past.what == "HSE002"]
+            assert generations == sorted(set(generations))
+
+
+@story
+async def test_api_server_is_away_during_a_failover() -> None:
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place):
+            await place.until_ready("db-0")
+            await place.status("db-0", False)
+            await place.api.stop()
+            await asyncio.sleep(0.5)
+            await place.api.start()
+            await place.until_ready("db-1")
+
+
+@story
+async def test_the_elections_lease_is_deleted() -> None:  # the pods' notes tell
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place, term=1):
+            await place.until_ready("db-0")
+            await until(lambda: _noted(place, "db-1"))
+        await place.cluster.delete(LEASES, SYSTEM, f"endpoints.{SHOP}.db")
+        async with leader(place, term=2):
+            await until(lambda: _generation(place, 2))
+            assert len(await place.ready()) <= 1
+
+
+async def _noted(place: Town, name: str) -> bool:
+    pod = await place.cluster.get(PODS, SHOP, name)
+    return said.ROLE_NOTE in (pod["metadata"].get("annotations") or {})
+
+
+async def _generation(place: Town, least: int) -> bool:
+    found = await place.cluster.list(LEASES, SYSTEM)
+    return any(memory.read(each).generation >= least for each in found)
+
+
+@story
+async def test_roles_stand_on_the_pods() -> None:  # S0.3, S0.4
+    async with town() as place:
+        await two_pods(place)
+        async with leader(place):
+            await until(lambda: _labelled(place, {"db-0": "active", "db-1": "standby"}))
+            await place.delete("db-0")
+            await until(lambda: _labelled(place, {"db-1": "active"}))
+
+
+async def _labelled(place: Town, wanted: dict[str, str]) -> bool:
+    pods = await place.cluster.list(PODS, SHOP)
+    found = {pod["metadata"]["name"]: pod["metadata"]["labels"].get(said.ROLE_LABEL) for pod in pods}
+    return all(found.get(name) == role for name, role in wanted.items())
+
+
+# ---- people's orders ----
+
+
+@story
+async def test_switchover_pause_and_resume() -> None:
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place) as made:
+            await place.until_ready("db-0")
+            await place.annotate(switchover=f"db-1@{shown_instant(1e9)}")
+            await place.until_ready("db-1")
+            await place.annotate(paused="true")
+            await until(lambda: made.endpoints.registry.services[DB].options.paused)
+            await place.status("db-1", False)
+            await until(lambda: "HSE006" in place.codes)
+            assert memory.read(await place.lease()).active is not None
+            await place.annotate(paused=None)
+            await place.until_ready("db-0")
+
+
+@story
+async def test_draining_the_active_one_makes_room() -> None:
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place):
+            await place.until_ready("db-0")
+            patch = {"metadata": {"annotations": {said.ROTATION: "draining"}}}
+            await place.cluster.patch_merge(PODS, SHOP, "db-0", patch)
+            await place.until_ready("db-1")
+
+
+@story
+async def test_an_annotation_that_cannot_be_read_changes_nothing_and_is_said() -> None:
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place) as made:
+            await place.until_ready("db-0")
+            await place.annotate(check="exec:rm")
+            await until(lambda: place.problems)
+            assert (place.problems[0].field, place.problems[0].value) == (said.CHECK, "exec:rm")
+            record = made.endpoints.registry.service(DB)
+            assert record is not None and record.options.lease.ttl_s == 2.0
+            assert await place.ready() == ["db-0"]
+
+
+# ---- what is published ----
+
+
+@story
+async def test_all_available_ones_and_who_falls_ill_goes() -> None:  # S2.1
+    async with town() as place:
+        await two_pods(place, mode="all")
+        async with leader(place):
+            await place.until_ready("db-0", "db-1")
+            await place.status("db-0", False)
+            await place.until_ready("db-1")
+            (content,) = await place.slices()
+            assert content["metadata"]["labels"][MANAGED_BY] == MANAGER
+            assert content["metadata"]["ownerReferences"][0]["name"] == "db"
+
+
+@story
+async def test_a_slice_that_somebody_changed_or_deleted_is_made_right() -> None:
+    async with town() as place:
+        await two_pods(place, mode="all")
+        async with leader(place):
+            await place.until_ready("db-0", "db-1")
+            (content,) = await place.slices()
+            name = content["metadata"]["name"]
+            await place.cluster.patch_merge(ENDPOINTSLICES, SHOP, name, {"endpoints": []})
+            await place.until_ready("db-0", "db-1")
+            await place.cluster.delete(ENDPOINTSLICES, SHOP, name)
+            await place.until_ready("db-0", "db-1")
+
+
+@story
+async def test_slices_that_others_left_are_named() -> None:  # left by a selector, or mirrored from Endpoints
+    async with town() as place:
+        await two_pods(place, mode="all")
+        left = {
+            "metadata": {"name": "db-left", "labels": {"kubernetes.io/service-name": "db", MANAGED_BY: "x"}},
+            "addressType": "IPv4",
+            "endpoints": [],
+            "ports": [],
+        }
+        await place.cluster.create(ENDPOINTSLICES, SHOP, left)
+        async with leader(place):
+            await until(lambda: place.foreign == [("db-left",)])
+            await place.cluster.delete(ENDPOINTSLICES, SHOP, "db-left")
+            await until(lambda: place.foreign[-1] == ())
+
+
+@story
+async def test_a_service_that_is_no_longer_ours_loses_its_slices_and_its_election() -> None:
+    async with town() as place:
+        await two_pods(place)
+        async with leader(place):
+            await place.until_ready("db-0")
+            await place.annotate(mode=None, selector=None)
+            await until(lambda: _nothing_left(place))
+
+
+async def _nothing_left(place: Town) -> bool:
+    return not await place.slices() and not await place.cluster.list(LEASES, SYSTEM)
+
+
+# ---- the role endpoint ----
+
+
+async def served(made: Leader) -> tuple[web.AppRunner, str]:
+    endpoints = made.endpoints
+    app = web.Application()
+    keepers = Keepers(made.town.cluster, frozenset({KEEPER}))
+    app.add_routes(RoleServer(endpoints.roles, keepers, endpoints.find).routes)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}/v1/roles/{SHOP}"
+
+
+@story
+async def test_a_pod_asks_its_role() -> None:  # S0.3, as Patroni's /primary and /replica
+    async with town() as place:
+        await place.service(activity_lease="5s")
+        uids = {name: await place.pod(name) for name in ("db-0", "db-1")}
+        async with leader(place) as made, aiohttp.ClientSession() as session:
+            await place.until_ready("db-0")
+            runner, url = await served(made)
+
+            async def status(path: str) -> int:
+                async with session.get(f"{url}/{path}") as answer:
+                    return answer.status
+
+            assert await status(f"db-0/primary?uid={uids['db-0']}") == 200
+            assert await status(f"db-0/replica?uid={uids['db-0']}") == 503
+            assert await status(f"db-1/primary?uid={uids['db-1']}") == 503
+            assert await status(f"db-1/replica?uid={uids['db-1']}") == 200
+            assert await status(f"db-0/primary?uid={uids['db-1']}") == 503  # another pod's uid
+            assert await status("db-0/primary") == 503
+            async with session.get(f"{url}/db-0?uid={uids['db-0']}") as answer:
+                told = await answer.json()
+            assert (told["role"], told["generation"], told["ttl_s"]) == ("active", 1, 5.0)
+            made.leads = False  # its lease has run out: not a word
+            assert await status(f"db-0?uid={uids['db-0']}") == 503
+            await runner.cleanup()
+
+
+@story
+async def test_only_a_keeper_may_confirm_and_then_the_next_is_promoted() -> None:  # I7
+    async with town() as place:
+        await place.service(activity_lease="5m")  # so that only the keeper can prove it
+        uids = {name: await place.pod(name) for name in ("db-0", "db-1")}
+        async with leader(place) as made, aiohttp.ClientSession() as session:
+            await place.until_ready("db-0")
+            runner, url = await served(made)
+            await place.status("db-0", False)
+            await until(lambda: "HSE004" in place.codes)
+
+            async def confirm(user: str, generation: int) -> int:
+                headers = {"Authorization": f"Bearer {place.api.token(user) if user else 'forged'}"}
+                target = f"{url}/db-0/fenced?uid={uids['db-0']}&generation={generation}"
+                async with session.post(target, headers=headers) as answer:
+                    return answer.status
+
+            assert await confirm("", 1) == 403
+            assert await confirm("system:serviceaccount:shop:other", 1) == 403
+            assert await confirm(KEEPER, 0) == 200  # of an older generation: proves nothing
+            await asyncio.sleep(0.1)
+            assert await place.ready() == []
+            assert await confirm(KEEPER, 1) == 200
+            await place.until_ready("db-1")
+            await runner.cleanup()

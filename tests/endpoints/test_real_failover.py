@@ -207,6 +207,7 @@ async def test_one_serves_at_a_time_whatever_is_killed_frozen_or_cut_off() -> No
             for pool in pools:
                 pool.close()
         rows = stored(stage)
+        denied = stage.api.denied
     generations = {each.generation for each in load.history}
     longest = ", ".join(f"{gap:.2f}" for gap in gaps(load.history)[:8])
     print(
@@ -214,4 +215,5 @@ async def test_one_serves_at_a_time_whatever_is_killed_frozen_or_cut_off() -> No
         f"{len(generations)} generations; longest gaps (s): {longest}"
     )
     assert breaches(load.history, rows) == [], made
+    assert denied == [], "the shipped rights are enough"
     assert len(made) >= 4 and len(generations) >= 3

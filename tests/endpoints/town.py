@@ -50,18 +50,20 @@ class Town:
         words = {said.PREFIX + key.replace("_", "-"): text for key, text in annotations.items()}
         await self.cluster.patch_merge(SERVICES, SHOP, "db", {"metadata": {"annotations": words}})
 
-    async def pod(self, name: str, *, ready: bool = True, node: str = "node-a", **metadata: Any) -> str:
+    async def pod(
+        self, name: str, *, ready: bool = True, node: str = "node-a", address: str = "", **metadata: Any
+    ) -> str:
         """Its uid."""
         self._numbers += 1
         made = await self.cluster.create(
             PODS,
             SHOP,
             {
-                "metadata": {"name": name, "labels": LABELS, **metadata},
+                "metadata": {"name": name, **{"labels": LABELS, **metadata}},
                 "spec": {"nodeName": node, "containers": [{"name": "app", "image": "db:1"}]},
             },
         )
-        address = f"10.1.0.{self._numbers}"
+        address = address or f"10.1.0.{self._numbers}"
         await self.status(name, ready, {"podIP": address, "podIPs": [{"ip": address}]})
         return str(made["metadata"]["uid"])
 
