@@ -39,8 +39,9 @@ class Tell(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What all workers share. `term`: of this leadership; `leads`: whether it lasts, by its own clock. `seen`: what pods' notes say of an election whose Lease is
-    gone. `knows`: whether that cluster's pods of a Service were read. None of the callables waits."""
+    """What all workers share. `term`: of this leadership; `leads`: whether it lasts, by its own clock. `seen`: what
+    pods' notes say of an election whose Lease is gone. `knows`: whether that cluster's pods of a Service were read.
+    None of the callables waits."""
 
     registry: Registry
     ledger: Ledger
