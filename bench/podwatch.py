@@ -88,6 +88,11 @@ class Told:
         outcome = ProbeOutcome.OK if status.is_running else ProbeOutcome.REFUSED
         return Facts(at_s=now_s, probes=tuple(Probe(now_s - 1.0, now_s - 0.9, outcome) for _ in range(8)))
 
+    def doubts(self, uid: str) -> bool:
+        pod = self._pods.get(uid)
+        status = pod.container_status("istio-proxy") if pod is not None else None
+        return status is not None and not status.is_running
+
     def hurry(self, uid: str) -> None: ...
 
     def watch(self, uid: str, address: str) -> None: ...

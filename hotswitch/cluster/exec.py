@@ -96,7 +96,8 @@ async def _listen(socket: aiohttp.ClientWebSocketResponse, heard: _Heard) -> Non
     """To the end of the connection; not for long once it was said how the command ended."""
     while True:
         try:
-            message = await asyncio.wait_for(socket.receive(), GOODBYE_S if heard.status else None)
+            async with asyncio.timeout(GOODBYE_S if heard.status else None):
+                message = await socket.receive()
         except TimeoutError:
             return
         if message.type is aiohttp.WSMsgType.BINARY:

@@ -200,9 +200,10 @@ class Elector:
         on_started(term)
         try:
             while self.leading and self._term == term:
-                with suppress(TimeoutError):
-                    self._moved.clear()
-                    await asyncio.wait_for(self._moved.wait(), min(LOOK_S, self.remaining_s))
+                self._moved.clear()
+                with suppress(TimeoutError):  # not wait_for: in Python 3.11 it may forget that it was cancelled
+                    async with asyncio.timeout(min(LOOK_S, self.remaining_s)):
+                        await self._moved.wait()
         finally:
             log.info("no longer leading %s/%s, term %d", self._namespace, self._name, term)
             on_stopped()

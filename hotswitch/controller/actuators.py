@@ -9,17 +9,20 @@ from hotswitch.act.execing import ExecActuator
 from hotswitch.act.helper import HelperActuator
 from hotswitch.act.order import Actuator
 from hotswitch.act.tlsmode import Meshed
+from hotswitch.act.turns import InTurn, Turns
 from hotswitch.cluster.client import Cluster
 from hotswitch.controller.seen import SeenPod
 from hotswitch.controller.settings import ControllerSettings
 
 
-def offered(cluster: Cluster, settings: ControllerSettings) -> dict[str, Actuator]:
-    """By the names that policies use. The API server has the last word on every single act."""
+def offered(cluster: Cluster, settings: ControllerSettings, leads: Callable[[], bool]) -> dict[str, Actuator]:
+    """By the names that policies use. The API server has the last word on every single act. `leads`: whether this
+    controller may still act."""
     found: list[Actuator] = [ExecActuator(cluster)]
     if settings.helper_image:
         found.append(HelperActuator(cluster, image=settings.helper_image))
-    return {each.name: each for each in found}
+    turns = Turns()
+    return {each.name: InTurn(each, turns, leads) for each in found}
 
 
 def meshed(cluster: Cluster, settings: ControllerSettings) -> Callable[[SeenPod, str | None, int], Meshed] | None:

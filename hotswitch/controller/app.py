@@ -19,7 +19,6 @@ from hotswitch.cluster.client import connect
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.lease import Elector
 from hotswitch.cluster.pods import Pod
-from hotswitch.config.objects import Problem
 from hotswitch.controller import actuators
 from hotswitch.controller.agents.office import Office
 from hotswitch.controller.figures import refresh
@@ -31,11 +30,9 @@ from hotswitch.controller.preparing import Preparing
 from hotswitch.controller.serving import KEY, Serving
 from hotswitch.controller.settings import LEASE, ControllerSettings
 from hotswitch.controller.speaking import Speaker
-from hotswitch.controller.surroundings import surroundings
 from hotswitch.controller.watching import Watching
-from hotswitch.controller.worker import PodWorker
 from hotswitch.controller.writer import StatusWriter
-from hotswitch.model import Surroundings
+from hotswitch.model import PodRef, Surroundings
 from hotswitch.observe.central import CentralPace, CentralProber
 from hotswitch.report.controller_metrics import ControllerMetrics
 
@@ -59,12 +56,16 @@ class Controller:
         self.cluster = await self._stack.enter_async_context(connect(settings.kubeconfig, settings.context))
         self.speaker = Speaker(self.cluster, settings, self.metrics)
         self.picture = Picture(
-            self.cluster, settings.root_namespace, self.shift_s, self._invalid, tells_clients=bool(settings.istiod)
+            self.cluster,
+            settings.root_namespace,
+            self.shift_s,
+            self.speaker.invalid,
+            tells_clients=bool(settings.istiod),
         )
-        self.fleet = Fleet(self.picture.known, self._ill, self.picture.forget)
+        self.fleet = Fleet(self.picture.known, self._ill, self.picture.forget, self.picture.node_of)
         pace = CentralPace(idle_s=settings.probe_idle_s, fast_s=settings.probe_fast_s)
         self.eyes = CentralProber(self.fleet.news, pace)
-        self.actuators: Mapping[str, Actuator] = actuators.offered(self.cluster, settings)
+        self.actuators: Mapping[str, Actuator] = actuators.offered(self.cluster, settings, lambda: self.elector.leading)
         self.office = Office(self.cluster, settings, self.picture, self.fleet, self.metrics)
         self.preparing = Preparing(self.picture, self.actuators, self._say_problem)
         self.watching = Watching(
@@ -125,10 +126,19 @@ class Controller:
                 await self.serving.synced()
             await self.elector.run(self._lead, self._follow)
 
+    async def finish(self) -> None:
+        """Before `run` is cancelled: end what only a leader may do, while nobody else can lead."""
+        self.preparing.stop()
+        self.fleet.follow()
+        if self.elector.leading:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.elector.remaining_s):
+                    await self.speaker.finish()
+
     def _lead(self, term: int) -> None:
         log.info("leading", extra={"term": term})
         self.metrics.leads(True)
-        self.speaker.start(lambda: self.picture.settings.policies)
+        self.speaker.start(lambda: self.picture.settings.policies, self.picture.invalid.problems)
         self.office.lead(term)
         self.fleet.lead(self._means(), list(self.picture.pods))
         self.preparing.start()
@@ -180,6 +190,7 @@ class Controller:
             meshed=actuators.meshed(self.cluster, self.settings),
             writer=StatusWriter(self.cluster),
             term=lambda: self.elector.term if self.elector.leading else None,
+            neighbours=self.fleet.neighbours,
             surroundings=self._surroundings,
             tell=self.speaker.tell,
             journal=self.speaker.journal,
@@ -189,32 +200,21 @@ class Controller:
             told=self.office.told,
         )
 
-    def _surroundings(self, worker: PodWorker) -> Surroundings:
-        now_s = asyncio.get_running_loop().time()
-        limits = self.picture.limits(worker.pod)
-        around = surroundings(
-            worker.pod,
-            self.fleet.workers.values(),
-            limits,
-            pods=self.picture.census.living,
-            now_s=now_s,
-            node_of=self.picture.node_of,
-        )
-        return self.office.beside_agents(around, worker.pod, limits)
+    def _surroundings(self, pod: PodRef) -> Surroundings:
+        now_s, pods, limits = asyncio.get_running_loop().time(), self.picture.census.living, self.picture.limits(pod)
+        around = self.fleet.neighbours.around(pod, limits, pods=pods, now_s=now_s)
+        return self.office.beside_agents(around, pod, limits)
 
     # ---- news ----
 
-    def _news(self, uid: str) -> None:
-        if self.picture.ill(uid):
+    def _news(self, uid: str, ill: bool) -> None:
+        if ill:
             self.eyes.hurry(uid)
-        self.fleet.news(uid)
+        self.fleet.news(uid, ill=ill)
 
     def _ill(self, uid: str) -> bool:
         """By its status, or because 15021 does not answer as it should."""
-        if self.picture.ill(uid) or self.office.restless(uid):
-            return True
-        facts = self.eyes.facts(uid)
-        return facts is not None and facts.probes[-1].outcome != "ok"
+        return self.eyes.doubts(uid) or self.picture.ill(uid) or self.office.restless(uid)
 
     def _moved(self, pod: Pod) -> None:
         self.office.pod_moved(pod)
@@ -244,16 +244,12 @@ class Controller:
 
     # ---- words ----
 
-    def _invalid(self, problem: Problem) -> None:
-        self.speaker.invalid(problem)
-
     def _say_problem(self, sentence: str) -> None:
         log.warning("cluster", extra={"problem": sentence})
 
     # ---- health ----
 
     def refresh_metrics(self) -> None:
-        self.metrics.invalid_objects(self.speaker.invalid_by_kind)
         refresh(self.metrics, self.picture, list(self.fleet.workers.values()))
         if self.serving is not None:
             self.serving.refresh_metrics()

@@ -14,6 +14,8 @@ from hotswitch.controller.surroundings import Limits
 from hotswitch.model import PodRef
 from hotswitch.observe.podlife import reference
 
+HASH = "pod-template-hash"  # a workload's name goes by it
+
 
 class Census:
     def __init__(self) -> None:
@@ -25,6 +27,8 @@ class Census:
 
     def replace(self, before: Pod | None, after: Pod | None) -> None:
         """None: it was not there, or is gone."""
+        if before is not None and after is not None and _place(before) == _place(after):
+            return  # of every event of every pod, nearly all
         if before is not None:
             self._count(before, -1)
         if after is not None:
@@ -59,3 +63,8 @@ class Census:
         """Of the mesh, the pod's namespace, its workload."""
         mates = self._of_workload[pod.namespace, pod.workload]
         return self.living, self._of_namespace[pod.namespace], mates
+
+
+def _place(pod: Pod) -> tuple[object, ...]:
+    """What it is counted by. Of one uid name, namespace and owner do not change."""
+    return pod.uid, pod.is_completed, pod.spec.node_name, pod.labels.get(HASH), pod.metadata.owner_references

@@ -16,6 +16,7 @@ def refresh(metrics: ControllerMetrics, picture: Picture, workers: Sequence[PodW
     standing = [(worst(worker.standing.levels), str(worker.standing.fault)) for worker in workers]
     metrics.stands([each for each in standing if each[0] is not Level.CAPTURE])
     metrics.watches(picture.by_mode)
+    metrics.invalid_objects(picture.invalid.by_kind)
     metrics.budget(budgets(picture, workers))
 
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from hotswitch.controller.means import Means
+from hotswitch.controller.surroundings import Neighbours
 from hotswitch.controller.worker import PodWorker
 from hotswitch.model import PodRef, PodUid
 
@@ -22,11 +23,16 @@ class Fleet:
     when nobody looks at the pod any longer."""
 
     def __init__(
-        self, known: Callable[[str], PodRef | None], ill: Callable[[str], bool], rests: Callable[[str], None]
+        self,
+        known: Callable[[str], PodRef | None],
+        ill: Callable[[str], bool],
+        rests: Callable[[str], None],
+        node_of: Callable[[PodRef], str] = lambda _: "",
     ) -> None:
         self._known, self._ill, self._rests = known, ill, rests
         self._means: Means | None = None
         self.workers: dict[str, PodWorker] = {}
+        self.neighbours = Neighbours(node_of)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def lead(self, means: Means, uids: Iterable[str]) -> None:
@@ -42,13 +48,15 @@ class Fleet:
             task.cancel()
         self._tasks.clear()
         self.workers.clear()
+        self.neighbours.clear()
 
-    def news(self, uid: str) -> None:
-        """Something of this pod has changed, or was heard."""
+    def news(self, uid: str, *, ill: bool = False) -> None:
+        """Something of this pod has changed, or was heard. `ill`: whoever tells knows that there is something to look
+        at."""
         worker = self.workers.get(uid)
         if worker is not None:
             worker.nudge()
-        elif self._means is not None and self._ill(uid):
+        elif self._means is not None and (ill or self._ill(uid)):
             self._hire(uid, self._means)
 
     def _hire(self, uid: str, means: Means) -> None:
@@ -64,6 +72,7 @@ class Fleet:
         if self._tasks.get(uid) is task:
             self._tasks.pop(uid)
             worker = self.workers.pop(uid)
+            self.neighbours.forget(uid)
             self._rests(uid)
             if worker.nudged and not worker.gone:  # by news that came while it ended
                 self.news(uid)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from hotswitch.act.order import Actuator, Target
 from hotswitch.act.tlsmode import Meshed
 from hotswitch.controller.agents.told import Told
 from hotswitch.controller.seen import SeenPod
+from hotswitch.controller.surroundings import Neighbours
 from hotswitch.controller.writer import Writer
 from hotswitch.decide.preflight import Preflight
 from hotswitch.model import (
@@ -17,15 +18,13 @@ from hotswitch.model import (
     Facts,
     Level,
     Override,
+    PodRef,
     Policy,
     Surroundings,
 )
 from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.journal import Entry
 from hotswitch.report.notice import Notice
-
-if TYPE_CHECKING:
-    from hotswitch.controller.worker import PodWorker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +83,8 @@ class Means:
     meshed: Callable[[SeenPod, str | None, int], Meshed] | None
     writer: Writer
     term: Callable[[], int | None]
-    surroundings: Callable[[PodWorker], Surroundings]
+    neighbours: Neighbours
+    surroundings: Callable[[PodRef], Surroundings]
     tell: Callable[[Notice], None]
     journal: Callable[[Entry], None]
     metrics: ControllerMetrics

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hotswitch.api.status import PodStatus
+from hotswitch.decide.damping import REMEMBERED_FAULTS, changed
 from hotswitch.model import Direction, Fault, Generation, Level, Opening, Policy, Standing
 
 FARTHEST_S = 30 * 86400.0  # from now, of an instant that is believed: no setting is longer than a week
@@ -113,13 +114,17 @@ def remembered(status: PodStatus, shift_s: float, now_s: float) -> Standing:
     return replace(standing, generation=newest)  # an act that was only written down may have been sent (I6)
 
 
-def with_an_end(standing: Standing, policy: Policy, now_s: float) -> Standing:
-    """No opening was ever given more than the policy's expiry: not by a clock that was set back, nor by who wrote the
-    annotation (I4)."""
-    latest_s = now_s + policy.expiry_s
-    if standing.expires_s is None or standing.expires_s <= latest_s:
-        return standing
-    return replace(standing, expires_s=latest_s)
+def bounded(standing: Standing, policy: Policy, now_s: float) -> Standing:
+    """What the policy could ever have led to. Who may write the pod may write its annotation, and a clock may be set
+    back: no opening lasts for longer than the policy's expiry (I4), and no hold-down keeps a pod unprotected for longer
+    than the longest. What is forged to be shorter than it was gains no more than the policy gives anybody (I2)."""
+    return changed(
+        standing,
+        expires_s=None if standing.expires_s is None else min(standing.expires_s, now_s + policy.expiry_s),
+        hold_down_s=min(standing.hold_down_s, policy.hold_down_max_s),
+        hold_down_until_s=min(standing.hold_down_until_s, now_s + policy.hold_down_max_s),
+        recent_faults_s=tuple(at_s for at_s in standing.recent_faults_s if at_s <= now_s)[-REMEMBERED_FAULTS:],
+    )
 
 
 # ---- instants, as people read them ----

@@ -83,6 +83,7 @@ async def run(settings: ControllerSettings) -> None:
             await asyncio.wait([work, frame], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.set()
+            await controller.finish()
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from hotswitch.api import names
-from hotswitch.api.status import PodStatus, StatusError, decode
+from hotswitch.api.status import PodStatus, StatusError, decode, encode
 from hotswitch.controller import memory
 from hotswitch.controller.memory import instant
 from hotswitch.controller.seen import SeenPod
@@ -34,11 +34,13 @@ class Pen:
     async def write(self, status: PodStatus, *, condition: Mapping[str, Any] | None = None) -> None:
         version = await self._writer.write(self.pod, status, condition)
         self.replaced |= {self.pod.resource_version} - {version}
-        self.pod, self.status = replace(self.pod, resource_version=version), status
+        annotations = {**self.pod.annotations, names.STATUS: encode(status)}
+        self.pod, self.status = replace(self.pod, resource_version=version, annotations=annotations), status
 
     async def turn_to_newest(self) -> None:
-        """The pod was written by somebody else, on our behalf. Raises Stale when it is another one, ApiFailure."""
-        self.pod = replace(self.pod, resource_version=await self._writer.version(self.pod))
+        """The pod was written by somebody else, on our behalf: all but its status, or it is Stale. Raises Stale when it
+        is another one, ApiFailure."""
+        self.pod = replace(self.pod, resource_version=await self._writer.version(self.pod, self.status))
 
     @property
     def is_written(self) -> bool:

@@ -17,11 +17,12 @@ from hotswitch.cluster.pods import Pod
 from hotswitch.config.merged import Effective
 from hotswitch.config.meshconfig import MeshConfigRefused, read_config_map
 from hotswitch.config.meshread import assemble, read_object
-from hotswitch.config.objects import PolicyObject, Problem
+from hotswitch.config.objects import ObjectRef, PolicyObject, Problem
 from hotswitch.config.settings import Settings
 from hotswitch.controller.census import Census
+from hotswitch.controller.invalid import InvalidObjects
 from hotswitch.controller.means import Protection
-from hotswitch.controller.protecting import Protections, Say
+from hotswitch.controller.protecting import Protections, object_ref, wrong_orders
 from hotswitch.controller.seen import SeenPod, seen_pod, suspicious
 from hotswitch.controller.surroundings import Limits
 from hotswitch.mesh import MeshConfig, MeshView
@@ -33,21 +34,22 @@ _TERM = re.compile(r'"term":(\d{1,10})(?!\d)')  # what anybody wrote into an ann
 
 
 class Picture:
-    """`shift_s`: Unix seconds minus the loop's clock. `say`: told of all that users wrote that is not valid,
-    each time it is read: whoever listens folds repeats. `tells_clients`: as of Protections."""
+    """`shift_s`: Unix seconds minus the loop's clock. `say`: told of what users wrote that is not valid,
+    once for as long as it stands. `tells_clients`: as of Protections."""
 
     def __init__(
         self,
         cluster: Cluster,
         root_namespace: str,
         shift_s: Callable[[], float],
-        say: Say,
+        say: Callable[[Problem], None],
         *,
         tells_clients: bool = False,
     ) -> None:
-        self._shift_s, self._say = shift_s, say
+        self._shift_s = shift_s
+        self.invalid = InvalidObjects(say)
         self.settings = Settings(root_namespace)
-        self._protections = Protections(cluster, shift_s, say, tells_clients=tells_clients)
+        self._protections = Protections(cluster, shift_s, tells_clients=tells_clients)
         self.census = Census()
         self.pods: dict[str, Pod] = {}
         self.policies: dict[tuple[str, str], PolicyObject] = {}
@@ -67,25 +69,29 @@ class Picture:
     def pod_gone(self, pod: Pod) -> None:
         self.census.replace(self.pods.pop(pod.uid, None), None)
         self._modes.pop(pod.uid, None)
+        self.invalid.gone("Pod", pod.metadata.namespace, pod.metadata.name, pod.uid)
         self.settings.forget_pod(pod.uid)
         self.forget(pod.uid)
 
     def namespace_there(self, name: str, uid: str, labels: Mapping[str, str], annotations: Mapping[str, str]) -> None:
-        self._tell(self.settings.put_namespace(name, uid, labels, annotations))
+        problems = self.settings.put_namespace(name, uid, labels, annotations)
+        self.invalid.read(ObjectRef(kind="Namespace", name=name, uid=uid), problems)
 
     def namespace_gone(self, name: str) -> None:
         self.settings.drop_namespace(name)
+        self.invalid.gone("Namespace", "", name)
 
     def policy_there(self, content: Mapping[str, Any]) -> PolicyObject:
         """The policy as it is in force, its problems told: the last valid spec stays."""
         key = content["metadata"]["namespace"], content["metadata"]["name"]
         policy = self.policies[key] = self.settings.put_policy(content)
-        self._tell(policy.problems)
+        self.invalid.read(policy.ref, policy.problems)
         return policy
 
     def policy_gone(self, namespace: str, name: str) -> None:
         self.policies.pop((namespace, name), None)
         self.settings.drop_policy(namespace, name)
+        self.invalid.gone(names.KIND, namespace, name)
 
     def istio_there(self, kind: Kind, content: Mapping[str, Any]) -> None:
         metadata = content.get("metadata") or {}
@@ -112,10 +118,6 @@ class Picture:
         """What could not be listed: on doubt, no."""
         self._unread, self._mesh = frozenset(kinds), None
 
-    def _tell(self, problems: Iterable[Problem]) -> None:
-        for each in problems:
-            self._say(each)
-
     # ---- read by workers ----
 
     def pod(self, uid: str) -> SeenPod | None:
@@ -139,12 +141,15 @@ class Picture:
     async def protection(self, pod: SeenPod) -> Protection:
         """Raises ApiFailure when the pod's manifest must be asked for, and cannot be had."""
         whole = self.pods[pod.ref.uid]
-        found = self.effective(whole)
-        self._tell(found.problems)
+        found = self._read_anew(whole)
         made = await self._protections.make(whole, found, lambda: self.mesh)
         if pod.ref.uid not in self.pods:  # it went meanwhile, and nobody would forget it
             self.forget(pod.ref.uid)
         return made
+
+    def heard(self, pod: Pod, raw: memoryview) -> None:
+        """The watch has brought the whole of a pod that somebody is about to look at; empty: nobody is."""
+        self._protections.heard(pod, raw)
 
     def forget(self, uid: str) -> None:
         """Nobody looks at this pod any longer."""
@@ -182,5 +187,11 @@ class Picture:
         """Whether it is looked after at all."""
         if self.known(pod.uid) is None:
             return False
-        mode = self._modes[pod.uid] = self.effective(pod).policy.mode
+        mode = self._modes[pod.uid] = self._read_anew(pod).policy.mode
         return mode is not Mode.OFF
+
+    def _read_anew(self, pod: Pod) -> Effective:
+        """Its settings, and what is wrong with what it says itself."""
+        found, ref = self.effective(pod), object_ref(pod)
+        self.invalid.read(ref, (*found.problems, *wrong_orders(pod)))
+        return found

@@ -1,7 +1,8 @@
 """What may be done for one pod now: its settings, cut by the preflight, and a person's order (I2).
 
 Made anew at every look, because anything that it rests on may have changed; only for pods that somebody looks at. The
-watch keeps but a part of a pod, so its whole manifest is asked for, and kept until somebody forgets it.
+watch keeps but a part of a pod; the whole of one that falls ill is taken from the very event that says so, and asked
+for only where there was none: nothing is asked of the API server on the way from evidence to decision.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from hotswitch.api import names, override
 from hotswitch.api.values import InvalidValue
@@ -25,23 +28,26 @@ from hotswitch.mesh import MeshPod, MeshView
 from hotswitch.model import Direction, Level, Policy
 from hotswitch.observe.podlife import PROXY, reference
 
-Say = Callable[[Problem], None]
 NOBODY_TELLS = "meshed clients would have to be told to speak plaintext, and the controller knows no istiod (--istiod)"
+
+
+_LEFT_OUT = {"apiVersion": "v1", "kind": "Pod"}  # by lists, of their items
 
 
 class Protections:
     """`tells_clients`: can it be known when meshed clients have begun to speak plaintext? `shift_s`: Unix seconds minus
-    the loop's clock. `say`: told of an order that is not valid."""
+    the loop's clock."""
 
-    def __init__(self, cluster: Cluster, shift_s: Callable[[], float], say: Say, *, tells_clients: bool) -> None:
-        self._cluster, self._shift_s, self._say = cluster, shift_s, say
+    def __init__(self, cluster: Cluster, shift_s: Callable[[], float], *, tells_clients: bool) -> None:
+        self._cluster, self._shift_s = cluster, shift_s
         self._tells_clients = tells_clients
         self._manifests: dict[str, tuple[object, dict[str, Any], MeshPod]] = {}
+        self._heard: dict[str, tuple[object, bytes]] = {}
 
     async def make(self, pod: Pod, found: Effective, mesh: Callable[[], MeshView]) -> Protection:
         """Raises ApiFailure when the pod's manifest must be asked for, and cannot be had."""
         content, seen = await self._manifest(pod)
-        order = self._order(pod)
+        order = _order(pod)
         accepted = found.accepts(order.accept if order else ())
         checked = preflight(mesh(), seen, accepted)
         policy, refusals = checked.limit(found.policy), taken_away(found.policy, checked)
@@ -60,28 +66,58 @@ class Protections:
             alert_labels=found.alert_labels,
         )
 
-    def _order(self, pod: Pod) -> override.Order | None:
-        """One that is over is none; one that is not valid is told and changes nothing."""
-        try:
-            return override.read(pod.annotations, time.time())
-        except override.Ended:
-            return None
-        except InvalidValue as invalid:
-            ref = ObjectRef(kind="Pod", name=pod.metadata.name, namespace=pod.metadata.namespace, uid=pod.uid)
-            self._say(problem(ref, invalid))
-            return None
-
-    async def _manifest(self, pod: Pod) -> tuple[dict[str, Any], MeshPod]:
-        """Asked for again when the watch shows that what actuators or the preflight read in it has changed since."""
+    def heard(self, pod: Pod, raw: memoryview) -> None:
+        """`raw`: the pod's JSON, as this event or list has it; empty: nobody is about to look at it."""
+        if not raw:
+            self._heard.pop(pod.uid, None)
+            return
         known, now = self._manifests.get(pod.uid), _changing(pod)
         if known is None or known[0] != now:
-            content = await manifest(self._cluster, pod)
+            self._heard[pod.uid] = now, bytes(raw)
+
+    async def _manifest(self, pod: Pod) -> tuple[dict[str, Any], MeshPod]:
+        """Anew when the watch shows that what actuators or the preflight read in it has changed since."""
+        known, now = self._manifests.get(pod.uid), _changing(pod)
+        if known is None or known[0] != now:
+            heard = self._heard.pop(pod.uid, None)
+            if heard is not None and heard[0] == now:
+                content = {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    **msgspec.json.decode(heard[1]),
+                }  # a list leaves these out
+            else:
+                content = await manifest(self._cluster, pod)
             known = self._manifests[pod.uid] = now, content, read_pod(content, reference(pod).workload)
         return known[1], known[2]
 
     def forget(self, uid: str) -> None:
         """Nobody looks at this pod any longer: whole manifests of ten thousand would be half a gigabyte."""
         self._manifests.pop(uid, None)
+        self._heard.pop(uid, None)
+
+
+def _order(pod: Pod) -> override.Order | None:
+    """One that is over, or not valid, is none."""
+    try:
+        return override.read(pod.annotations, time.time())
+    except (override.Ended, InvalidValue):
+        return None
+
+
+def wrong_orders(pod: Pod) -> tuple[Problem, ...]:
+    """An order that is not valid changes nothing, and its author is to hear of it."""
+    try:
+        override.read(pod.annotations, time.time())
+    except override.Ended:
+        pass
+    except InvalidValue as invalid:
+        return (problem(object_ref(pod), invalid),)
+    return ()
+
+
+def object_ref(pod: Pod) -> ObjectRef:
+    return ObjectRef(kind="Pod", name=pod.metadata.name, namespace=pod.metadata.namespace, uid=pod.uid)
 
 
 def _changing(pod: Pod) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -42,13 +42,13 @@ class Speaker:
         self._events: EventWriter | None = None
         self._alerts: Dispatcher | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._invalid: dict[str, Problem] = {}
         self._about = About(cluster=settings.cluster, docs_url=settings.docs_url)
-        self._ends = False  # a deposed leader keeps nothing: the state is the next one's by then
+        self._stopping: asyncio.Task[None] | None = None
 
     # ---- leading and not ----
 
-    def start(self, policies: Callable[[], tuple[PolicyObject, ...]]) -> None:
+    def start(self, policies: Callable[[], tuple[PolicyObject, ...]], invalid: Iterable[Problem] = ()) -> None:
+        """`invalid`: what stands by now, and nobody has said while nobody led."""
         self._policies = policies
         self._events = EventWriter(self._cluster, self._settings.identity, count=self._metrics.event)
         store = ConfigMapStore(self._cluster, self._settings.namespace)
@@ -57,23 +57,28 @@ class Speaker:
         )
         self._do(self._events.run())
         self.policies_changed()
-        for problem in self._invalid.values():
-            self._say_invalid(problem)
+        for problem in invalid:
+            self.invalid(problem)
 
     def pause(self) -> None:
-        """Somebody else leads, or nobody: be silent."""
+        """Somebody else leads, or nobody: be silent. Nothing is kept: the state is the next leader's by now."""
+        self._stopping = asyncio.get_running_loop().create_task(_stopped(self._silence(), save=False))
+
+    async def finish(self) -> None:
+        """Still the leader, and about to end: what is unsaid is kept for the next one before that one can lead."""
+        await _stopped(self._silence(), save=True)
+
+    def _silence(self) -> Dispatcher | None:
+        """From now on; who spoke until now."""
         alerts, self._alerts, self._events = self._alerts, None, None
         for task in self._tasks:
             task.cancel()
-        if alerts is not None:
-            self._stopping = asyncio.get_running_loop().create_task(alerts.stop(save=self._ends))
+        return alerts
 
     async def stop(self) -> None:
-        """At the end of the process, while still the leader: what is unsaid is kept for the next one."""
-        self._ends = True
-        self.pause()
-        if (stopping := getattr(self, "_stopping", None)) is not None:
-            await stopping
+        """At the end of the process."""
+        if self._stopping is not None:
+            await self._stopping
         if self._journal is not None:
             self._journal.close()
 
@@ -119,22 +124,17 @@ class Speaker:
             sys.stdout.flush()
 
     def invalid(self, problem: Problem) -> None:
-        """Something a user wrote cannot be used: said on the object that has it, once for each value."""
-        if str(problem) not in self._invalid:
-            self._invalid[str(problem)] = problem
-            self._say_invalid(problem)
-
-    def _say_invalid(self, problem: Problem) -> None:
+        """Something a user wrote cannot be used: said on the object that has it."""
         log.warning("invalid value", extra={"problem": str(problem)})
         regarding = _regarding(problem.object_ref)
         if self._events is not None and regarding is not None:
             sentence = f"{problem.field}: {problem.value!r} {problem.why}; what was valid before stays"
             self._events.say(regarding, INVALID, sentence, warning=True)
 
-    @property
-    def invalid_by_kind(self) -> dict[str, int]:
-        kinds = [each.object_ref.kind for each in self._invalid.values()]
-        return {kind: kinds.count(kind) for kind in set(kinds)}
+
+async def _stopped(alerts: Dispatcher | None, *, save: bool) -> None:
+    if alerts is not None:
+        await alerts.stop(save=save)
 
 
 def _regarding(ref: ObjectRef) -> Regarding | None:

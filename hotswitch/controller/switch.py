@@ -33,6 +33,7 @@ from hotswitch.report.journal import Entry
 
 GATE = "gate"
 AGENT = "agent"
+PATIENCE_S, PATIENCE_MOST_S = 10.0, 600.0
 NO_LABEL = "-"  # no value that a label can have
 _ACTS = frozenset({Act.OPEN, Act.RENEW, Act.CLOSE, Act.CUT})
 
@@ -50,6 +51,7 @@ class Turn:
     now_s: float
     shift_s: float
     seen_since_s: float | None = None
+    in_doubt: bool = False  # a command of before may still be running: what is seen now may not last
 
     @property
     def acts(self) -> list[Decision]:
@@ -90,6 +92,25 @@ def _open_only(openings: Mapping[Direction, Opening]) -> dict[Direction, Opening
     return {way: opening for way, opening in openings.items() if effective(opening) in OPEN_LEVELS}
 
 
+class Patience:
+    """With steps that others must take part in: each failure lets more time pass before the next try."""
+
+    def __init__(self) -> None:
+        self.why = ""
+        self._pause_s = 0.0
+        self._until_s = float("-inf")
+
+    def waits(self, now_s: float) -> bool:
+        return now_s < self._until_s
+
+    def failed(self, why: str, now_s: float) -> None:
+        self._pause_s = min(max(PATIENCE_S, 2 * self._pause_s), PATIENCE_MOST_S)
+        self.why, self._until_s = why, now_s + self._pause_s
+
+    def succeeded(self) -> None:
+        self._pause_s, self._until_s = 0.0, float("-inf")
+
+
 class Switch:
     """Raises Stale or ApiFailure from the first write of a turn; then nothing was done."""
 
@@ -97,10 +118,23 @@ class Switch:
         self._means, self._teller = means, teller
         self.unwritten: dict[str, str] = {}
         """Matters of a pod to which nothing is written: as in PodStatus.alerts."""
+        self._telling, self._taking_back = Patience(), Patience()
+
+    def without_plain(self, protection: Protection, standing: Standing, now_s: float) -> Protection:
+        """Clients could not be told a moment ago (istiod is away): not tried again at once, or the label would go back
+        and forth. What is open stays so."""
+        if _plain(standing) or not self._telling.waits(now_s) or Level.DIRECT not in protection.policy.inbound:
+            return protection
+        policy = replace(
+            protection.policy,
+            inbound=tuple(each for each in protection.policy.inbound if each is not Level.DIRECT) or (Level.HOLD,),
+        )
+        refusals = {**protection.refusals, (Direction.INBOUND, Level.DIRECT): self._telling.why}
+        return replace(protection, policy=policy, refusals=refusals)
 
     async def perform(self, turn: Turn, pen: Pen) -> Standing:
         """Carry out, tell, remember; what stands now."""
-        stands, known = (turn.after, True) if not turn.acts else await self._act(turn, pen)
+        stands, known = (turn.after, not turn.in_doubt) if not turn.acts else await self._act(turn, pen)
         if pen.status is not None and pen.status.tls_mode_before is not None and not _plain(stands):
             await self._label_back(turn, pen)
         for each in turn.decisions:
@@ -130,12 +164,14 @@ class Switch:
         moved = _not_done(turn)
         if not turn.renews_only:
             await pen.write(self._write_ahead(turn, pen.page))
-        if _plain(turn.after) and turn.protection.preflight.flip and not turn.renews_only:
+        if _plain(turn.after) and _flips(turn.protection, pen) and not turn.renews_only:
             try:
                 order = await self._speak_plainly(turn, pen, order)
             except StepFailed as failure:
+                self._telling.failed(f"meshed clients could not be told: {failure}", turn.now_s)
                 self._teller.failed(pen.pod, order, str(failure), turn.protection)
                 return moved, True
+            self._telling.succeeded()
         if self._means.term() != turn.term:  # deposed meanwhile: the next leader goes on from what is written
             return moved, False
         answer = await self._carry_out(turn, pen, order)
@@ -185,11 +221,17 @@ class Switch:
         return order
 
     async def _label_back(self, turn: Turn, pen: Pen) -> None:
+        if self._taking_back.waits(turn.now_s):
+            return
+        if not pen.is_written:  # somebody wrote over it, and every step is fenced by it
+            await pen.write(pen.page)
         try:
             await self._steps(turn, pen, after_closing(self._meshed(pen)))
-        except StepFailed as failure:  # tried again at the next turn, because the status still says it
+        except StepFailed as failure:  # tried again, because the status still says it
+            self._taking_back.failed(str(failure), turn.now_s)
             self._teller.failed(pen.pod, None, str(failure), turn.protection)
         else:
+            self._taking_back.succeeded()
             pen.status = changed(pen.page, step="", tls_mode_before=None)
 
     def _meshed(self, pen: Pen) -> Meshed:
@@ -226,7 +268,7 @@ class Switch:
             await pen.write(page, condition=self._teller.condition(pen.pod, page, known))
         except (Stale, ApiFailure) as failure:
             pen.status = page
-            self._teller.api_failed(pen.pod, failure)
+            self._teller.api_failed(pen.pod.ref, failure)
 
 
 def _not_done(turn: Turn) -> Standing:
@@ -235,6 +277,11 @@ def _not_done(turn: Turn) -> Standing:
     if before.is_open or turn.closes:
         return before
     return replace(closed(turn.after), generation=turn.generation, opened_s=before.opened_s)
+
+
+def _flips(protection: Protection, pen: Pen) -> bool:
+    """Whether meshed clients go by the pod's label; one that we have changed says nothing of that any more."""
+    return protection.preflight.flip or pen.page.tls_mode_before is not None
 
 
 def _plain(standing: Standing) -> bool:

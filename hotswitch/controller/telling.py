@@ -67,6 +67,13 @@ class Teller:
         if not done:
             self.failed(pod, order, f"{answer.outcome}: {answer.sentence}", turn.protection)
 
+    def left(self, pod: SeenPod, order: Order, answer: Answer) -> None:
+        """A pod that is no longer in the mesh was closed, or could not be."""
+        failed = "" if answer.outcome is Outcome.DONE else f"{answer.outcome}: {answer.sentence}"
+        generation = int(order.generation)
+        line = entry("close", pod.ref, generation=generation, code=order.code, why=order.reason, failed=failed)
+        self._means.journal(line)
+
     def failed(self, pod: SeenPod, order: Order | None, why: str, protection: Protection) -> None:
         """An act, or a step beside the gate, could not be done; it will be tried again."""
         sentence = f"{order.code}: {why}" if order is not None else why
@@ -187,8 +194,8 @@ class Teller:
         self._means.journal(entry("unreadable", pod.ref, code=UNREADABLE, failed=sentence))
         self._tell(pod, UNREADABLE, sentence, Severity.WARNING, None)
 
-    def api_failed(self, pod: SeenPod, failure: Exception) -> None:
-        self._means.journal(entry("api", pod.ref, code=API_FAILED, failed=str(failure)))
+    def api_failed(self, pod: PodRef, failure: Exception) -> None:
+        self._means.journal(entry("api", pod, code=API_FAILED, failed=str(failure)))
         self._means.metrics.api_failed("patch", getattr(failure, "status", 409))
 
     def condition(self, pod: SeenPod, page: PodStatus, known: bool) -> Mapping[str, Any]:

@@ -18,7 +18,8 @@ from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import CONFIGMAPS, ISTIO, NAMESPACES, PODS, POLICIES, SERVICES, Kind
 from hotswitch.cluster.objects import Metadata
 from hotswitch.cluster.pods import Pod
-from hotswitch.cluster.watch import Change, ChangeType, Watcher
+from hotswitch.cluster.store import NOTHING, Change, ChangeType
+from hotswitch.cluster.watch import Watcher
 from hotswitch.controller.picture import Picture
 
 ABSENT_AGAIN_S = 60.0
@@ -33,7 +34,8 @@ class Bare(msgspec.Struct, frozen=True, gc=False):
 
 
 class Watching:
-    """`news(uid)`: a pod has changed; `moved(pod)`: it is new, or its address or settings may have; `gone(uid)`."""
+    """`news(uid, ill)`: a pod has changed, and whether its status is a reason to look at it; `moved(pod)`: it is new,
+    or its address or settings may have; `gone(uid)`."""
 
     def __init__(
         self,
@@ -41,7 +43,7 @@ class Watching:
         picture: Picture,
         root_namespace: str,
         *,
-        news: Callable[[str], None],
+        news: Callable[[str, bool], None],
         moved: Callable[[Pod], None],
         gone: Callable[[str], None],
         problem: Callable[[str], None],
@@ -170,9 +172,11 @@ class Watching:
             return
         before = self._picture.pods.get(pod.uid)
         self._picture.pod_there(pod)
+        ill = self._picture.ill(pod.uid)
+        self._picture.heard(pod, change.raw if ill else NOTHING)
         if before is None or before.addresses != pod.addresses or _settings(before) != _settings(pod):
             self._moved(pod)
-        self._news(pod.uid)
+        self._news(pod.uid, ill)
 
     def _namespace(self, change: Change[Bare]) -> None:
         metadata = change.object.metadata
@@ -192,6 +196,5 @@ class Watching:
 
 
 def _settings(pod: Pod) -> tuple[object, ...]:
-    ours = {key: value for key, value in pod.annotations.items() if key.startswith(names.PREFIX)}
-    said = {key: value for key, value in ours.items() if key != names.STATUS}
+    said = {key: text for key, text in pod.annotations.items() if key.startswith(names.PREFIX) and key != names.STATUS}
     return pod.labels.get(names.MODE_LABEL), said

@@ -16,6 +16,7 @@ from hotswitch.api.status import PodStatus
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller import memory
 from hotswitch.controller.agents.told import Told
+from hotswitch.controller.lasting import Lasting
 from hotswitch.controller.looking import Look
 from hotswitch.controller.means import Means, Protection
 from hotswitch.controller.pen import Pen
@@ -25,7 +26,7 @@ from hotswitch.controller.shown import Sight, judge, view
 from hotswitch.controller.switch import Switch, Turn
 from hotswitch.controller.telling import Teller, decision_of
 from hotswitch.controller.writer import Stale
-from hotswitch.decide.damping import WORKLOAD_WINDOW_S, run_out
+from hotswitch.decide.damping import WORKLOAD_WINDOW_S
 from hotswitch.decide.engine import step
 from hotswitch.decide.track import assess
 from hotswitch.model import (
@@ -43,7 +44,6 @@ LOOK_ILL_S = 0.25  # how often the actuator is asked for the truth while somethi
 LOOK_OPEN_S = 1.0  # while a gate is open: recovery is looked for, renewals are due
 LOOK_HELD_S = 4.0  # a fault that was dealt with as far as it can be, by and by
 LOOK_WELL_S = 30.0
-EXPIRY_MARGIN_S = 5.0
 _NOT_SICK = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING, Fault.TERMINATING, Fault.DRAINED, Fault.APP_SICK})
 _NOTHING_TO_SEE = frozenset({Fault.WELL, Fault.STARTING, Fault.UNKNOWN})
 """Nobody shows anything wrong: the next news begins anew."""
@@ -65,10 +65,11 @@ class PodWorker:
         self._version = ""
         self._idle_turns = 0
         self.loaded = False
-        self._overdue_said: str | None = None
         self._wake = asyncio.Event()
         self._teller = Teller(means)
         self._switch = Switch(means, self._teller)
+        self._lasting = Lasting(means, self._teller)
+        self._last: tuple[SeenPod, Protection, Actuator | None] | None = None
 
     # ---- what others ask ----
 
@@ -94,7 +95,7 @@ class PodWorker:
     @property
     def at_rest(self) -> bool:
         """Nothing is wrong, nothing is open, nothing is left to be said or done: the worker may end."""
-        under_way = bool(self.matters) or (self.status is not None and self.status.under_way)
+        under_way = bool(self.matters) or self._under_way or self._lasting.in_doubt
         quiet = not self.counts_as_open and not under_way and self.standing.fault is Fault.WELL
         quiet = quiet and not self._fell_ill_lately()
         return self.gone or (self.loaded and quiet and self.diagnosis.fault in _NOTHING_TO_SEE)
@@ -132,37 +133,60 @@ class PodWorker:
         if self.standing.is_open:
             return LOOK_ILL_S if self.diagnosis.fault is Fault.WELL else LOOK_OPEN_S
         if self.diagnosis.fault in _NOTHING_TO_SEE:
-            return LOOK_WELL_S if self.standing.fault is Fault.WELL else LOOK_OPEN_S
+            rests = self.standing.fault is Fault.WELL and not self._under_way and not self._lasting.in_doubt
+            return LOOK_WELL_S if rests else LOOK_OPEN_S
         return min(LOOK_ILL_S * 2.0**self._idle_turns, LOOK_HELD_S)
 
     async def turn(self) -> None:
         self._wake.clear()
         pod = self._means.picture.pod(self.uid)
-        if pod is None:
-            self._teller.pod_gone(self.pod, self.matters)
-            self.gone = True
-            return
         try:
-            await self._turn(pod)
+            if pod is not None:
+                await self._turn(pod)
+            elif await self._is_left_alone():
+                self._teller.pod_gone(self.pod, self.matters)
+                self.gone = True
         except (Stale, ApiFailure) as failure:  # looked at again at the next turn; what stands in the kernel stands
-            self._teller.api_failed(pod, failure)
+            self._teller.api_failed(self.pod, failure)
+
+    async def _is_left_alone(self) -> bool:
+        """The watch shows it no longer: it is gone, or has left the mesh. What ends by itself is left to its end."""
+        if self._last is None or not (self.standing.is_open or self._under_way or self._lasting.in_doubt):
+            return True
+        pod, protection, actuator = self._last
+        if actuator is None or actuator.ends_by_itself:
+            return True
+        if self._means.term() is None:
+            return False
+        return await self._lasting.closed_behind(pod, actuator, protection, self.standing, self.status)
 
     async def _turn(self, pod: SeenPod) -> None:
         term = self._means.term()
         if term is None:
             return
-        if not self.loaded:
+        first = not self.loaded
+        if first:
             self._load(pod)
+            self._means.neighbours.note(self)
         protection = await self._means.picture.protection(pod)
         if (told := self._means.told(self.uid)) is not None:
             await self._mirror(pod, protection, told, term)
             return
         self.mirrors = False
-        self.standing = memory.with_an_end(self.standing, protection.policy, asyncio.get_running_loop().time())
+        if first and self.status is not None and self.status.actuator in protection.actuators:
+            self._lasting.heed(self._means.actuators.get(self.status.actuator), self.status)
+        now_s = asyncio.get_running_loop().time()
+        self.standing = memory.bounded(self.standing, protection.policy, now_s)
+        protection = self._switch.without_plain(protection, self.standing, now_s)
         actuator = await self._look(pod, protection)
+        self._last = pod, protection, actuator
         truth, now_s = self.look.ability.truth, asyncio.get_running_loop().time()
-        if truth is None and actuator is not None and not self._may_go_blind(actuator, now_s):
-            self._say_overdue(pod, actuator, protection, now_s)
+        if (
+            truth is None
+            and actuator is not None
+            and not self._lasting.may_go_blind(actuator, self.standing, self.status, self.counts_as_open)
+        ):
+            self._lasting.say_overdue(pod, actuator, self.look.ability.refusal, self.standing, protection)
             return
         self.standing = replace(reconciled(self.standing, truth, now_s), override=protection.override)
         sight = Sight(
@@ -173,7 +197,7 @@ class PodWorker:
             afar=self._means.eyes.facts(self.uid),
             standing=self.standing,
         )
-        shown = view(sight, self._means.surroundings(self))
+        shown = view(sight, self._means.surroundings(self.pod))
         late = overdue(self.standing, truth, now_s)
         after, decisions = closing(pod.ref, self.standing) if late else step(shown)
         self.diagnosis = assess(replace(shown, standing=after))
@@ -188,6 +212,7 @@ class PodWorker:
             now_s=now_s,
             shift_s=self._means.shift_s(),
             seen_since_s=self.diagnosis.since_s,
+            in_doubt=self._lasting.in_doubt,
         )
         await self._perform(turn, Pen(self._means.writer, self._newest(pod), self.status))
 
@@ -214,6 +239,7 @@ class PodWorker:
         finally:
             self.status = pen.status
             self._replaced, self._version = pen.replaced, pen.pod.resource_version
+            self._means.neighbours.note(self)
 
     def _newest(self, pod: SeenPod) -> SeenPod:
         """The watch may still show a version that our own last write has replaced."""
@@ -224,34 +250,17 @@ class PodWorker:
 
     async def _perform(self, turn: Turn, pen: Pen) -> None:
         self.acting = bool(turn.acts)
+        self._means.neighbours.note(self)
         try:
             self.standing = await self._switch.perform(turn, pen)
         finally:
             self.acting = False
             self.status = pen.status
+            self._lasting.heed(turn.actuator if turn.acts else None, self.status)
             self._replaced, self._version = pen.replaced, pen.pod.resource_version
+            self._means.neighbours.note(self)
             if turn.acts:
                 self.look.forget()
-
-    def _may_go_blind(self, actuator: Actuator, now_s: float) -> bool:
-        """Decide although the pod could not be looked into? Not while something may be open there: what cannot be seen
-        is no reason to close, nor to renew. Once the kernel has surely closed it, yes; where it closes nothing by
-        itself, never."""
-        if not actuator.ends_by_itself and self.counts_as_open:
-            return False
-        expires = self.status.expires if self.status is not None and self._under_way else ""
-        if expires and memory.unix_s(expires) + EXPIRY_MARGIN_S >= now_s + self._means.shift_s():
-            return False
-        return not self.standing.is_open or run_out(self.standing, now_s)
-
-    def _say_overdue(self, pod: SeenPod, actuator: Actuator, protection: Protection, now_s: float) -> None:
-        """Once for each reason."""
-        why = self.look.ability.refusal
-        if actuator.ends_by_itself or not run_out(self.standing, now_s) or why == self._overdue_said:
-            return
-        self._overdue_said = why
-        sentence = f"the opening by {actuator.name} ran out, nothing closes it by itself, and the pod cannot be reached"
-        self._teller.failed(pod, None, f"{sentence}: {why}", protection)
 
     def _load(self, pod: SeenPod) -> None:
         """Go on from what the annotation says. One that cannot be read is said, and the kernel is asked instead."""
@@ -279,7 +288,7 @@ class PodWorker:
 
     def _candidates(self, protection: Protection) -> tuple[Actuator, ...]:
         """The one that opened also closes; else those that are allowed, in their order."""
-        if self.status is not None and (self.standing.is_open or self.status.under_way):
+        if self.status is not None and (self.standing.is_open or self._under_way or self._lasting.in_doubt):
             opener = self._means.actuators.get(self.status.actuator)
             return () if opener is None else (opener,)
         if protection.policy.mode is not Mode.AUTO:

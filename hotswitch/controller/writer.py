@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hotswitch.api import names
-from hotswitch.api.status import PodStatus, encode
+from hotswitch.api.status import PodStatus, StatusError, decode, encode
 from hotswitch.cluster.client import STRATEGIC, Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import PODS
@@ -33,8 +33,13 @@ class Writer(Protocol):
         """The new resourceVersion. Raises Stale, ApiFailure."""
         ...
 
-    async def version(self, pod: SeenPod) -> str:
-        """The newest resourceVersion of this very pod. Raises Stale, ApiFailure."""
+    async def version(self, pod: SeenPod, status: PodStatus | None) -> str:
+        """The newest resourceVersion of this very pod, as long as it still says `status`: who else has written that
+        leads by now. Raises Stale, ApiFailure."""
+        ...
+
+    async def exists(self, pod: SeenPod) -> bool:
+        """This very pod, whatever the watch shows of it. Raises ApiFailure."""
         ...
 
 
@@ -65,22 +70,40 @@ class StatusWriter:
             raise
         return msgspec.json.decode(answer, type=_Written).metadata.resourceVersion
 
-    async def version(self, pod: SeenPod) -> str:
+    async def version(self, pod: SeenPod, status: PodStatus | None) -> str:
+        found = await self._read(pod)
+        if found is None:
+            raise Stale(f"{pod.ref}: is gone, or another one now")
+        if _said(found, pod) != status:
+            raise Stale(f"{pod.ref}: somebody else has written its status")
+        return found.resourceVersion
+
+    async def exists(self, pod: SeenPod) -> bool:
+        return await self._read(pod) is not None
+
+    async def _read(self, pod: SeenPod) -> _Metadata | None:
         try:
             answer = await self._cluster.request("GET", PODS.path(pod.ref.namespace, pod.ref.name))
         except ApiFailure as failure:
             if failure.is_missing:
-                raise Stale(f"{pod.ref}: is gone") from failure
+                return None
             raise
         found = msgspec.json.decode(answer, type=_Written).metadata
-        if found.uid != pod.ref.uid:
-            raise Stale(f"{pod.ref}: is another one now")
-        return found.resourceVersion
+        return found if found.uid == pod.ref.uid else None
+
+
+def _said(found: _Metadata, pod: SeenPod) -> PodStatus | None:
+    text = found.annotations.get(names.STATUS)
+    try:
+        return None if text is None else decode(text, pod.ref.uid)
+    except StatusError as failure:
+        raise Stale(f"{pod.ref}: {failure}") from failure
 
 
 class _Metadata(msgspec.Struct):
     uid: str
     resourceVersion: str
+    annotations: dict[str, str] = {}
 
 
 class _Written(msgspec.Struct):

@@ -111,6 +111,11 @@ class CentralProber:
             return None
         return Facts(at_s=asyncio.get_running_loop().time(), probes=tuple(target.probes))
 
+    def doubts(self, uid: str) -> bool:
+        """Whether its newest answer was another than it should be. Cheap: asked at every event of every pod."""
+        target = self._targets.get(uid)
+        return target is not None and bool(target.probes) and not target.well
+
     async def run(self) -> None:
         """Until cancelled. Wakes ten times in an idle pause, or as often as the fast pace wants."""
         try:

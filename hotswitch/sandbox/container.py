@@ -136,8 +136,9 @@ class Container:
         wait_s = self._timings.backoff_s(self._crashes) - (time.monotonic() - finished)
         self._note(running=False, ready=False, waiting="CrashLoopBackOff" if wait_s > 0 else "")
         if wait_s > 0:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), wait_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._hurry.wait()
         self._hurry.clear()
         self.status.restart_count += 1
         return True

@@ -22,7 +22,7 @@ RESOLVERS = {"v4": f"{IPV4_NET}.0.1", "v6": f"{IPV6_NET}:1"}  # the node's own a
 
 SYSCTLS: Mapping[str, str] = {
     "ipv4/ip_local_port_range": "1024 65000",  # 1,000 new connections/s leave 60,000 in TIME_WAIT
-    "ipv4/ip_local_reserved_ports": "8080-8089,9000-9099,15000-15110",
+    "ipv4/ip_local_reserved_ports": "8080-8099,9000-9099,15000-15130",  # else who connects may meet himself there
     "ipv4/tcp_tw_reuse": "1",
     "core/somaxconn": "8192",
     "ipv6/conf/all/accept_dad": "0",

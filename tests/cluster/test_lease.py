@@ -132,6 +132,24 @@ def test_a_leader_that_goes_gives_the_lease_away(api: Api, tmp_path: Path) -> No
     play(api, tmp_path, scene)
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_a_leader_is_told_to_end_just_when_it_has_renewed(api: Api, tmp_path: Path, turns: int) -> None:
+    """The end must not be lost among the news: it would lead on for a while, and then wait for ever."""
+
+    async def scene(place: Place, directory: Path) -> None:
+        await given_away(place)
+        async with candidates(place, directory, 1, lease_s=60) as (only,):
+            await until(lambda: only.leads)
+            only.elector._moved.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            only.task.cancel()
+            done, _ = await asyncio.wait({only.task}, timeout=PATIENCE_S)
+            assert done and only.stops == 1
+
+    play(api, tmp_path, scene)
+
+
 def test_the_api_server_falls_silent_for_the_leader(api: Api, tmp_path: Path) -> None:
     """It stops by its own clock; and what it had sent arrives after another took over, to no effect."""
 

@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 
 from hotswitch.api import names
+from hotswitch.api.status import PodStatus, encode
+from hotswitch.cluster.kinds import PODS
+from hotswitch.cluster.watch import Change, Watcher
+from hotswitch.controller.writer import Stale, StatusWriter
 from hotswitch.decide.codes import Code
 from hotswitch.model import Direction, Level
-from tests.controller.town import OPEN, Town, town
+from hotswitch.report.notice import Notice, Severity
+from tests.controller.town import OPEN, POLICY, Town, town
 
 pytestmark = pytest.mark.k8s
 
@@ -100,11 +105,24 @@ def test_workload_asks_for_less_and_gets_it(label: str) -> None:  # I2
 def test_invalid_annotation_is_said_and_changes_nothing() -> None:  # S4.6
     async def story(made: Town) -> None:
         await made.pod("web-0")
-        async with made.controller():
+
+        def order(word: str | None) -> None:
             made.api.admin.patch(
-                "pods", "web-0", {"metadata": {"annotations": {names.OVERRIDE: "sideways"}}}, namespace="shop"
+                "pods", "web-0", {"metadata": {"annotations": {names.OVERRIDE: word}}}, namespace="shop"
             )
+
+        async with made.controller() as controller:
+
+            def counted() -> float | None:
+                controller.refresh_metrics()
+                return controller.metrics.registry.get_sample_value("hotswitch_invalid_objects", {"kind": "Pod"})
+
+            order("sideways")
             await made.until(lambda: "HSC010" in made.codes("web-0"), "Event about the value")
+            assert counted() == 1
+            order(None)
+            await made.until(lambda: not counted(), "it was mended, and counts no more")
+            order("sideways")
             await made.kill("web-0")
             await made.until(lambda: is_open(made, "web-0"), "opened all the same")
 
@@ -280,5 +298,134 @@ def test_metrics_and_health_are_served() -> None:  # S4.6
             text = (await get("/metrics"))[1]
             assert 'hotswitch_bypassed_pods{level="direct",reason="dead"} 1.0' in text
             assert 'hotswitch_budget_used{of="",scope="mesh"} 1.0' in text and "hotswitch_leader 1.0" in text
+
+    run(story)
+
+
+def meshed_service(made: Town, uid: str) -> None:
+    """A Service with this pod among its endpoints."""
+    about = {"name": "web", "namespace": "shop"}
+    spec = {"ports": [{"port": 80, "targetPort": 8080}], "selector": {"app": "web"}, "clusterIP": "10.96.0.10"}
+    made.api.admin.create({"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": spec})
+    target = {"kind": "Pod", "name": "web-0", "namespace": "shop", "uid": uid}
+    made.api.admin.create(
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {**about, "name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["192.0.2.7"], "targetRef": target}],  # no address of loopback is allowed
+            "ports": [{"port": 8080, "protocol": "TCP"}],
+        }
+    )
+
+
+def test_istiod_is_away_and_the_label_goes_back_once() -> None:  # S4.3
+    """Clients cannot be told to speak plaintext: the label does not go back and forth meanwhile."""
+    levels = {"inbound": ["direct"], "outbound": ["hold"]}
+    policy = {**POLICY, "spec": {**POLICY["spec"], "levels": levels}}
+
+    async def story(made: Town) -> None:
+        uid = await made.pod("web-0")
+        meshed_service(made, uid)
+        headers = {"hotswitch.io/trusts-proxy-headers": "false"}
+        made.api.admin.patch("pods", "web-0", {"metadata": {"annotations": headers}}, namespace="shop")
+        seen: list[str] = []
+
+        def changed(change: Change[Any]) -> None:
+            label = change.object["metadata"]["labels"].get(names.TLS_MODE_LABEL, "")
+            if not seen or seen[-1] != label:
+                seen.append(label)
+
+        async with made.controller(istiod="127.0.0.1:9") as controller:
+            watch = asyncio.create_task(
+                Watcher(controller.cluster, PODS, dict, on_event=changed, namespace="shop").run()
+            )
+            await made.kill("web-0")
+            await made.until(lambda: seen[-2:] == ["disabled", "istio"], "tried, and taken back")
+            worker = controller.fleet.workers[uid]
+            for _ in range(6):
+                worker.nudge()
+                await made.until(lambda: not worker.nudged, "another turn")
+            assert seen == ["istio", "disabled", "istio"] and "HSC003" in made.codes("web-0")
+            assert made.kernel.truth(uid).levels[Direction.INBOUND] is Level.CAPTURE
+            watch.cancel()
+
+    run(story, policy=policy, tier="tier-2-direct")
+
+
+def test_status_is_written_by_another_leader_between_two_steps() -> None:  # I6
+    """The version of the pod is read anew for each step beside the gate; who wrote its status meanwhile leads."""
+
+    async def story(made: Town) -> None:
+        uid = await made.pod("web-0")
+        async with made.controller() as controller:
+            await made.until(lambda: controller.picture.pod(uid), "seen")
+            seen = controller.picture.pod(uid)
+            assert seen is not None
+            writer = StatusWriter(controller.cluster)
+            mine = PodStatus(uid=uid, term=1, step="plain-label")
+            await writer.write(seen, mine)
+            made.api.admin.patch("pods", "web-0", {"metadata": {"labels": {"app": "other"}}}, namespace="shop")
+            assert await writer.version(seen, mine) != seen.resource_version  # whoever else writes is no leader
+            theirs = encode(PodStatus(uid=uid, term=2))
+            made.api.admin.patch(
+                "pods", "web-0", {"metadata": {"annotations": {names.STATUS: theirs}}}, namespace="shop"
+            )
+            with pytest.raises(Stale, match="somebody else"):
+                await writer.version(seen, mine)
+            made.api.admin.patch("pods", "web-0", {"metadata": {"annotations": {names.STATUS: "{"}}}, namespace="shop")
+            with pytest.raises(Stale):
+                await writer.version(seen, mine)
+
+    run(story)
+
+
+def test_leader_ends_with_alerts_unsaid() -> None:  # S4.6
+    """SIGTERM: what no receiver has taken yet is there for the next leader, before that one can lead."""
+    receiver = {"name": "team", "type": "webhook", "url": "http://127.0.0.1:9/", "allowNetworks": ["127.0.0.0/8"]}
+    policy = {**POLICY, "spec": {**POLICY["spec"], "alerts": {"receivers": [receiver]}}}
+
+    def kept(made: Town) -> str:
+        return str(made.api.admin.get("configmaps", "hotswitch-alerts", "hotswitch-system").get("data", {}))
+
+    async def story(made: Town) -> None:
+        await made.pod("web-0")
+        async with made.controller() as controller:
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0"), "opened")
+            await made.until(lambda: "HSD001" in kept(made), "it is known")
+            controller.speaker.tell(
+                Notice(
+                    key="last",
+                    code="HSX999",
+                    sentence="At the last moment.",
+                    severity=Severity.CRITICAL,
+                    starts_unix_s=1.0,
+                )
+            )
+            assert "HSX999" not in kept(made)
+            await controller.finish()
+            assert "HSX999" in kept(made) and controller.elector.leading
+
+    run(story, policy=policy)
+
+
+def test_nothing_is_asked_of_the_api_server_between_evidence_and_decision() -> None:  # S4.4
+    """The whole of a pod that falls ill is in the event that says so."""
+
+    async def story(made: Town) -> None:
+        uid = await made.pod("web-0")
+        async with made.controller() as controller:
+            await made.until(lambda: controller.elector.leading and controller.picture.pod(uid), "leads")
+            made.api.faults.fail(500, verb="get", resource="pods", times=1000)
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0"), "opened")
+            seen = controller.picture.pod(uid)
+            assert seen is not None
+            protection = await controller.picture.protection(seen)
+            made.api.faults.clear()
+            whole = made.api.admin.get("pods", "web-0", "shop")
+            assert protection.manifest["spec"] == whole["spec"] and protection.manifest["kind"] == "Pod"
 
     run(story)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotswitch.controller.memory import dump, load
+from hotswitch.controller.memory import bounded, dump, load
 from hotswitch.controller.seen import restless
-from hotswitch.model import Direction, Fault, Generation, Level, Opening, Standing
+from hotswitch.model import Direction, Fault, Generation, Level, Opening, Policy, Standing
 
 pytestmark = pytest.mark.unit
 
@@ -74,3 +74,19 @@ def test_garbage_is_an_error_and_not_a_standing(told: dict[str, object]) -> None
 def test_a_status_at_rest_asks_for_no_worker() -> None:
     assert not restless(json.dumps(dump(Standing(generation=Generation(3), hold_down_s=30.0), 0.0)))
     assert restless(json.dumps({"step": "gate"}).replace(": ", ":"))
+
+
+@given(standings, st.floats(0.0, 1e6))
+def test_who_may_write_a_pod_writes_what_is_remembered_of_it(forged: Standing, now_s: float) -> None:  # I2, I4
+    """No hold-down that keeps it unprotected for good, no opening without an end, no fault of tomorrow."""
+    policy = Policy(expiry_s=60.0, hold_down_s=30.0, hold_down_max_s=600.0)
+    believed = bounded(forged, policy, now_s)
+    assert believed.hold_down_s <= 600.0 and believed.hold_down_until_s <= now_s + 600.0
+    assert believed.expires_s is None or believed.expires_s <= now_s + 60.0
+    assert all(at_s <= now_s for at_s in believed.recent_faults_s)
+
+
+def test_what_a_controller_wrote_itself_is_believed() -> None:
+    policy = Policy(expiry_s=60.0, hold_down_s=30.0, hold_down_max_s=600.0)
+    known = Standing(hold_down_s=60.0, hold_down_until_s=150.0, recent_faults_s=(10.0, 90.0), expires_s=110.0)
+    assert bounded(known, policy, 100.0) == known

@@ -48,7 +48,7 @@ def test_order_is_lost_and_the_helper_with_it() -> None:  # I3: the place is fre
         world.kernel.refusal = "the helper has ended"
         await world.turn()
         assert worker.counts_as_open
-        worker._means = replace(worker._means, shift_s=lambda: SHIFT_S + 60.0)
+        worker._lasting._means = replace(worker._means, shift_s=lambda: SHIFT_S + 60.0)
         await world.turn(2)
         assert not worker.counts_as_open
 
@@ -118,18 +118,19 @@ def test_node_has_a_budget_of_its_own() -> None:  # I3
         uids = [world.add("web-0", "deploy/a"), world.add("web-1", "deploy/b")]
         world.lead()
         controller = Controller(ControllerSettings())
-        controller.picture, controller.fleet = picture(), Fleet(lambda _: None, lambda _: False, lambda _: None)
+        controller.picture = picture()
+        controller.fleet = Fleet(lambda _: None, lambda _: False, lambda _: None, controller.picture.node_of)
         nobody: Any = None
         parts = controller.settings, controller.picture, controller.fleet, controller.metrics
         controller.office = Office(nobody, *parts)
         for name in ("web-0", "web-1"):
             controller.picture.pod_there(_pod(name, "Running"))
-        controller.fleet.workers = world.workers
         mate = world.workers[uids[1]]
         mate.acting = True
+        controller.fleet.neighbours.note(mate)
         limits = Limits(mesh=9, namespace=9, workload=9, node=1)
         controller.picture.limits = lambda _: limits  # type: ignore[method-assign]
-        seen = controller._surroundings(world.workers[uids[0]])
+        seen = controller._surroundings(world.workers[uids[0]].pod)
         assert (seen.open_on_node, seen.node_budget) == (1, 1)
 
     run(story)

@@ -231,6 +231,7 @@ def test_most_of_the_mesh_looks_sick() -> None:  # I3
             world.kill(uid)
         for worker in world.workers.values():  # seen by all before anybody acts
             worker.diagnosis = Diagnosis(Fault.DEAD, Grade.CONFIRMED, "dead")
+            world.neighbours.note(worker)
         await world.turn(2)
         assert [world.levels(uid) for uid in uids] == [CLOSED] * 4
         assert Code.MASS_FAILURE in world.codes()

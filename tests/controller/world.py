@@ -17,7 +17,7 @@ from hotswitch.api.status import PodStatus, decode, encode
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller.means import Means, Protection
 from hotswitch.controller.seen import Life, SeenPod
-from hotswitch.controller.surroundings import Limits, surroundings
+from hotswitch.controller.surroundings import Limits, Neighbours
 from hotswitch.controller.worker import PodWorker
 from hotswitch.controller.writer import Stale
 from hotswitch.decide.agree import Container
@@ -102,8 +102,16 @@ class Api:
     ) -> str:
         return str(self.mischief(lambda: self._write(pod, status, condition)))
 
-    async def version(self, pod: SeenPod) -> str:
-        return str(self.mischief(lambda: self.pods[pod.ref.uid].resource_version))
+    async def version(self, pod: SeenPod, status: PodStatus | None) -> str:
+        return str(self.mischief(lambda: self._version(pod.ref.uid, status)))
+
+    async def exists(self, pod: SeenPod) -> bool:
+        return bool(self.mischief(lambda: pod.ref.uid in self.pods))
+
+    def _version(self, uid: str, status: PodStatus | None) -> str:
+        if self.pods[uid].annotations.get(names.STATUS) != (None if status is None else encode(status)):
+            raise Stale(f"{uid}: somebody else has written its status")
+        return self.pods[uid].resource_version
 
     def _write(self, pod: SeenPod, status: PodStatus, condition: Mapping[str, Any] | None) -> str:
         known = self.pods.get(pod.ref.uid)
@@ -225,6 +233,7 @@ class World:
     notices: list[Notice] = field(default_factory=list)
     journal: list[Entry] = field(default_factory=list)
     protected: int = 20
+    neighbours: Neighbours = field(default_factory=Neighbours)
 
     # ---- Picture, Eyes, metrics ----
 
@@ -274,6 +283,7 @@ class World:
 
     def lead(self) -> None:
         """A controller that has just become the leader: it remembers nothing."""
+        self.neighbours = Neighbours()
         means = Means(
             picture=self,
             eyes=self,
@@ -281,6 +291,7 @@ class World:
             meshed=None,
             writer=self.api,
             term=lambda: self.term,
+            neighbours=self.neighbours,
             surroundings=self.surroundings,
             tell=self.notices.append,
             journal=self.journal.append,
@@ -289,9 +300,9 @@ class World:
         )
         self.workers = {uid: PodWorker(PodUid(uid), pod.ref, means) for uid, pod in self.api.pods.items()}
 
-    def surroundings(self, worker: PodWorker) -> Surroundings:
+    def surroundings(self, pod: PodRef) -> Surroundings:
         now_s = asyncio.get_running_loop().time()
-        return surroundings(worker.pod, self.workers.values(), self.limits, pods=self.protected, now_s=now_s)
+        return self.neighbours.around(pod, self.limits, pods=self.protected, now_s=now_s)
 
     async def turn(self, times: int = 1, *, later: bool = True) -> None:
         """`later`: long enough after the one before for the kernel to be looked at again."""

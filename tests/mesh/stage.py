@@ -62,6 +62,16 @@ class Stage:
         self.controllers.append(made)
         return made
 
+    async def leader(self) -> Controller:
+        """Which of them leads now, by its own word; waits until one does."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                for each in self.controllers:
+                    with contextlib.suppress(OSError):
+                        if b"leading" in (await each.get("/readyz")).body:
+                            return each
+                await asyncio.sleep(0.05)
+
     async def web(self, name: str, *, protected: bool = True, **spec: Any) -> Published:
         """A pod whose app trusts nobody's headers; `protected`: wait until its helper could rescue."""
         told = {"native": True, "workload": f"deploy/{name}", "timings": Timings(scale=0.2), "grace_s": 5, **spec}

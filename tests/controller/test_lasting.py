@@ -1,0 +1,184 @@
+"""Openings that nothing in the kernel ends are not lost from sight: late commands, labels taken away (S4.3, I1, I4)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hotswitch.act.order import Outcome
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.controller import lasting
+from hotswitch.controller.means import Protection
+from hotswitch.controller.seen import SeenPod
+from hotswitch.model import Direction, Level, Opening
+from tests.controller.world import CLOSED, OPEN, Kernel, World, leading, run
+
+pytestmark = pytest.mark.unit
+DIRECT = {way: Opening(Level.DIRECT) for way in Direction}
+
+
+def by_exec(**fields: Any) -> tuple[World, str]:
+    """A world in which the actuator's openings last."""
+    made, uid = leading(kernel=Kernel(expires=False), **fields)
+    return made, uid
+
+
+class Watched:
+    """The picture without pods that left the mesh."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.left = world, set[str]()
+
+    def pod(self, uid: str) -> SeenPod | None:
+        return None if uid in self.left else self.world.pod(uid)
+
+    async def protection(self, pod: SeenPod) -> Protection:
+        return await self.world.protection(pod)
+
+
+def leaves(world: World, uid: str) -> None:
+    watched = Watched(world)
+    watched.left.add(uid)
+    worker = world.workers[uid]
+    worker._means = replace(worker._means, picture=watched)
+
+
+def test_pod_leaves_the_mesh_while_it_is_open() -> None:
+    """Its tlsMode label is taken away: no watch shows it any more, and its gate would stay open for good."""
+
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kill(uid)
+        await world.turn(2)
+        assert world.levels(uid) == OPEN
+        leaves(world, uid)
+        await world.turn()
+        status = world.api.status(uid)
+        assert world.levels(uid) == CLOSED and world.workers[uid].gone
+        assert status is not None and set(status.levels.values()) <= {Level.CAPTURE, Level.HOLD}
+        assert [line.event for line in world.journal].count("close") == 1
+
+    run(story)
+
+
+def test_pod_leaves_the_mesh_and_cannot_be_reached() -> None:
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kill(uid)
+        await world.turn(2)
+        leaves(world, uid)
+        world.kernel.outcome = Outcome.FAILED
+        await world.turn(2)
+        assert not world.workers[uid].gone and world.levels(uid) == OPEN and "HSC003" in world.codes()
+        world.kernel.outcome = None
+        await world.turn()
+        assert world.workers[uid].gone and world.levels(uid) == CLOSED
+
+    run(story)
+
+
+def test_pod_is_deleted_while_it_is_open() -> None:
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kill(uid)
+        await world.turn(2)
+        acts = len(world.kernel.gate(uid).log)
+        del world.api.pods[uid]
+        await world.turn()
+        assert world.workers[uid].gone and len(world.kernel.gate(uid).log) == acts
+
+    run(story)
+
+
+def test_nobody_knows_whether_the_pod_is_gone() -> None:
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kill(uid)
+        await world.turn(2)
+        leaves(world, uid)
+
+        async def away(pod: SeenPod) -> bool:
+            raise ApiFailure(0, "ConnectionLost", "")
+
+        world.api.exists = away  # type: ignore[method-assign]
+        await world.turn()
+        assert not world.workers[uid].gone
+
+    run(story)
+
+
+def test_pod_whose_gate_ends_by_itself_leaves_the_mesh() -> None:
+    async def story() -> None:
+        world, uid = leading()
+        world.kill(uid)
+        await world.turn(2)
+        acts = len(world.kernel.gate(uid).log)
+        leaves(world, uid)
+        await world.turn()
+        assert world.workers[uid].gone and len(world.kernel.gate(uid).log) == acts
+
+    run(story)
+
+
+def test_clean_up_comes_late() -> None:
+    """Its answer was lost, the rules were as before when they were looked at, and then it ran after all."""
+
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kernel.outcome = Outcome.UNKNOWN
+        world.kill(uid)
+        await world.turn()
+        world.kernel.outcome = None
+        world.heal(uid)
+        await world.turn(3)
+        worker = world.workers[uid]
+        assert world.levels(uid) == CLOSED and not worker.at_rest, "nobody would look any more"
+        assert worker._pause_s() <= 1.0
+        world.kernel.gate(uid).openings = dict(DIRECT)  # now
+        await world.turn(4)
+        assert world.levels(uid) == CLOSED
+        assert worker.status is not None
+
+    run(story)
+
+
+def test_clean_up_comes_late_and_another_leads_by_then() -> None:
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kernel.outcome = Outcome.UNKNOWN
+        world.kill(uid)
+        await world.turn()
+        world.kernel.outcome = None
+        world.heal(uid)
+        await world.turn()
+        world.lead()
+        await world.turn(2)
+        assert not world.workers[uid].at_rest
+        world.kernel.gate(uid).openings = dict(DIRECT)
+        await world.turn(4)
+        assert world.levels(uid) == CLOSED
+
+    run(story)
+
+
+def test_no_command_can_live_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kernel.outcome = Outcome.UNKNOWN
+        world.kill(uid)
+        await world.turn()
+        world.kernel.outcome = None
+        world.heal(uid)
+        await world.turn(2)
+        worker = world.workers[uid]
+        now_s = asyncio.get_running_loop().time()
+        assert lasting.LATE_S - 5 < worker._lasting._doubt_until_s - now_s <= lasting.LATE_S
+        worker._lasting._doubt_until_s = now_s
+        await world.turn(2)
+        status = world.api.status(uid)
+        assert status is not None and not status.under_way and not worker._lasting.in_doubt
+
+    run(story)
