@@ -1,0 +1,111 @@
+"""Endpoints inside the controller, with the shipped rights of tier 3: written, said, counted, alarmed (S0, I6, I8)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hotswitch.api import service as said
+from hotswitch.cluster.client import connect
+from hotswitch.cluster.kinds import EVENTS, NAMESPACES, NODES
+from hotswitch.controller.app import Controller
+from hotswitch.controller.serving import Alarms
+from hotswitch.controller.settings import ControllerSettings
+from hotswitch.report.notice import Notice
+from hotswitch.sandbox.cluster.installed import ACCOUNT, NAMESPACE, ROOT_NAMESPACE, manifests
+from hotswitch.sandbox.kubeapi.identity import service_account
+from hotswitch.sandbox.kubeapi.server import EmbeddedApi
+from tests.endpoints.town import SHOP, Town, story, until
+
+pytestmark = pytest.mark.k8s
+TIER = "tier-3-endpoints"
+
+
+@asynccontextmanager
+async def installed() -> AsyncIterator[tuple[Town, Controller]]:
+    """A controller that leads, with the rights of its account and no others."""
+    async with EmbeddedApi() as api, connect(api.kubeconfig("admin", ("system:masters",))) as cluster:
+        for name in (SHOP, ROOT_NAMESPACE):
+            await cluster.create(NAMESPACES, None, {"metadata": {"name": name}})
+        api.apply(manifests(TIER, ()))
+        await cluster.create(NODES, None, {"metadata": {"name": "node-a"}})
+        place = Town(api, cluster)
+        settings = ControllerSettings(
+            kubeconfig=api.kubeconfig(service_account(NAMESPACE, ACCOUNT)),
+            endpoints=True, address="127.0.0.1", port=0, roles_port=0, lease_s=2, renew_s=0.5, retry_s=0.2,
+        )  # fmt: skip
+        async with Controller(settings) as controller:
+            task = asyncio.create_task(controller.run())
+            try:
+                yield place, controller
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+
+async def codes(place: Town) -> set[str]:
+    return {str(each["reason"]) for each in await place.cluster.list(EVENTS, SHOP)}
+
+
+@story
+async def test_a_failover_with_the_shipped_rights() -> None:
+    async with installed() as (place, controller):
+        await place.service(activity_lease="2s")
+        for name in ("db-0", "db-1"):
+            await place.pod(name)
+        await place.until_ready("db-0")
+        await place.status("db-0", False)
+        await place.until_ready("db-1")
+
+        async def told() -> bool:
+            return {"HSE002", "HSE003"} <= await codes(place)
+
+        await until(told)
+        controller.refresh_metrics()
+        value = controller.metrics.registry.get_sample_value
+        assert value("hotswitch_endpoints_services", {"mode": "active-standby"}) == 1.0
+        assert value("hotswitch_endpoints_backends", {"state": "available"}) == 1.0
+        assert value("hotswitch_endpoints_switch_seconds_count") == 1.0
+        assert value("hotswitch_endpoints_elections_total", {"code": "HSE002"}) == 2.0
+        assert place.api.denied == []
+
+
+@story
+async def test_an_annotation_that_cannot_be_read_is_an_event_and_a_metric() -> None:
+    async with installed() as (place, controller):
+        await place.service(mode="all")
+        await place.pod("db-0")
+        await place.until_ready("db-0")
+        await place.annotate(check="exec:rm")
+
+        async def told() -> bool:
+            events = await place.cluster.list(EVENTS, SHOP)
+            found = [each for each in events if each["reason"] == "HSC010"]
+            return any(said.CHECK in each["message"] and "exec:rm" in each["message"] for each in found)
+
+        await until(told)
+        controller.refresh_metrics()
+        assert controller.metrics.registry.get_sample_value("hotswitch_invalid_objects", {"kind": "Service"}) == 1.0
+        assert await place.ready() == ["db-0"]  # what was valid before stays
+
+
+@story
+async def test_an_alarm_is_raised_when_it_lasts_and_ended_once() -> None:  # S0.7
+    told: list[Notice] = []
+    alarms = Alarms(told.append, after_s=0.05)
+    alarms.set("endpoints/shop/db", "HSE005", "none is available", "shop")
+    alarms.clear("endpoints/shop/db")
+    await asyncio.sleep(0.1)
+    assert told == []  # a failover passes through this each time
+    alarms.set("endpoints/shop/db", "HSE003", "withdrawn", "shop")
+    alarms.set("endpoints/shop/db", "HSE005", "none is available", "shop")
+    await until(lambda: told)
+    alarms.set("endpoints/shop/db", "HSE005", "none is available", "shop")
+    assert [(each.code, each.resolved) for each in told] == [("HSE005", False)]
+    assert alarms.goes_on("endpoints/shop/db")
+    alarms.clear("endpoints/shop/db")
+    alarms.clear("endpoints/shop/db")
+    assert [each.resolved for each in told] == [False, True] and not alarms.goes_on("endpoints/shop/db")
