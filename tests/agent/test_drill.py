@@ -49,7 +49,8 @@ def _soon_due() -> str:
 
 @dataclass
 class Yard:
-    """`web` takes plaintext too, `vault` is STRICT with native nftables; `pair-0` and `pair-1` are of one workload."""
+    """`web` takes plaintext too, `vault` is STRICT with native nftables, `tproxy` is captured by TPROXY; `pair-0` and
+    `pair-1` are of one workload."""
 
     keeper: Keeper
     pods: dict[str, Pod]
@@ -92,6 +93,7 @@ def home(box: Sandbox, runner: asyncio.Runner) -> Yard:
         pods = {
             "web": await box.pod("web-0", workload="deploy/web"),
             "vault": await box.pod("vault-0", mtls=Mtls.STRICT, backend="nftables", workload="deploy/vault"),
+            "tproxy": await box.pod("tproxy-0", interception="TPROXY", workload="deploy/tproxy"),
             "pair-0": await box.pod("pair-0", **pair),
             "pair-1": await box.pod("pair-1", **pair),
         }
@@ -117,7 +119,7 @@ def yard(home: Yard, runner: asyncio.Runner) -> Iterator[Yard]:
         runner.run(home.keeper.heal())
 
 
-@pytest.mark.parametrize(("client", "pod"), [("plain", "web"), ("meshed", "vault")])
+@pytest.mark.parametrize(("client", "pod"), [("plain", "web"), ("meshed", "vault"), ("plain", "tproxy")])
 def test_healthy_pod_loses_no_request(yard: Yard, runner: asyncio.Runner, client: str, pod: str) -> None:
     async def story() -> None:
         before, rescued = len(yard.keeper.entries(yard.pods[pod])), redirected(yard.pods[pod], RESCUE_INBOUND)
