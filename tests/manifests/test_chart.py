@@ -60,7 +60,7 @@ def test_agents_are_the_overlays(tmp_path: Path) -> None:
     (container,) = elsewhere["DaemonSet", "node-tools", "hotswitch-agent"]["spec"]["template"]["spec"]["containers"]
     assert {"name": "HOTSWITCH_DRILL_EVERY", "value": "24h"} in container["env"]
     added = {each: obj for each, obj in elsewhere.items() if each not in chart()}
-    assert "hotswitch-agents" not in json.dumps(list(added.values()))
+    assert '"hotswitch-agents"' not in json.dumps(list(added.values()))
 
 
 def test_what_helm_makes_by_itself_is_tier_0_without_its_namespace() -> None:

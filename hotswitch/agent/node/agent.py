@@ -22,6 +22,7 @@ from hotswitch.agent.agent import Agent
 from hotswitch.agent.authority import Authority, surroundings
 from hotswitch.agent.granted import GrantedGuard
 from hotswitch.agent.guard import Guard
+from hotswitch.agent.linked import speaking
 from hotswitch.agent.node.describe import Undescribed, described, known, reached, wanted
 from hotswitch.agent.node.finder import Finder, Found, NotFound, Proxy
 from hotswitch.agent.node.memory import Memory, trimmed
@@ -67,6 +68,7 @@ class NodeAgent(Agent):
     # ---- life ----
 
     async def start(self) -> None:
+        await self._stack.enter_async_context(speaking(self.authority))
         self._cluster = await self._stack.enter_async_context(connect(self.node.kubeconfig))
         await super().start()
         remembered = {uid: known(manifest) for uid, manifest in self._manifests.items()}
@@ -79,8 +81,8 @@ class NodeAgent(Agent):
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
-        await self._stack.aclose()
         await super().close()
+        await self._stack.aclose()
 
     async def reload(self) -> None:
         """There is no file; everything is known as it changes."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from hotswitch.agent.main import serve
 from hotswitch.agent.node.agent import NodeAgent
 from hotswitch.agent.node.settings import NodeSettings
-from hotswitch.agent.node.standing import authority_of
 
 
 def run(settings: NodeSettings) -> None:
     """Until SIGTERM. Raises ConfigError, ConnectError or OSError before anything has been changed."""
-    serve(NodeAgent(settings, authority_of(settings.policy)))
+    serve(NodeAgent(settings, settings.authority(settings.directory, node=settings.node)))

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hotswitch.agent.linked import Allowing
 from hotswitch.api.fields import Duration
-from hotswitch.config.agentfile import AgentFile, Budget, ConfigError, PolicySettings, Strict, parse, parse_as
+from hotswitch.config.agentfile import AgentFile, ConfigError, parse, parse_as
 
 PREFIX = "HOTSWITCH_"
 
 
-class NodeSettings(Strict):
+class NodeSettings(Allowing):
     """`node`: its name in the API (spec.nodeName). `proc`, `cgroups`: the node's own, as they are mounted here.
-    `directory`: ours; the rescue Envoy's user must be able to pass its parents. `policy`: a file that says what may be
-    done where there is no controller (StandingPolicy); None: what the controller grants. `drill_every`: like 24h; None:
+    `directory`: ours; the rescue Envoy's user must be able to pass its parents. `drill_every`: like 24h; None:
     pods are drilled by hand only."""
 
     node: str
@@ -24,7 +24,6 @@ class NodeSettings(Strict):
     cgroups: Path = Path("/sys/fs/cgroup")
     directory: Path = Path("/run/hotswitch")
     kubeconfig: Path | None = None  # None: the pod's service account
-    policy: Path | None = None
     metrics_port: int | None = None
     envoy: Path | None = None
     drill_every: Duration | None = None
@@ -43,14 +42,6 @@ class NodeSettings(Strict):
         if self.drill_every is not None:
             content["drill"] = {"every_s": self.drill_every}
         return parse(content, "environment")
-
-
-class StandingPolicy(Strict):
-    """What may be done without a controller, for every pod that opted in. Whoever can write it is the authority."""
-
-    policy: PolicySettings = PolicySettings()
-    budget: Budget = Budget()
-    authorization: tuple[dict[str, Any], ...] = ()
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> NodeSettings:

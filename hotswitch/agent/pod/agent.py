@@ -8,12 +8,13 @@ pod, decides for itself within its grant, and stays as long as a gate leads to i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from hotswitch.agent.authority import Authority, surroundings
 from hotswitch.agent.granted import GrantedGuard
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.helper import HelperAgent
-from hotswitch.agent.node.standing import authority_of
+from hotswitch.agent.linked import speaking
 from hotswitch.agent.pod.settings import PodSettings
 from hotswitch.agent.spare import Spare
 from hotswitch.config.agentfile import Pod
@@ -28,6 +29,15 @@ class PodAgent(HelperAgent):
         super().__init__(settings.agent_file())
         self.authority = authority
         self.journal.heard = authority.acted
+        self._stack = contextlib.AsyncExitStack()
+
+    async def start(self) -> None:
+        await self._stack.enter_async_context(speaking(self.authority))
+        await super().start()
+
+    async def close(self) -> None:
+        await super().close()
+        await self._stack.aclose()
 
     def _begin(self, spare: Spare) -> None:
         """Its guard begins, once a grant says what the rescue must keep up."""
@@ -45,4 +55,4 @@ class PodAgent(HelperAgent):
 
 def made(settings: PodSettings) -> PodAgent:
     """Raises ConfigError or OSError before anything has been changed."""
-    return PodAgent(settings, authority_of(settings.policy))
+    return PodAgent(settings, settings.authority(settings.directory, pod_uid=settings.uid))

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import Field, Json
 
 from hotswitch.agent.helper import HERE, RESOLV_CONF, name_servers
+from hotswitch.agent.linked import Allowing
 from hotswitch.capture import options
 from hotswitch.capture.fields import SpecError, boolean
 from hotswitch.capture.podspec import spec_from_pod
@@ -32,10 +33,10 @@ class CaptureWords(Strict):
     env: dict[str, str] = Field(default_factory=dict)
 
 
-class PodSettings(Strict):
+class PodSettings(Allowing):
     """`pod`, `namespace`, `uid`, `addresses`: the downward API's. `addresses` and `ports`: comma-separated; `ports`:
     the app's. `annotations`: a file of the downward API (metadata.annotations). `probers`: as in
-    ISTIO_KUBE_APP_PROBERS. `policy`: what may be done without a controller (StandingPolicy, YAML)."""
+    ISTIO_KUBE_APP_PROBERS."""
 
     pod: str
     namespace: str
@@ -53,7 +54,6 @@ class PodSettings(Strict):
     identity: Path = SOCKET
     directory: Path = Path("/run/hotswitch")
     envoy: Path | None = None
-    policy: Path | None = None
 
     def agent_file(self) -> AgentFile:
         """The standalone agent's settings, with this one pod. Raises ConfigError."""

@@ -1,7 +1,7 @@
 """The agent of a sandbox node, started as the shipped DaemonSet says: rights, volumes, environment, no pid of the node.
 
 Namespaces of mounts and pids are its own and its root is read-only; the network is the node's, from where the API can
-be reached. Nobody makes pods of DaemonSets here, so it has no object in the API.
+be reached. Nobody makes pods of DaemonSets here, so it has no object in the API but what its token is bound to.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import yaml
 from hotswitch.report.journal import Entry
 from hotswitch.sandbox.cluster import images, rights
 from hotswitch.sandbox.cluster.launch import PROGRAMS
+from hotswitch.sandbox.kubeapi import tokens
 from hotswitch.sandbox.kubeapi.identity import service_account
 from hotswitch.sandbox.manifests import MANIFESTS, render
 from hotswitch.sandbox.process import HOME, Process, start
@@ -47,10 +48,11 @@ class NodeAgent:
     get, to see what fails."""
 
     def __init__(self, cluster: SandboxCluster, variables: Mapping[str, str]) -> None:
-        self._cluster, self._variables = cluster, dict(variables)
+        self._cluster, self._variables = cluster, {"HOTSWITCH_CONTROLLER": "", **variables}
         (daemon_set,) = [each for each in render(OVERLAY) if each["kind"] == "DaemonSet"]
         self.spec: Object = daemon_set["spec"]["template"]["spec"]
-        self.account = service_account(daemon_set["metadata"]["namespace"], self.spec["serviceAccountName"])
+        self.namespace = str(daemon_set["metadata"]["namespace"])
+        self.account = service_account(self.namespace, self.spec["serviceAccountName"])
         (self.container,) = self.spec["containers"]
         self.directory = cluster.box.estate.directory / "node-agent"
         self.log = cluster.box.estate.directory / "node-agent.log"
@@ -58,6 +60,16 @@ class NodeAgent:
         self.without: tuple[str, ...] = ()
         self.process: Process | None = None
         self._cgroups: tuple[Path, ...] = ()
+
+    def obey(self, address: str, ca_file: Path, name: str) -> None:
+        """Before the start: whom it obeys. Without this, nobody."""
+        (self._own / "cluster").mkdir(parents=True, exist_ok=True)
+        (self._own / "cluster" / "controller.crt").write_bytes(ca_file.read_bytes())
+        self._variables |= {
+            "HOTSWITCH_CONTROLLER": address,
+            "HOTSWITCH_CONTROLLER_CA": "/run/cluster/controller.crt",
+            "HOTSWITCH_CONTROLLER_NAME": name,
+        }
 
     def start(self) -> Process:
         """As a container that is created. What was in its emptyDirs before stays, as when a container is restarted."""
@@ -116,11 +128,32 @@ class NodeAgent:
         authority = Path(cluster.pop("certificate-authority")).read_bytes()
         cluster["certificate-authority-data"] = base64.b64encode(authority).decode()
         (self._own / "cluster" / "kubeconfig").write_text(yaml.safe_dump(content))
+        (self._own / "cluster" / "token").write_text(self._token())
+
+    def _token(self) -> str:
+        """For the controller, as the kubelet gets it for a volume of the pod: so there is such a pod, after all,
+        as far as tokens know it."""
+        api = self._cluster.api
+        name = f"hotswitch-agent-{self._cluster.node.name}"
+        pod = api.admin.find("pods", name, self.namespace) or api.admin.create(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": self.namespace},
+                "spec": {**self.spec, "nodeName": self._cluster.node.name},
+            }
+        )
+        ref = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod["metadata"]["uid"]}
+        spec = {"audiences": ["hotswitch-agent"], "expirationSeconds": 3600, "boundObjectRef": ref}
+        account = str(self.spec["serviceAccountName"])
+        asked = tokens.request(api.store, api.tokens, self.namespace, account, {"spec": spec})
+        return str(asked["status"]["token"])
 
     def _environment(self) -> dict[str, str]:
         own = {each["name"]: self._value(each) for each in self.container["env"]}
         base = {"PATH": f"{PROGRAMS}:{images.PATH}", "LC_ALL": "C.UTF-8", "PYTHONPATH": HOME}
-        return {**base, **own, "HOTSWITCH_KUBECONFIG": KUBECONFIG, **self._variables}
+        told = {"HOTSWITCH_KUBECONFIG": KUBECONFIG, "HOTSWITCH_TOKEN": "/run/cluster/token", **self._variables}
+        return {name: value for name, value in {**base, **own, **told}.items() if value}
 
     def _value(self, variable: Object) -> str:
         return self._cluster.node.name if "valueFrom" in variable else str(variable["value"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import yaml
 
 from hotswitch.cluster.kinds import NAMESPACES
+from hotswitch.kernel.command import Command, run
 from hotswitch.sandbox.clients import Client
 from hotswitch.sandbox.cluster.agents import OVERLAY, NodeAgent
 from hotswitch.sandbox.cluster.cluster import SandboxCluster
 from hotswitch.sandbox.cluster.installed import Installation
 from hotswitch.sandbox.cluster.published import Published
+from hotswitch.sandbox.faults import Fault
 from hotswitch.sandbox.kubelet import Timings
 from hotswitch.sandbox.manifests import render
 
@@ -63,3 +65,27 @@ async def staged(variables: Mapping[str, str] | None = None, **policy: Any) -> A
         client = await cluster.box.client("outside")
         agent.start()
         yield Stage(cluster, installed, agent, client)
+
+
+def levels(web: Published, inbound: str) -> Callable[[Any], bool]:
+    return lambda pods: pods.get(f"shop/{web.pod.name}", {}).get("levels", {}).get("inbound") == inbound
+
+
+async def served(stage: Stage, web: Published) -> None:
+    """Somebody answers, and it is not the proxy."""
+    answer = await stage.client.ask(web.pod.ip, 8080, timeout_s=PATIENCE_S)
+    assert (answer.status, answer.via) == (200, "")
+
+
+async def restored(stage: Stage, web: Published, fault: Fault, before: str) -> None:
+    await fault.undo()
+    await stage.agent.until(levels(web, "capture"), f"{web.pod.name} is restored")
+    await web.pod.ready(PATIENCE_S)
+    await stage.agent.guards(f"shop/{web.pod.name}")
+    assert rules(web) == before  # I4: nothing of ours is active, and Istio's rules are what they were
+    answer = await stage.client.ask(web.pod.ip, 8080, timeout_s=PATIENCE_S)
+    assert (answer.status, answer.via) == (200, "sidecar")
+
+
+def rules(web: Published) -> str:
+    return run(Command(("nft", "-s", "list", "ruleset"), netns=web.pod.netns), check=True).stdout

@@ -19,7 +19,7 @@ from hotswitch.kernel.command import Command, run
 from hotswitch.kernel.netns import inside
 from hotswitch.sandbox.cluster.published import Published
 from hotswitch.sandbox.faults import Fault
-from tests.agent.node.stage import PATIENCE_S, Stage, staged
+from tests.agent.node.stage import PATIENCE_S, Stage, levels, restored, rules, served, staged
 
 pytestmark = [pytest.mark.netns, pytest.mark.envoy, pytest.mark.k8s]
 
@@ -48,35 +48,11 @@ def town(runner: asyncio.Runner) -> Iterator[Town]:
         runner.run(stack.__aexit__(None, None, None))
 
 
-def levels(web: Published, inbound: str) -> Callable[[Any], bool]:
-    return lambda pods: pods.get(f"shop/{web.pod.name}", {}).get("levels", {}).get("inbound") == inbound
-
-
-async def served(stage: Stage, web: Published) -> None:
-    """Somebody answers, and it is not the proxy."""
-    answer = await stage.client.ask(web.pod.ip, 8080, timeout_s=PATIENCE_S)
-    assert (answer.status, answer.via) == (200, "")
-
-
 async def bypassed(stage: Stage, web: Published, fault: Callable[[], Any]) -> Fault:
     made: Fault = await fault()
     await stage.agent.until(levels(web, "rescue"), f"{web.pod.name} is rescued")
     await served(stage, web)
     return made
-
-
-async def restored(stage: Stage, web: Published, fault: Fault, before: str) -> None:
-    await fault.undo()
-    await stage.agent.until(levels(web, "capture"), f"{web.pod.name} is restored")
-    await web.pod.ready(PATIENCE_S)
-    await stage.agent.guards(f"shop/{web.pod.name}")
-    assert rules(web) == before  # I4: nothing of ours is active, and Istio's rules are what they were
-    answer = await stage.client.ask(web.pod.ip, 8080, timeout_s=PATIENCE_S)
-    assert (answer.status, answer.via) == (200, "sidecar")
-
-
-def rules(web: Published) -> str:
-    return run(Command(("nft", "-s", "list", "ruleset"), netns=web.pod.netns), check=True).stdout
 
 
 @pytest.mark.parametrize("name", ["native-0", "classic-0"])
