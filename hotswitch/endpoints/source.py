@@ -10,6 +10,9 @@ there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -18,6 +21,7 @@ from typing import Any
 from hotswitch.api.values import InvalidValue
 from hotswitch.backends import Backend, BackendId, ServiceId, ServiceRecord, Staleness
 from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import NODES, PODS, SERVICES
 from hotswitch.cluster.pods import Pod
 from hotswitch.cluster.watch import Change, ChangeType, Watcher
@@ -28,6 +32,7 @@ from hotswitch.endpoints.registry import Registry
 from hotswitch.model import PodUid
 
 LOOK_S = 0.5
+PING_S = 1.0
 GRAVES = 1000
 Say = Callable[[Problem], None]
 
@@ -69,12 +74,13 @@ class Source:
         self._pending: set[asyncio.Task[None]] = set()
         self.synced = asyncio.Event()
         self._staleness: dict[ServiceId, Staleness] = {}
+        self._heard_s = time.monotonic()
 
     @property
     def age_s(self) -> float:
-        """Since this cluster was last heard of, by whichever watch was heard last: one is enough to know it lives."""
-        pods = (each.watcher.age_s for each in self._watched.values())
-        return min(self.services.age_s, self.nodes.age_s, *pods)
+        """Since this cluster last answered while every watch of it stood. A watch alone does not tell: where nothing
+        happens, an API server says nothing for minutes."""
+        return time.monotonic() - self._heard_s
 
     @property
     def is_followed(self) -> bool:
@@ -233,14 +239,25 @@ class Source:
     # ---- staleness ----
 
     async def _age(self) -> None:
+        if self.is_home:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            while True:
+                self.look_at_age()
+                await asyncio.sleep(LOOK_S)
+
+    async def _listen(self) -> None:
+        """Ask for something small, again and again."""
         while True:
-            self.look_at_age()
-            await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(ApiFailure):
+                await self._cluster.request("GET", "/version", timeout_s=PING_S)
+                if self.is_followed:
+                    self._heard_s = time.monotonic()
+            await asyncio.sleep(PING_S * random.uniform(0.8, 1.0))
 
     def look_at_age(self) -> None:
         """The home cluster never grows stale: a controller that does not hear of it does not lead either."""
-        if self.is_home:
-            return
         age_s = self.age_s
         for service in list(self._watched):
             record = self._registry.service(service)
