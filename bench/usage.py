@@ -23,3 +23,7 @@ def usage(pid: int) -> Usage:
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     kilobytes = next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
     return Usage((int(fields[11]) + int(fields[12])) * _TICK_S, kilobytes * 1024 / 1e6)
+
+
+def usage_of_self() -> Usage:
+    return usage(os.getpid())

@@ -2,6 +2,7 @@
 
     python -m hotswitch.sandbox.follow http ADDRESS:PORT [INTERVAL_S] [PATH] [NAME=VALUE of a header]
     python -m hotswitch.sandbox.follow grpc TARGET [INTERVAL_S]
+    python -m hotswitch.sandbox.follow poll FILE [INTERVAL_S]     the ADDRESS:PORT in FILE, looked at each second
 
 One request at a time, each on the connection that stands. A line for each on standard output: start and end
 (CLOCK_MONOTONIC, ns), and the pod, or "!" and the failure. gRPC's target may be xds:///, with GRPC_XDS_BOOTSTRAP set.
@@ -14,10 +15,12 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from hotswitch.sandbox.process import die_with_parent
 
 TIMEOUT_S = 2.0
+POLL_S = 1.0
 Ask = Callable[[int], str]
 
 
@@ -38,6 +41,20 @@ def http_asker(address: str, path: str = "/", header: str = "") -> Ask:
         return str(json.loads(body)["pod"]) if response.status == 200 else f"!{response.status}"
 
     return ask
+
+
+def polling_asker(path: str) -> Ask:
+    known, looked_s, ask = "", 0.0, http_asker("127.0.0.1:1")
+
+    def asker(number: int) -> str:
+        nonlocal known, looked_s, ask
+        if time.monotonic() - looked_s >= POLL_S:
+            looked_s, address = time.monotonic(), Path(path).read_text().strip()
+            if address != known:
+                known, ask = address, http_asker(address)
+        return ask(number)
+
+    return asker
 
 
 def grpc_asker(target: str) -> Ask:
@@ -72,7 +89,10 @@ def main() -> None:
     die_with_parent()
     kind, target, *more = sys.argv[1:]
     interval_s = float(more[0]) if more else 0.002
-    ask = http_asker(target, *more[1:]) if kind == "http" else grpc_asker(target)
+    if kind == "http":
+        ask = http_asker(target, *more[1:])
+    else:
+        ask = polling_asker(target) if kind == "poll" else grpc_asker(target)
     run(ask, interval_s)
 
 
