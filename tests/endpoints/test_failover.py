@@ -414,3 +414,38 @@ async def test_only_a_keeper_may_confirm_and_then_the_next_is_promoted() -> None
             assert await confirm(KEEPER, 1) == 200
             await place.until_ready("db-1")
             await runner.cleanup()
+
+
+# ---- an API server that refuses, conflicts, forgets ----
+
+
+@pytest.mark.parametrize("status", [409, 429, 500, 503])
+@pytest.mark.parametrize("resource", ["leases", "endpointslices", "pods/status"])
+def test_writes_fail_for_a_while(status: int, resource: str) -> None:  # I6: looked at anew, and gone on
+    @story
+    async def run() -> None:
+        async with town() as place:
+            await two_pods(place, activity_lease="2s")
+            async with leader(place):
+                await place.until_ready("db-0")
+                await place.status("db-0", False)
+                for verb in ("create", "update", "patch"):
+                    place.api.faults.fail(status, verb=verb, resource=resource, times=2)
+                await place.until_ready("db-1")
+            history = memory.read(await place.lease()).history
+            generations = [past.generation for past in history if past.what == "HSE002"]
+            assert generations == [1, 2]
+
+    run()
+
+
+@story
+async def test_watches_expire_and_are_cut_during_a_failover() -> None:
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place):
+            await place.until_ready("db-0")
+            place.api.faults.expire_watches()
+            await place.status("db-0", False)
+            place.api.faults.cut_watches(broken=True)
+            await place.until_ready("db-1")
