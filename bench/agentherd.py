@@ -194,7 +194,7 @@ class Herd:
     @property
     def granted(self) -> bool:
         return all(
-            link.right(pods[0]).node > 0 and all(link.grant(each.uid) is not None for each in pods)
+            link.lease.places and all(link.grant(each.uid) is not None for each in pods)
             for link, pods in zip(self.links, self.pods, strict=True)
         )
 

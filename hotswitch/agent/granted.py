@@ -52,6 +52,7 @@ class GrantedGuard(Guard):
             self.policy = self._allowed(grant.policy)
         await super().start()
         self._authority.attach(self.pod, self._granted)
+        self._tell()  # what is open takes its place before anything is renewed
         self._granted()
 
     def close(self) -> None:

@@ -66,7 +66,9 @@ class Controller:
         pace = CentralPace(idle_s=settings.probe_idle_s, fast_s=settings.probe_fast_s)
         self.eyes = CentralProber(self.fleet.news, pace)
         self.actuators: Mapping[str, Actuator] = actuators.offered(self.cluster, settings, lambda: self.elector.leading)
-        self.office = Office(self.cluster, settings, self.picture, self.fleet, self.metrics)
+        self.office = Office(
+            self.cluster, settings, self.picture, self.fleet, self.metrics, lambda: self.elector.leading
+        )
         self.preparing = Preparing(self.picture, self.actuators, self._say_problem)
         self.watching = Watching(
             self.cluster,

@@ -85,11 +85,12 @@ class Room:
     rejected: list[str] = field(default_factory=list)
     links: dict[str, Link] = field(default_factory=dict)
     beats: dict[str, int] = field(default_factory=dict)
+    leads: bool = True
 
     def __post_init__(self) -> None:
         self.desk = Desk(
             self.around, now_s=lambda: self.now_s, news=lambda _: None, rejected=self.rejected.append,
-            came=lambda _: None, life_s=LIFE_S,
+            came=lambda _: None, leads=lambda: self.leads, life_s=LIFE_S,
         )  # fmt: skip
         self.desk.lead(self.term, first=self.term == 1)
 
@@ -252,6 +253,20 @@ def test_a_deposed_leader_hears_nobody_and_gives_nothing() -> None:  # I6
             room.desk.hear(agent, message)
     with pytest.raises(Rejected, match="does not lead"):
         room.come("node-1")
+
+
+def test_a_leader_that_was_stopped_gives_nothing_when_it_goes_on() -> None:  # I3, I6
+    """Somebody else leads since, and nobody has told it yet: what it answered now would outlive the other's caution."""
+    room = Room()
+    agent = room.come("node-0")
+    room.beat(agent)
+    said = len(room.links["node-0"].said)
+    room.leads = False
+    with pytest.raises(Rejected, match="does not lead"):
+        room.beat(agent)
+    room.around.why_frozen = "any reason"
+    room.desk.refresh()
+    assert len(room.links["node-0"].said) == said
 
 
 def test_a_pod_that_has_its_own_agent_is_that_ones() -> None:

@@ -17,7 +17,7 @@ from hotswitch.api.agent.checked import Malformed
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.controller.agents.limits import PODS_AT_MOST, SCOPES_AT_MOST, Rejected
 from hotswitch.controller.agents.plan import Limit, Plan
-from hotswitch.controller.agents.told import PodState, Told, state_of
+from hotswitch.controller.agents.told import Told, state_of
 from hotswitch.controller.agents.trust import Speaker
 from hotswitch.decide.grants import Allotment, Holder, Ledger, Scope, scopes_of, workload_scope
 from hotswitch.model import PodRef, PodUid
@@ -78,7 +78,8 @@ class Agent:
 
 
 class Desk:
-    """`news(uid)`: something was said of a pod. `rejected(reason)`: for the metric. `now_s`: the loop's clock."""
+    """`news(uid)`: something was said of a pod. `rejected(reason)`: for the metric. `now_s`: the loop's clock.
+    `leads()`: by the leader's own clock, at this moment."""
 
     def __init__(
         self,
@@ -88,13 +89,16 @@ class Desk:
         news: Callable[[str], None],
         rejected: Callable[[str], None],
         came: Callable[[Agent], None],
+        leads: Callable[[], bool] = lambda: True,
         life_s: float = LIFE_S,
     ) -> None:
         self._around, self._now_s, self._news, self.rejected, self._came = around, now_s, news, rejected, came
+        self._leads = leads
         self.life_s = life_s
         self.plan = Plan(around.limit, around.opened)
         self.ledger: Ledger | None = None
         self.agents: dict[str, Agent] = {}
+        self._ill: dict[PodUid, tuple[Agent, Told]] = {}  # few of many: asked for with every allotment
         self._silent: dict[PodUid, tuple[Holder, Told]] = {}  # of agents whose link is gone and whose lease may live
 
     # ---- leading ----
@@ -147,10 +151,12 @@ class Desk:
             self.ledger.gone(agent.holder)
             self._silent |= {uid: (agent.holder, told) for uid, told in agent.told.items()}
         for uid in agent.told:
+            self._ill.pop(uid, None)
             self._news(uid)
 
     def _ledger(self) -> Ledger:
-        if self.ledger is None:
+        """Asked before each word: a process that was stopped for a while leads no longer, and was not told so yet."""
+        if self.ledger is None or not self._leads():
             raise Rejected("not-leading", "this controller does not lead")
         return self.ledger
 
@@ -235,6 +241,10 @@ class Desk:
             held = self._silent.pop(pod.uid, None)
             known = agent.told[pod.uid] = held[1] if held is not None else Told(pod.uid, state)
         known.state = state
+        if state.is_sick or state.standing.recent_faults_s:
+            self._ill[pod.uid] = agent, known
+        else:
+            self._ill.pop(pod.uid, None)
         if state.waits or (before is not None and before.waits):
             self._hear_wants(agent, self._ledger().used(agent.holder))
             self._settle(agent)
@@ -250,6 +260,7 @@ class Desk:
         self._news(pod.uid)
 
     def _gone(self, agent: Agent, uid: str) -> None:
+        self._ill.pop(PodUid(uid), None)
         if agent.told.pop(PodUid(uid), None) is not None:
             self._news(uid)
 
@@ -283,7 +294,7 @@ class Desk:
     def _settle(self, by: Agent) -> None:
         """Whoever now holds more or less than it should is told at once, if somebody waits for a place."""
         now_s = self._now_s()
-        waiting = [each for each in self.agents.values() if any(told.state.waits for told in each.told.values())]
+        waiting = {agent.name: agent for agent, told in self._ill.values() if told.state.waits}.values()
         if not waiting:
             return
         scopes = {scope for each in waiting for scope in self._waited_for(each)}
@@ -306,6 +317,8 @@ class Desk:
 
     def refresh(self) -> None:
         """Now and then: a freeze that began or ended is told at once."""
+        if not self._leads():
+            return
         frozen = self._around.frozen()
         for agent in list(self.agents.values()):
             if agent.allotted is not None and agent.frozen != frozen:
@@ -316,17 +329,13 @@ class Desk:
         """When pods of the same workloads fell ill on other agents (I3)."""
         mine = {workload_scope(pod.namespace, pod.workload) for pod in self.pods_of(agent) if pod.workload}
         now_s, found = self._now_s(), dict[Scope, list[float]]()
-        for other in self.agents.values():
-            if other is agent:
+        for uid, (other, told) in self._ill.items():
+            began = told.state.standing.recent_faults_s[-1:]
+            placed = self._around.place_of(uid)
+            if other is agent or placed is None or not began or now_s - began[0] > FELL_ILL_LATELY_S:
                 continue
-            for uid, told in other.told.items():
-                began = told.state.standing.recent_faults_s[-1:]
-                if not began or now_s - began[0] > FELL_ILL_LATELY_S:
-                    continue
-                placed = self._around.place_of(uid)
-                scope = workload_scope(placed[0].namespace, placed[0].workload) if placed is not None else None
-                if scope in mine and scope is not None:
-                    found.setdefault(scope, []).append(now_s - began[0])
+            if (scope := workload_scope(placed[0].namespace, placed[0].workload)) in mine:
+                found.setdefault(scope, []).append(now_s - began[0])
         return [wire.Mates(workload=scope, ages_s=sorted(ages)[:MATES_AT_MOST]) for scope, ages in found.items()]
 
     # ---- asked by workers ----
@@ -359,8 +368,4 @@ class Desk:
     @property
     def sick(self) -> int:
         """Pods that agents see to be ill."""
-        return sum(told.state.is_sick for agent in self.agents.values() for told in agent.told.values())
-
-    @property
-    def states(self) -> Iterable[PodState]:
-        return (told.state for agent in self.agents.values() for told in agent.told.values())
+        return sum(told.state.is_sick for _, told in self._ill.values())

@@ -6,7 +6,7 @@ A controller that was given no port for agents has the same office, where nobody
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,7 @@ class Office:
         picture: Picture,
         fleet: Fleet,
         metrics: ControllerMetrics,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._cluster, self._settings, self._picture = cluster, settings, picture
         self._fleet, self._metrics = fleet, metrics
@@ -59,6 +60,7 @@ class Office:
             news=fleet.news,
             rejected=metrics.agent_refused,
             came=self._came,
+            leads=leads,
             life_s=settings.agents_life_s,
         )
         self.granting = Granting(self.desk, self._settings_of)
