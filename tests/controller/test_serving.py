@@ -19,6 +19,7 @@ from hotswitch.sandbox.cluster.installed import ACCOUNT, NAMESPACE, ROOT_NAMESPA
 from hotswitch.sandbox.kubeapi.identity import service_account
 from hotswitch.sandbox.kubeapi.server import EmbeddedApi
 from tests.endpoints.town import SHOP, Town, story, until
+from tests.endpoints.xds.test_leader import Subscriber, explain
 
 pytestmark = pytest.mark.k8s
 TIER = "tier-3-endpoints"
@@ -35,7 +36,7 @@ async def installed() -> AsyncIterator[tuple[Town, Controller]]:
         place = Town(api, cluster)
         settings = ControllerSettings(
             kubeconfig=api.kubeconfig(service_account(NAMESPACE, ACCOUNT)),
-            endpoints=True, address="127.0.0.1", port=0, roles_port=0, lease_s=2, renew_s=0.5, retry_s=0.2,
+            endpoints=True, address="127.0.0.1", port=0, roles_port=0, xds_port=0, lease_s=2, renew_s=0.5, retry_s=0.2,
         )  # fmt: skip
         async with Controller(settings) as controller:
             task = asyncio.create_task(controller.run())
@@ -71,6 +72,33 @@ async def test_a_failover_with_the_shipped_rights() -> None:
         assert value("hotswitch_endpoints_switch_seconds_count") == 1.0
         assert value("hotswitch_endpoints_elections_total", {"code": "HSE002"}) == 2.0
         assert place.api.denied == []
+
+
+@story
+async def test_a_client_over_xds_follows_the_election_and_the_route_is_explained() -> None:  # S0.5, S0.7, S2.5
+    async with installed() as (place, controller):
+        await place.service(activity_lease="2s", order="same-host")
+        for name in ("db-0", "db-1"):
+            await place.pod(name)
+        await place.until_ready("db-0")
+        assert controller.serving is not None
+        xds = controller.serving.xds
+        await until(lambda: xds.server is not None and xds.server.port)
+        assert xds.server is not None
+        client = Subscriber()
+        task = asyncio.create_task(client.run(xds.server.port))
+        await until(lambda: client.has == ["10.1.0.1"])
+        url = f"http://127.0.0.1:{controller.serving.roles_port}"
+        found = await explain(url, "--from", f"{SHOP}/db-1", "db")
+        assert found.exit_code == 0 and "db-0 10.1.0.1" in found.output, found.output
+        await place.status("db-0", False)
+        await until(lambda: client.has == ["10.1.0.2"])
+        assert all(len(each) <= 1 for each in client.history)  # I7
+        controller.refresh_metrics()
+        assert controller.metrics.registry.get_sample_value("hotswitch_xds_streams") == 1.0
+        assert place.api.denied == []
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @story
