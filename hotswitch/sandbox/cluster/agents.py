@@ -58,6 +58,7 @@ class NodeAgent:
         self.log = cluster.box.estate.directory / "node-agent.log"
         self.journal = JournalTail(self.directory / "journal.jsonl")
         self.without: tuple[str, ...] = ()
+        self.shares_pids = bool(self.spec.get("hostPID"))
         self.process: Process | None = None
         self._cgroups: tuple[Path, ...] = ()
 
@@ -95,7 +96,7 @@ class NodeAgent:
         spec = {
             "enter": None,
             "netns": None,
-            "pid": True,
+            "pid": not self.shares_pids,
             "read_only": bool(self.container["securityContext"]["readOnlyRootFilesystem"]),
             "directory": str(self._own),
             "mounts": self._mounts(),
