@@ -22,11 +22,13 @@ from hotswitch.capture.gate_table import GateScope
 from hotswitch.capture.gate_text import summary, write_script
 from hotswitch.kernel.command import Command, CommandFailed, run
 from hotswitch.kernel.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
-from hotswitch.model import Act, Decision, Direction, Generation, Level, Opening, PodRef, Port
+from hotswitch.model import Act, Decision, Direction, Fault, Generation, Level, Opening, PodRef, Port
 from hotswitch.report.journal import Journal, entry
 from hotswitch.report.metrics import Metrics
 
 DIRECT_GRACE_S = 30.0  # after a restore, flows that went past the proxy may finish; what is left then is ended
+DYING_S = 0.03  # so long the kernel may close a dying proxy's sockets itself: that loses no answer already sent
+FORGET_S = 0.04  # after that
 TEARDOWN_S = 0.25  # the gate may be open before all sockets of a killed proxy are closed: look once more after this
 NAMES_OPEN = "the app asks its own name server meanwhile: names that only pilot-agent can resolve fail"
 KERNEL_ACTS = frozenset({Act.OPEN, Act.RENEW, Act.CLOSE})
@@ -70,7 +72,7 @@ class Actor:
         if decision.act in KERNEL_ACTS:
             return self._write(decision, news_s, who)
         if decision.act is Act.CUT:
-            self._after.put_nowait(lambda: self._cut(decision))
+            self._soon_cut(decision)
             return Result(True)
         self._say(decision, who=who)
         return Result(True)
@@ -139,12 +141,19 @@ class Actor:
     def _follow_up(self, decision: Decision, before: dict[Direction, Opening]) -> None:
         loop = asyncio.get_running_loop()
         if decision.act is Act.OPEN:
-            for delay_s in (0.0, TEARDOWN_S):  # not at once: a cut of the same step goes first
+            for delay_s in (FORGET_S, TEARDOWN_S):  # a cut of the same step goes first
                 loop.call_later(delay_s, self._after.put_nowait, self._forget_ended)
         if _names_open(self._now) is not _names_open(before):
             self._after.put_nowait(partial(self._forget_names, opened=_names_open(self._now)))
         if decision.act is Act.CLOSE and _was_direct(before):
             loop.call_later(DIRECT_GRACE_S, self._after.put_nowait, self._cut_direct)
+
+    def _soon_cut(self, decision: Decision) -> None:
+        job = partial(self._cut, decision)
+        if _dies(decision):
+            asyncio.get_running_loop().call_later(DYING_S, self._after.put_nowait, job)
+        else:
+            self._after.put_nowait(job)
 
     async def _work(self) -> None:
         while True:
@@ -176,6 +185,8 @@ class Actor:
     def _cut(self, decision: Decision) -> None:
         started = time.perf_counter()
         ended = cut_stuck(self._diag, self.gate.scope)
+        if not ended and _dies(decision):
+            return  # the kernel was quicker
         self._forget()
         took_ms = round((time.perf_counter() - started) * 1000, 3)
         line = entry(
@@ -194,6 +205,10 @@ class Actor:
             return
         ended = cut_direct(self._diag, self._app_ports)
         self._journal.write(entry("cut-direct", self.pod, evidence={"flows": str(ended)}))
+
+
+def _dies(decision: Decision) -> bool:
+    return decision.evidence.get("fault") == Fault.DEAD
 
 
 def _was_direct(openings: dict[Direction, Opening]) -> bool:

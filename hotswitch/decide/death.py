@@ -42,8 +42,8 @@ def exiting(case: Case) -> Diagnosis | None:
     process of another name: the traffic ports and the admin port must be gone too, because what exits may be no more
     than the command with which somebody drained the proxy."""
     facts = case.facts
-    if (doomed_s := facts.envoy_doomed_s) is not None and _lately(facts, doomed_s):
-        evidence = {"process": "envoy is being ended: a thread has gone, and the whole process goes"}
+    if (doomed_s := facts.envoy_doomed_s) is not None and doomed(facts):
+        evidence = {"process": "envoy is being ended: a thread has gone or is to go, and so the whole process"}
         return case.proves(Fault.DEAD, doomed_s, "the proxy is dying: the kernel ends its process", evidence)
     if facts.envoy_exiting and _lately(facts, facts.tripwire_cut_s):
         evidence = {"process": "envoy exits", "15021": "the held connection was cut"}
@@ -52,6 +52,11 @@ def exiting(case: Case) -> Diagnosis | None:
         return None
     evidence = {"process": "exiting", "listening": described(case.listening & PROXY_PORTS)}
     return case.proves(Fault.DEAD, case.dump.at_s, "the proxy is dying: the kernel ends its process", evidence)
+
+
+def doomed(facts: Facts) -> bool:
+    """Envoy is being ended, and its sockets may stand until it has had the CPU for that: 0.9 s were seen."""
+    return _lately(facts, facts.envoy_doomed_s)
 
 
 def _lately(facts: Facts, instant_s: float | None) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.damping import changed, closed, end_episode, in_episode, overstayed, recovered, run_out
+from hotswitch.decide.death import doomed
 from hotswitch.decide.levels import Choice, Question, choose, justified
 from hotswitch.decide.ports import effective, same
 from hotswitch.decide.remarks import remarks, remarks_of_observer
@@ -43,7 +44,8 @@ from hotswitch.model import (
 )
 
 STUCK: frozenset[Fault] = frozenset({Fault.HUNG, Fault.STUCK_WORKER, Fault.CORE_DUMPING})
-"""Faults that leave flows standing in the proxy with their sockets open; a dead one's are reset by the kernel."""
+"""Faults that leave flows standing in the proxy with their sockets open. A dead one's are reset by the kernel, but as
+late as the dying process gets a CPU."""
 
 
 def step(view: View) -> tuple[Standing, tuple[Decision, ...]]:
@@ -208,9 +210,15 @@ def _why_closed(turn: Turn) -> Code:
 
 def _cut(turn: Turn, before: Standing) -> None:
     """After the gate is open, so that the clients' new connections find it so; once per opening or new fault."""
-    if not (turn.standing.is_open and justified(turn.diagnosis) and turn.diagnosis.fault in STUCK):
+    if not (turn.standing.is_open and justified(turn.diagnosis) and _leaves_flows(turn)):
         return
     opened = {way for way, level in turn.standing.levels.items() if level in OPEN_LEVELS}
-    if before.fault not in STUCK or any(before.levels.get(way) not in OPEN_LEVELS for way in opened):
+    known = STUCK | {turn.diagnosis.fault}
+    if before.fault not in known or any(before.levels.get(way) not in OPEN_LEVELS for way in opened):
         sentence = f"flows stuck in the proxy are ended: {turn.diagnosis.sentence}"
         turn.act(Act.CUT, Code.CUT, sentence, turn.standing.openings)
+
+
+def _leaves_flows(turn: Turn) -> bool:
+    fault = turn.diagnosis.fault
+    return fault in STUCK or (fault is Fault.DEAD and doomed(turn.view.facts))

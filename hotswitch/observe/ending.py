@@ -6,6 +6,8 @@ word on the process decides: to be killed or on its way out, as a whole. A threa
 
 Without descriptors of threads (before Linux 6.9, or where the process is not to be seen) nothing is held, and the held
 connection tells of the death as it always did. Two processes that are both called envoy: likewise.
+
+A killed process that gets no CPU cannot even end a thread; then it is a look on suspicion that sees it is to be killed.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from hotswitch.kernel.cgroup import WORKER, Container
-from hotswitch.kernel.process import Process, hold_threads
+from hotswitch.kernel.process import Process, hold_threads, read
 
 ENVOY = "envoy"  # the name of its process, in Istio's image and as released
 HELD = 2
@@ -42,6 +44,10 @@ class Ending:
         elif living and not _same(living[0], self._followed):
             self._followed, self.since_s = living[0], None
             self._hold()
+        elif not living and self.since_s is None and any(_same(each, self._followed) for each in processes):
+            self._let_go()
+            self.since_s = self._loop.time()
+            self._loop.call_soon(self._doomed)
 
     def _hold(self) -> None:
         self._let_go()
@@ -63,11 +69,19 @@ class Ending:
     def _lives(self) -> bool:
         """The followed one does. If it does not, that is told, unless another Envoy does: whose sockets they are then
         cannot be known."""
-        living = _living(self._container.processes())
-        if not living:
+        if self._followed is None:
+            return False
+        itself = read(self._followed.pid, self._followed.proc)
+        if _same(itself, self._followed) and not itself.doomed:
+            return True
+        if not _living(self._container.processes()):
             self.since_s = self._loop.time()
             self._doomed()
-        return any(_same(each, self._followed) for each in living)
+        return False
+
+    def see_container(self, container: Container) -> None:
+        """It runs in another container from now on."""
+        self._container = container
 
     def _let_go(self) -> None:
         if self._again is not None:

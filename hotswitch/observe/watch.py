@@ -94,6 +94,7 @@ class PodWatch:
         self._tripwire = HeldConnection(namespace.fd, self._tripped, cut=self._cut)
         self._ending = Ending(container, self._doomed)
         self._probes: deque[Probe] = deque(maxlen=KEPT_PROBES)
+        self._calm = True  # the last CALM_PROBES were good answers, as far as there were so many
         self._pending: set[HttpProbe] = set()
         self._queues: dict[int, tuple[int, float]] = {}
         self._fresh_due_s = 0.0
@@ -146,6 +147,7 @@ class PodWatch:
         """The proxy runs in another container from now on."""
         self._container.close()
         self._container, self._gauge = container, Gauge(container)
+        self._ending.see_container(container)
 
     # ---- what is known ----
 
@@ -166,10 +168,9 @@ class PodWatch:
 
     @property
     def suspicious(self) -> bool:
-        recent = list(self._probes)[-CALM_PROBES:]
         return (
             self._tripwire.state is not Tripwire.HELD
-            or any(probe.outcome is not ProbeOutcome.OK for probe in recent)
+            or not self._calm
             or self._tripwire.waited_s > self._slow_s
             or any(probe.age_s > self._slow_s for probe in self._pending)
         )
@@ -278,16 +279,26 @@ class PodWatch:
     def _spoke(self, result: Probe) -> None:
         if result.outcome is ProbeOutcome.OK and not self._was_ready():
             self._forget_comparisons()
-        self._probes = deque(sorted([*self._probes, result], key=lambda each: each.started_s), maxlen=KEPT_PROBES)
+        self._remember(result)
         if result.outcome is ProbeOutcome.OK:
-            first_time = not self._facts.ever_ready
-            self._facts = replace(self._facts, ever_ready=True)
-            if first_time:
+            if not self._facts.ever_ready:
+                self._facts = replace(self._facts, ever_ready=True)
                 self._news()
         elif result.outcome is not ProbeOutcome.INVALID:
             self._hurry()
             if result.outcome is ProbeOutcome.TIMEOUT:
                 self._news()
+
+    def _remember(self, result: Probe) -> None:
+        """In the order in which they were asked; an answer may come late."""
+        late = bool(self._probes) and result.started_s < self._probes[-1].started_s
+        self._probes.append(result)
+        if late:
+            self._probes = deque(sorted(self._probes, key=lambda each: each.started_s), maxlen=KEPT_PROBES)
+        if self._calm and result.outcome is ProbeOutcome.OK:
+            return
+        recent = list(self._probes)[-CALM_PROBES:]
+        self._calm = all(probe.outcome is ProbeOutcome.OK for probe in recent)
 
     def _was_ready(self) -> bool:
         said = (probe.outcome for probe in reversed(self._probes) if probe.outcome is not ProbeOutcome.INVALID)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hotswitch.act.actor import Actor, plan_of
+from hotswitch.act.actor import DYING_S, Actor, plan_of
 from hotswitch.capture.gate import Gate
 from hotswitch.capture.gate_table import GateScope
 from hotswitch.kernel.command import Command, run
@@ -127,6 +128,30 @@ def test_flows_stuck_in_a_hung_proxy_are_ended(played: Callable[[Scenario], Jour
 
     [entry] = played(scenario).read()
     assert (entry.event, entry.evidence) == ("cut", {"flows": "1"})
+
+
+@pytest.mark.parametrize("kernel_was_quicker", [True, False])
+def test_flows_of_a_killed_proxy_are_ended(
+    played: Callable[[Scenario], Journal], netns: str, kernel_was_quicker: bool
+) -> None:
+    """The kernel is given a moment to do it; where it has, there is nothing to do and to tell."""
+
+    async def scenario(actor: Actor) -> None:
+        with inside(netns):
+            proxy, client = socket.create_server(("127.0.0.1", 15006)), socket.socket()
+        client.connect(("127.0.0.1", 15006))
+        actor.perform(replace(decision(Act.CUT, 1), evidence={"fault": "dead"}))
+        if kernel_was_quicker:
+            proxy.close()
+        await asyncio.sleep(2 * DYING_S)
+        await actor.settled()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        proxy.close()
+        client.close()
+
+    told = [(entry.event, entry.evidence) for entry in played(scenario).read()]
+    assert told == ([] if kernel_was_quicker else [("cut", {"flows": "1"})])
 
 
 def test_plan_is_what_a_person_could_type(netns: str) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hotswitch.kernel import process
 from hotswitch.model import Mtls
 from hotswitch.report.journal import Entry
 from hotswitch.sandbox.clients import Client, MeshedClient
@@ -191,6 +194,58 @@ def test_core_is_dumped(stage: Stage, runner: asyncio.Runner) -> None:
         opened = await stage.until("open")
         assert opened.evidence["fault"] in ("core-dumping", "dead")
         assert await stage.served() == "rescue"
+        await stage.restored(fault)
+
+    runner.run(story())
+
+
+FREEZER = Path("/sys/fs/cgroup/freezer")
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """No thread of it runs, not even to end; cgroup v2 would let a killed one go."""
+    cgroup = FREEZER / f"hotswitch-test-{os.getpid()}"
+    cgroup.mkdir()
+    try:
+        (cgroup / "cgroup.procs").write_text(str(pid))
+        (cgroup / "freezer.state").write_text("FROZEN")
+        yield
+    finally:
+        (cgroup / "freezer.state").write_text("THAWED")
+        for each in (cgroup / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                (FREEZER / "cgroup.procs").write_text(each)
+        while (cgroup / "cgroup.procs").read_text():
+            time.sleep(POLL_S)
+        cgroup.rmdir()
+
+
+@pytest.mark.skipif(not (FREEZER / "cgroup.procs").exists(), reason="only cgroup v1 holds a killed process")
+def test_killed_and_gets_no_cpu(box: Sandbox, stage: Stage, runner: asyncio.Runner) -> None:  # S4.2, S4.2a
+    """Its sockets stand on, and nobody will ever answer there. Who waits in them is sent to the rescue."""
+
+    async def story() -> None:
+        service, meshed = await box.service("web", [stage.pod], publish="all"), await box.meshed("caller")
+        where: dict[str, Any] = {"rate": 40, "connections": 8, "seconds": 120, "timeout_s": PATIENCE_S}
+        plain, mesh = stage.client.load((stage.pod.ip, 8080), **where), meshed.load(service, **where)
+        async with ending(plain, mesh):
+            await flows(plain, 20)
+            await flows(mesh, 20)
+            victim = stage.pod.envoy_pid
+            assert victim is not None
+            with frozen(victim):
+                fault = await stage.keeper.cause(stage.pod.faults.kill())
+                opened, cut = await stage.until("open"), await stage.until("cut")
+                assert opened.evidence["fault"] == "dead" and int(cut.evidence["flows"]) >= 8
+                await flows(plain, 40)
+                await flows(mesh, 40)
+                assert await stage.served() == "rescue"
+                assert process.read(victim).doomed and process.read(victim).name == "envoy"
+        for run in (plain, mesh):
+            rows = (await run.results()).rows
+            assert Kind.TIMEOUT not in {row.kind for row in rows}
+            assert {row.kind for row in rows if row.start_s >= at_s(cut)} == {Kind.DIRECT}
         await stage.restored(fault)
 
     runner.run(story())

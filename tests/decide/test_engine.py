@@ -106,6 +106,19 @@ def test_sidecar_hangs() -> None:
     assert [(d.act, d.generation) for d in decisions] == [(Act.OPEN, 1), (Act.CUT, 2)]
 
 
+def test_sidecar_is_killed_and_gets_no_cpu() -> None:
+    """Its sockets may stand for long yet: what waits in them is ended once, after the gate is open."""
+
+    def dying(at_s: float) -> Facts:
+        return well(at_s, envoy_doomed_s=at_s - 0.001)
+
+    pod = Pod()
+    decisions = pod.decide(dying)
+    assert [(d.act, d.generation) for d in decisions] == [(Act.OPEN, 1), (Act.CUT, 2)]
+    assert decisions[1].evidence["fault"] == "dead"
+    assert pod.see(dying, 0.5) == []
+
+
 def test_sidecar_hangs_while_the_gate_is_open_already() -> None:
     pod = Pod()
     assert pod.see(dead) == [Code.OPENED]

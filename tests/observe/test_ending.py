@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,43 @@ def test_killed(tmp_path: Path, number: signal.Signals) -> None:
             assert watched.ending.since_s is None
             process.send_signal(number)
             await watched.told(process)
+            watched.ending.close()
+
+    asyncio.run(scenario())
+
+
+def test_killed_and_gets_no_cpu(tmp_path: Path) -> None:
+    """Not a thread of it can end: the next look sees that it is to be killed, and it is told once."""
+
+    async def scenario() -> None:
+        with envoy() as process:
+            watched = Watched(container(tmp_path, process))
+            [alive] = watched.container.processes()
+            for _ in range(2):
+                watched.ending.follow([replace(alive, doomed=True)])
+                since_s = watched.ending.since_s
+                await asyncio.wait_for(watched.doomed.wait(), PATIENCE_S)
+            assert since_s is not None and since_s == watched.ending.since_s
+            watched.ending.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(not KERNEL_TELLS, reason="the kernel does not tell of single threads (Linux 6.9)")
+def test_a_thread_ends_in_a_container_that_has_taken_the_place_of_another(tmp_path: Path) -> None:
+    """The cgroup of the container before is gone, and shows nobody."""
+
+    async def scenario() -> None:
+        with envoy() as process:
+            watched = Watched(container(tmp_path, process))
+            assert process.stdin is not None and process.stdout is not None
+            (tmp_path / "cgroup.procs").unlink()
+            process.stdin.write("0\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            await _one_thread_less(process.pid, 3)
+            await asyncio.sleep(0)
+            assert watched.ending.since_s is None and not watched.doomed.is_set()
             watched.ending.close()
 
     asyncio.run(scenario())
