@@ -23,6 +23,7 @@ from hotswitch.controller import actuators
 from hotswitch.controller.agents.office import Office
 from hotswitch.controller.figures import refresh
 from hotswitch.controller.fleet import Fleet
+from hotswitch.controller.invalid import InvalidObjects
 from hotswitch.controller.means import Means
 from hotswitch.controller.picture import Picture
 from hotswitch.controller.policies import report_status
@@ -140,7 +141,8 @@ class Controller:
     def _lead(self, term: int) -> None:
         log.info("leading", extra={"term": term})
         self.metrics.leads(True)
-        self.speaker.start(lambda: self.picture.settings.policies, self.picture.invalid.problems)
+        standing = [each for invalid in self._invalid for each in invalid.problems]
+        self.speaker.start(lambda: self.picture.settings.policies, standing)
         self.office.lead(term)
         self.fleet.lead(self._means(), list(self.picture.pods))
         self.preparing.start()
@@ -249,10 +251,14 @@ class Controller:
     def _say_problem(self, sentence: str) -> None:
         log.warning("cluster", extra={"problem": sentence})
 
+    @property
+    def _invalid(self) -> list[InvalidObjects]:
+        return [self.picture.invalid, *(self.serving.invalid if self.serving is not None else ())]
+
     # ---- health ----
 
     def refresh_metrics(self) -> None:
-        refresh(self.metrics, self.picture, list(self.fleet.workers.values()))
+        refresh(self.metrics, self.picture, list(self.fleet.workers.values()), self._invalid)
         if self.serving is not None:
             self.serving.refresh_metrics()
         self.office.refresh_metrics()

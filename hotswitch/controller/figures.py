@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from hotswitch.controller.invalid import InvalidObjects
 from hotswitch.controller.picture import Picture
 from hotswitch.controller.worker import PodWorker
 from hotswitch.model import Level
@@ -12,11 +13,13 @@ from hotswitch.report.conditions import worst
 from hotswitch.report.controller_metrics import ControllerMetrics
 
 
-def refresh(metrics: ControllerMetrics, picture: Picture, workers: Sequence[PodWorker]) -> None:
+def refresh(
+    metrics: ControllerMetrics, picture: Picture, workers: Sequence[PodWorker], invalid: Iterable[InvalidObjects]
+) -> None:
     standing = [(worst(worker.standing.levels), str(worker.standing.fault)) for worker in workers]
     metrics.stands([each for each in standing if each[0] is not Level.CAPTURE])
     metrics.watches(picture.by_mode)
-    metrics.invalid_objects(picture.invalid.by_kind)
+    metrics.invalid_objects(sum((each.by_kind for each in invalid), Counter[str]()))
     metrics.budget(budgets(picture, workers))
 
 

@@ -45,9 +45,9 @@ class InvalidObjects:
         return tuple(each for _, found in self._found.values() for each in found)
 
     @property
-    def by_kind(self) -> dict[str, int]:
+    def by_kind(self) -> Counter[str]:
         """Objects, not values."""
-        return dict(Counter(kind for kind, _, _ in self._found))
+        return Counter(kind for kind, _, _ in self._found)
 
 
 def _key(ref: ObjectRef) -> _Key:

@@ -19,6 +19,7 @@ from hotswitch.cluster.client import Cluster, connect
 from hotswitch.cluster.kinds import SERVICES
 from hotswitch.cluster.lease_record import instant
 from hotswitch.controller.explaining import RouteServer
+from hotswitch.controller.invalid import InvalidObjects
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.controller.speaking import Speaker
 from hotswitch.decide.endpoints.active_standby import Verdict, Word
@@ -103,6 +104,7 @@ class Serving:
         self._speaker, self._metrics = speaker, metrics
         self._since: dict[ServiceId, float] = {}
         self.alarms = Alarms(speaker.tell)
+        self.invalid: list[InvalidObjects] = []  # one for each cluster
         registry = Registry()
         self.sources = [
             self._source(cluster, registry, HOME, settings),
@@ -149,8 +151,10 @@ class Serving:
 
     def _source(self, cluster: Cluster, registry: Registry, name: str, settings: ControllerSettings) -> Source:
         place = Place(cluster=name, trust_domain=settings.trust_domain)
+        invalid = InvalidObjects(self._speaker.invalid)
+        self.invalid.append(invalid)
         return Source(
-            cluster, registry, place, is_home=name == HOME, invalid=self._speaker.invalid, trouble=self._speaker.trouble
+            cluster, registry, place, is_home=name == HOME, judged=invalid.read, trouble=self._speaker.trouble
         )
 
     # ---- the role endpoint ----

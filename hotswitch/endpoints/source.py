@@ -34,7 +34,8 @@ from hotswitch.model import PodUid
 LOOK_S = 0.5
 PING_S = 1.0
 GRAVES = 1000
-Say = Callable[[Problem], None]
+Judged = Callable[[ObjectRef, tuple[Problem, ...]], None]
+"""All that is wrong with an object now; nothing: it is well, or gone."""
 
 
 @dataclass(slots=True)
@@ -47,8 +48,8 @@ class _Watched:
 
 
 class Source:
-    """`place`: whose pods these are; the home cluster's is HOME or its given name, and `is_home` says so. `invalid`:
-    told of every value that cannot be used. `trouble`: sentences about the API server."""
+    """`place`: whose pods these are; the home cluster's is HOME or its given name, and `is_home` says so. `judged`:
+    told of every object as it is read, with the values that cannot be used. `trouble`: words about the API server."""
 
     def __init__(
         self,
@@ -57,11 +58,11 @@ class Source:
         place: Place | None = None,
         *,
         is_home: bool = True,
-        invalid: Say = lambda problem: None,
+        judged: Judged = lambda ref, problems: None,
         trouble: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self._cluster, self._registry, self.place = cluster, registry, place or Place()
-        self.is_home, self._invalid, self._trouble = is_home, invalid, trouble
+        self.is_home, self._judged, self._trouble = is_home, judged, trouble
         self.services: Watcher[objects.Service] = Watcher(
             cluster, SERVICES, objects.Service, on_event=self._service, on_problem=trouble
         )
@@ -130,15 +131,17 @@ class Source:
             return  # other clusters only add pods: two of them could disagree
         metadata = change.object.metadata
         service = ServiceId(metadata.namespace, metadata.name)
+        ref = ObjectRef(kind="Service", name=service.name, namespace=service.namespace, uid=metadata.uid)
         if change.type is ChangeType.DELETED:
+            self._judged(ref, ())
             self._drop(service)
             return
         try:
             record = assemble.service(change.object)
         except InvalidValue as invalid:  # the last valid one stays; there may be none
-            ref = ObjectRef(kind="Service", name=service.name, namespace=service.namespace, uid=metadata.uid)
-            self._invalid(problem(ref, invalid))
+            self._judged(ref, (problem(ref, invalid),))
             return
+        self._judged(ref, ())
         if record is None:
             self._drop(service)
         else:
@@ -196,6 +199,7 @@ class Source:
             runs = any(each.is_running for each in pod.status.container_statuses or ())
             if change.size_bytes and runs and pod.is_terminating and identity not in self._unclean:
                 self._unclean.append(identity)
+            self._judged(_ref(pod), ())
             self._forget(service, identity)
             return
         record = self._registry.service(service)
@@ -212,10 +216,10 @@ class Source:
         try:
             made = assemble.backend(record, pod, node, self.place)
         except InvalidValue as invalid:
-            ref = ObjectRef(kind="Pod", name=pod.metadata.name, namespace=pod.metadata.namespace, uid=pod.uid)
-            self._invalid(problem(ref, invalid))
+            self._judged(_ref(pod), (problem(_ref(pod), invalid),))
             made = _last_valid(assemble.careful(record, pod, node, self.place), self._standing.get(identity))
         else:
+            self._judged(_ref(pod), ())
             if made is not None:
                 self._standing[identity] = made
         if made is None:
@@ -269,6 +273,10 @@ class Source:
         for backend in self._registry.backends(record.id):
             if backend.locality.cluster == self.place.cluster and backend.staleness is not found:
                 self._registry.put(replace(backend, staleness=found))
+
+
+def _ref(pod: Pod) -> ObjectRef:
+    return ObjectRef(kind="Pod", name=pod.metadata.name, namespace=pod.metadata.namespace, uid=pod.uid)
 
 
 def _stands(watcher: Watcher[Any]) -> bool:

@@ -118,6 +118,15 @@ async def test_an_annotation_that_cannot_be_read_is_an_event_and_a_metric() -> N
         controller.refresh_metrics()
         assert controller.metrics.registry.get_sample_value("hotswitch_invalid_objects", {"kind": "Service"}) == 1.0
         assert await place.ready() == ["db-0"]  # what was valid before stays
+        await place.annotate(check="tcp:5432")
+
+        async def mended() -> bool:
+            controller.refresh_metrics()
+            return (
+                controller.metrics.registry.get_sample_value("hotswitch_invalid_objects", {"kind": "Service"}) is None
+            )
+
+        await until(mended)
 
 
 @story

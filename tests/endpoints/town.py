@@ -132,7 +132,7 @@ async def leader(town: Town, term: int = 1, **parts: Any) -> AsyncIterator[Leade
         town.words.append((str(verdict.word), verdict.sentence))
 
     made: list[Leader] = []
-    source = Source(town.cluster, registry, invalid=town.problems.append)
+    source = Source(town.cluster, registry, judged=lambda ref, problems: town.problems.extend(problems))
     endpoints = Endpoints(
         Parts(
             cluster=town.cluster,

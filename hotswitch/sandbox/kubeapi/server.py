@@ -32,6 +32,7 @@ from hotswitch.sandbox.kubeapi.tls import Served, serve_tls
 from hotswitch.sandbox.kubeapi.writes import Writes
 
 LARGEST = 3 * 1024 * 1024  # bytes of a request body, as a real API server
+GOODBYE_TURNS = 10
 GOODBYE_S = 0.1  # open requests (watches) are cut this long after a stop
 
 
@@ -98,9 +99,16 @@ class EmbeddedApi:
     async def stop(self) -> None:
         """Refuse connections and cut those that are open; everything stored stays."""
         runner, self._runner = self._runner, None
-        if runner is not None:
-            self.faults.cut_watches()
-            await runner.cleanup()
+        if runner is None:
+            return
+        self.faults.cut_watches()
+        open_now = [each.transport for each in runner.server.connections] if runner.server is not None else []
+        await runner.cleanup()
+        for transport in open_now:  # TLS would wait for the other side's goodbye, longer than the event loop may live
+            if transport is not None:
+                transport.abort()
+        for _ in range(GOODBYE_TURNS):  # clients that left in the middle of their handshake are noticed by the loop
+            await asyncio.sleep(0)
 
     @property
     def directory(self) -> Path:
