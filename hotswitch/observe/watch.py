@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import random
 import time
 from collections import deque
@@ -41,9 +40,9 @@ from hotswitch.observe.ending import ENVOY, Ending
 from hotswitch.observe.health import READY_PATH, HttpProbe
 from hotswitch.observe.path import PathProbe, PathReport
 from hotswitch.observe.pressure import Gauge
+from hotswitch.observe.slots import SLOT_S, Due, slots_of
 from hotswitch.observe.tripwire import HeldConnection
 
-SLOT_S = 0.02
 SLOW_S = 0.03  # a healthy Envoy answers within 1 ms; asking again this early costs a probe and wins most of a second
 SLOW_PART = 4  # a pace that asks more often doubts sooner, too: after this part of the time between two questions
 CALM_PROBES = 10
@@ -89,6 +88,7 @@ class PodWatch:
         self._gauge = Gauge(container)
         self._slow_s = min(SLOW_S, pace.idle_s / SLOW_PART)
         self._loop = asyncio.get_running_loop()
+        self._slots = slots_of(self._loop)
         self._diag = NetlinkSocket(NETLINK_SOCK_DIAG, namespace.path)
         self._links = NetlinkSocket(NETLINK_ROUTE, namespace.path, RTMGRP_LINK)
         self._tripwire = HeldConnection(namespace.fd, self._tripped, cut=self._cut)
@@ -101,7 +101,7 @@ class PodWatch:
         self._doubt_s: float | None = None  # since when there is one
         passes = None if path_probe is None else 0
         self._facts = Facts(at_s=self._loop.time(), app_ports=app_ports, path_passes=passes)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | Due | None = None
         self._path_task: asyncio.Task[None] | None = None
         self._wanted_fast = asyncio.Event()
         self._alert = False  # somebody outside wants us fast: the gate is open, or a decision is near
@@ -238,13 +238,13 @@ class PodWatch:
         if not self._tripwire.ask(self._spoke):
             return False
         self._doubt_s = None
-        self._loop.call_at(self._slot(now_s + self._slow_s), self._hurry)
-        self._timer = self._loop.call_at(self._slot(now_s + self._pace.idle_s), self._tick)
+        self._call_about(now_s + self._slow_s, self._hurry)
+        self._timer = self._call_about(now_s + self._pace.idle_s, self._tick)
         return True
 
-    def _slot(self, at_s: float) -> float:
+    def _call_about(self, at_s: float, call: Callable[[], None]) -> asyncio.TimerHandle | Due:
         """A little later, at an instant that all watches share: waking up for each pod would cost more than asking."""
-        return at_s if self._pace.idle_s < 10 * SLOT_S else math.ceil(at_s / SLOT_S) * SLOT_S
+        return (self._loop if self._pace.idle_s < 10 * SLOT_S else self._slots).call_at(at_s, call)
 
     def _wait_s(self) -> float:
         """A doubt is settled fast. Once it is, and while a gate is open, there is less hurry: many may be ill. A doubt
