@@ -71,12 +71,23 @@ def build(mounts: list[dict[str, Any]], staging: str) -> None:
     for each in mounts:
         place = inside_run(each["target"])
         if place is None:
+            keep_in_sight(Path(each["source"]), Path(each["target"]))
             bind(each["source"], Path(each["target"]), read_only=each.get("read_only", False))
             continue
         target = run / place
         target.mkdir(parents=True, exist_ok=True)
         bind(each["source"], target, read_only=each.get("read_only", False))
     mount(str(run), RUN, "", MS_MOVE)
+
+
+def keep_in_sight(source: Path, target: Path) -> None:
+    """The program itself may lie below a volume's place (a checkout in /tmp): there it stays to be seen."""
+    ours = {Path(__file__).parents[3], Path(sys.prefix), Path(sys.base_prefix)}
+    for home in sorted(ours):
+        if home.is_relative_to(target):
+            place = source / home.relative_to(target)
+            place.mkdir(parents=True, exist_ok=True)
+            bind(str(home), place)
 
 
 def in_own_pids() -> None:
