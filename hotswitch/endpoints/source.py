@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hotswitch.api.values import InvalidValue
-from hotswitch.backends import Backend, BackendId, ServiceId, ServiceRecord, Staleness
+from hotswitch.backends import Backend, BackendId, ServiceId, ServiceMode, ServiceRecord, Staleness
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import NODES, PODS, SERVICES
@@ -103,7 +103,7 @@ class Source:
         return () if known is None else tuple(known.watcher.store.values())
 
     def was_forced(self, backend: BackendId) -> bool:
-        """Its object went while its containers ran: somebody deleted it by force, and it may run on."""
+        """It went while its containers ran: somebody deleted it by force, or it is selected no more. It may run on."""
         return backend in self._unclean
 
     async def run(self) -> None:
@@ -186,6 +186,8 @@ class Source:
         known.task.cancel()
         self._pending.add(known.task)
         known.task.add_done_callback(self._pending.discard)
+        for pod in known.watcher.store.values():  # another selector may mean others: they run on all the same
+            self._note_running(service, pod)
         for backend in self._registry.backends(service):
             if backend.locality.cluster == self.place.cluster:
                 self._forget(service, backend.id)
@@ -196,15 +198,24 @@ class Source:
         pod = change.object
         identity = BackendId(self.place.cluster, PodUid(pod.uid))
         if change.type is ChangeType.DELETED:
-            runs = any(each.is_running for each in pod.status.container_statuses or ())
-            if change.size_bytes and runs and pod.is_terminating and identity not in self._unclean:
-                self._unclean.append(identity)
             self._judged(_ref(pod), ())
+            if change.size_bytes:  # else it went unseen, while nothing was heard
+                self._note_running(service, pod)
             self._forget(service, identity)
             return
         record = self._registry.service(service)
         if record is not None:
             self._put(record, pod)
+
+    def _note_running(self, service: ServiceId, pod: Pod) -> None:
+        """Only where it matters: thousands of pods of others must not push out those that do."""
+        record = self._registry.service(service)
+        if record is None or record.mode is not ServiceMode.ACTIVE_STANDBY:
+            return
+        identity = BackendId(self.place.cluster, PodUid(pod.uid))
+        runs = any(each.is_running for each in pod.status.container_statuses or ())
+        if runs and identity not in self._unclean:
+            self._unclean.append(identity)
 
     def _forget(self, service: ServiceId, backend: BackendId) -> None:
         self._standing.pop(backend, None)
@@ -224,6 +235,8 @@ class Source:
                 self._standing[identity] = made
         if made is None:
             return
+        if identity in self._unclean:  # it is heard of again, and how it ends will be seen
+            self._unclean.remove(identity)
         known = self._registry.backend(record.id, identity)
         health = known.health if known is not None else made.health
         self._registry.put(replace(made, health=health, staleness=self._staleness.get(record.id, Staleness.FRESH)))

@@ -55,6 +55,34 @@ async def test_active_pod_was_deleted_by_force_while_it_ran() -> None:  # I7: th
 
 
 @story
+async def test_active_pod_is_selected_no_more_while_it_runs() -> None:  # I7: that proves nothing either
+    async with town() as place:
+        await two_pods(place)
+        async with leader(place) as made:
+            await place.until_ready("db-0")
+            await place.cluster.patch_merge(PODS, SHOP, "db-0", {"metadata": {"labels": {"app": "other"}}})
+            await until(lambda: "HSE004" in place.codes)
+            assert await place.ready() == []
+            assert memory.read(await place.lease()).active is None
+            await place.cluster.patch_merge(PODS, SHOP, "db-0", {"metadata": {"labels": {"app": "db"}}})
+            await until(lambda: len(made.endpoints.registry.backends(DB)) == 2)
+            await place.delete("db-0")  # and this does
+            await place.until_ready("db-1")
+
+
+@story
+async def test_another_selector_does_not_mean_the_active_pod() -> None:  # I7
+    async with town() as place:
+        await two_pods(place)
+        await place.pod("new-0", labels={"app": "new"})
+        async with leader(place):
+            await place.until_ready("db-0")
+            await place.annotate(selector="app=new")
+            await until(lambda: "HSE004" in place.codes)
+            assert await place.ready() == []
+
+
+@story
 async def test_active_pod_fails_and_its_lease_runs_out() -> None:  # S0.6, I7
     async with town() as place:
         await two_pods(place, activity_lease="2s")
