@@ -149,8 +149,8 @@ class Endpoints:
         return source is not None and source.is_followed
 
     def _knows(self, service: ServiceId, cluster: str) -> bool:
-        source = self._source(cluster)
-        return source is not None and source.knows(service)
+        source, led = self._source(cluster), self._led
+        return source is not None and source.knows(service) and led is not None and service in led.settled
 
     def _recalled(self, service: ServiceId) -> Election:
         record = self.registry.service(service)
@@ -176,7 +176,9 @@ class Endpoints:
         record = self.registry.service(service)
         if record is None:
             self._drop(service)
-        elif not self.home.knows(service) or not self._is_settled(record):
+        elif not self.home.knows(service):
+            self._led.settled.discard(service)  # by another selector: what was heard of the pods is forgotten
+        elif not self._is_settled(record):
             return
         elif record.mode is ServiceMode.ACTIVE_STANDBY:
             self._elect(service)

@@ -40,7 +40,8 @@ class Tell(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """What all workers share. `term`: of this leadership; `leads`: whether it lasts, by its own clock. `seen`: what
-    pods' notes say of an election whose Lease is gone. `knows`: whether that cluster's pods of a Service were read.
+    pods' notes say of an election whose Lease is gone. `knows`: whether that cluster's pods of a Service were read, and
+    the first answers of its pods have come.
     None of the callables waits."""
 
     registry: Registry
@@ -62,7 +63,8 @@ class Worker:
         self._wake = asyncio.Event()
         self._backoff = Backoff(first_s=0.05, longest_s=2.0)
         self._record: Record | None = None
-        self._began_s = self._since_s = means.clock()
+        self._since_s = means.clock()
+        self._unread_s: float | None = None  # since when the pods of who serves are not known
         self._verdict: Verdict | None = None
 
     @property
@@ -119,12 +121,16 @@ class Worker:
         log.error("election of %s: no end after %d steps", self._id, STEPS)
 
     def _is_too_early(self, service: ServiceRecord, election: Election) -> bool:
-        """Whoever serves, or is to be fenced, is in a cluster that was not read yet: it is not gone for that. A cluster
-        that cannot be reached is waited for as long as it takes to count as lost."""
+        """Whoever serves, or is to be fenced, is in a cluster that was not read yet, or is read anew by another
+        selector: it is not gone for that. A cluster that cannot be reached is waited for as long as it takes to count
+        as lost."""
         held = election.active or election.fencing
-        waited_s = self._means.clock() - self._began_s
-        too_long = waited_s >= service.options.lost_after_s
-        return held is not None and not self._means.knows(self._id, held.cluster) and not too_long
+        if held is None or self._means.knows(self._id, held.cluster):
+            self._unread_s = None
+            return False
+        now_s = self._means.clock()
+        self._unread_s = now_s if self._unread_s is None else self._unread_s
+        return now_s - self._unread_s < service.options.lost_after_s
 
     async def _look(self) -> Record:
         found = await self._means.ledger.read(self._id, self._means.term)

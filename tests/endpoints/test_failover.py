@@ -170,6 +170,24 @@ async def test_a_new_leader_takes_nobody_out_before_it_has_heard_them() -> None:
         assert memory.read(await place.lease()).generation == 1
 
 
+@story
+async def test_another_selector_that_means_the_same_pods_takes_nobody_out() -> None:  # S0.6, I7
+    """Everything that was heard of the pods is heard anew, the active one again late."""
+    labels = {"app": "db", "tier": "data"}
+    async with town() as place:
+        await place.service(activity_lease="2s", check="tcp:5432")
+        await place.pod("db-0", address=LATE, annotations={said.PRIORITY: "1"}, labels=labels)
+        await place.pod("db-1", labels=labels)
+        async with leader(place, ask=answered) as made:
+            await place.until_ready("db-0")
+            before = memory.read(await place.lease())
+            await place.annotate(selector="app=db,tier=data")
+            await until(lambda: made.endpoints.registry.services[DB].selector == labels)
+            await until(lambda: [each.health for each in made.endpoints.registry.backends(DB)] == [Health.AVAILABLE] * 2)
+            await place.until_ready("db-0")
+            assert memory.read(await place.lease()) == before
+
+
 def _ready(content: dict[str, Any]) -> list[str]:
     return [each["targetRef"]["name"] for each in content.get("endpoints") or () if each["conditions"]["ready"]]
 
