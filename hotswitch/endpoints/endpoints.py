@@ -28,7 +28,7 @@ from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.roles import RoleBook
 from hotswitch.endpoints.slice_publisher import SlicePublisher
 from hotswitch.endpoints.source import Source
-from hotswitch.endpoints.worker import Means, Worker
+from hotswitch.endpoints.worker import LOOK_S, Means, Worker
 from hotswitch.model import PodUid
 
 
@@ -66,6 +66,8 @@ class _Led:
     tasks: dict[ServiceId, asyncio.Task[None]] = field(default_factory=dict)
     published: set[ServiceId] = field(default_factory=set)
     settled: set[ServiceId] = field(default_factory=set)  # whose first answers have come
+    waiting: dict[ServiceId, float] = field(default_factory=dict)  # since when, for clusters that were not read yet
+    timers: set[ServiceId] = field(default_factory=set)  # of those that wait
 
 
 class Endpoints:
@@ -178,13 +180,33 @@ class Endpoints:
             self._drop(service)
         elif not self.home.knows(service):
             self._led.settled.discard(service)  # by another selector: what was heard of the pods is forgotten
-        elif not self._is_settled(record):
+        elif not self._are_read(record) or not self._is_settled(record):
             return
         elif record.mode is ServiceMode.ACTIVE_STANDBY:
             self._elect(service)
         else:
             self._end_election(service)
             self._publish(everyone.published(record, self.registry.backends(service)))
+
+    def _are_read(self, record: ServiceRecord) -> bool:
+        """Other clusters, too, before anything is said for the first time: their pods would be taken out. One that
+        cannot be reached is waited for as long as it takes to count as lost."""
+        led = self._led
+        assert led is not None
+        if record.id in led.settled or all(each.knows(record.id) for each in self._parts.sources):
+            led.waiting.pop(record.id, None)
+            return True
+        now_s = self._parts.clock()
+        if now_s - led.waiting.setdefault(record.id, now_s) >= record.options.lost_after_s:
+            return True
+        if record.id not in led.timers:
+            led.timers.add(record.id)
+            asyncio.get_running_loop().call_later(LOOK_S, self._again, led, record.id)
+        return False
+
+    def _again(self, led: _Led, service: ServiceId) -> None:
+        led.timers.discard(service)
+        self._changed(service)
 
     def _is_settled(self, record: ServiceRecord) -> bool:
         """A leader that has just begun has heard no answer yet: to take that for failure would take everybody out. Once
@@ -230,6 +252,7 @@ class Endpoints:
         assert led is not None
         self._end_election(service)
         led.settled.discard(service)
+        led.waiting.pop(service, None)
         if service in led.published:
             led.published.discard(service)
             for each in self._publishers(led):

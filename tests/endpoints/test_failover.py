@@ -183,7 +183,8 @@ async def test_another_selector_that_means_the_same_pods_takes_nobody_out() -> N
             before = memory.read(await place.lease())
             await place.annotate(selector="app=db,tier=data")
             await until(lambda: made.endpoints.registry.services[DB].selector == labels)
-            await until(lambda: [each.health for each in made.endpoints.registry.backends(DB)] == [Health.AVAILABLE] * 2)
+            well = [Health.AVAILABLE] * 2
+            await until(lambda: [each.health for each in made.endpoints.registry.backends(DB)] == well)
             await place.until_ready("db-0")
             assert memory.read(await place.lease()) == before
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,41 @@ async def test_a_cluster_falls_silent_grows_stale_is_lost_and_comes_back() -> No
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@story
+async def test_a_new_leader_waits_for_a_cluster_that_was_not_read_yet() -> None:  # S2.4, I1
+    """Its pods are in the slices of the leader before: it is lost only after as long as any other."""
+    async with town() as home, east() as other:
+        await home.service(mode="all", stale_after="1s", lost_after="4s")
+        await home.pod("db-0")
+        await other.pod("db-9", node="node-e", address="10.9.0.9")
+
+        def addresses(slices: list[dict[str, Any]]) -> list[str]:
+            return sorted(each["addresses"][0] for content in slices for each in content.get("endpoints") or ())
+
+        async def told() -> list[str]:
+            return addresses(await home.slices())
+
+        def source(registry: Registry) -> Source:
+            return Source(other.cluster, registry, Place("east"), is_home=False)
+
+        async with leader(home, further=(source,)):
+            await until(lambda: _is(told, ["10.1.0.1", "10.9.0.9"]))
+        await other.api.stop()
+        seen: list[list[str]] = []
+        async with leader(home, term=2, further=(source,)) as made:
+            began_s = asyncio.get_running_loop().time()
+            while (now := await told()) != ["10.1.0.1"]:
+                seen.append(now)
+                await asyncio.sleep(0.02)
+            assert made.endpoints.registry.backends(DB)
+        assert asyncio.get_running_loop().time() - began_s > 3.5, "taken out before it was lost"
+        assert all(each == ["10.1.0.1", "10.9.0.9"] for each in seen)
+
+
+async def _is(told: Callable[[], Awaitable[list[str]]], wanted: list[str]) -> bool:
+    return await told() == wanted
 
 
 def test_how_long_until_stale_and_lost() -> None:

@@ -133,11 +133,12 @@ async def leader(town: Town, term: int = 1, **parts: Any) -> AsyncIterator[Leade
 
     made: list[Leader] = []
     source = Source(town.cluster, registry, judged=lambda ref, problems: town.problems.extend(problems))
+    further: tuple[Callable[[Registry], Source], ...] = parts.pop("further", ())
     endpoints = Endpoints(
         Parts(
             cluster=town.cluster,
             namespace=SYSTEM,
-            sources=[source, *parts.pop("more_sources", ())],
+            sources=[source, *(each(registry) for each in further)],
             registry=registry,
             leads=lambda: bool(made) and made[0].leads,
             tell=tell,
