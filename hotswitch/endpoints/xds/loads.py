@@ -22,6 +22,7 @@ from hotswitch.protowire import every, first, integer, message, string, whole
 
 INTERVAL_S = 2
 SMOOTHING = 0.5  # weight of the newest report
+LEAST = 0.01  # requests at once; what has sunk below is forgotten
 Load = Callable[[ServiceId, Mapping[Locality, float]], None]
 
 
@@ -66,11 +67,18 @@ def _ended(localities: Iterable[bytes]) -> Mapping[str, int]:
 
 
 class Loads:
-    """`load` is told a Service's demand by places when it has changed; `placed`: where a caller is."""
+    """`load` is told a Service's demand by places when it has changed; `placed`: where a caller is; `ours`: whether it
+    is a Service that is published. Of others nothing is kept: a client may report what it likes."""
 
-    def __init__(self, load: Load, placed: Callable[[Caller], Caller], domain: str = DOMAIN) -> None:
+    def __init__(
+        self,
+        load: Load,
+        placed: Callable[[Caller], Caller],
+        domain: str = DOMAIN,
+        ours: Callable[[ServiceId], bool] = lambda service: True,
+    ) -> None:
         self.by_level: Counter[str] = Counter()
-        self._load, self._placed, self._domain = load, placed, domain
+        self._load, self._placed, self._domain, self._ours = load, placed, domain, ours
         self._known: dict[int, Reporter] = {}
 
     def hear(self, reporter: Reporter, data: bytes) -> None:
@@ -79,13 +87,19 @@ class Loads:
         now: dict[ServiceId, float] = {}
         for each in reports(data, self._domain):
             service = each.target.service
+            if not self._ours(service):
+                continue
             now[service] = now.get(service, 0.0) + each.under_way
             self._count(each.ended)
-        for service in {*now, *reporter.under_way}:
+        known = tuple(reporter.under_way)
+        for service in {*now, *known}:
             before = reporter.under_way.get(service)
             newest = now.get(service, 0.0)
+            if service not in now and (not self._ours(service) or (before or 0.0) < LEAST):
+                del reporter.under_way[service]
+                continue
             reporter.under_way[service] = newest if before is None else before + SMOOTHING * (newest - before)
-        self._tell(now)
+        self._tell({*now, *known})
 
     def forget(self, reporter: Reporter) -> None:
         if self._known.pop(id(reporter), None) is not None:

@@ -19,8 +19,8 @@ DOMAIN = "cluster.local"
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _HOST = rf"(?P<name>{_LABEL})\.(?P<namespace>{_LABEL})"
 _DOMAIN = r"(?P<domain>[a-z0-9.-]+)"
-_OURS = re.compile(rf"{_HOST}(\.svc(\.{_DOMAIN})?)?:(?P<port>\d+)(#(?P<rule>[\w-]+))?")
-_ISTIO = re.compile(rf"outbound\|(?P<port>\d+)\|\|{_HOST}\.svc\.{_DOMAIN}")
+_OURS = re.compile(rf"{_HOST}(\.svc(\.{_DOMAIN})?)?:(?P<port>[1-9][0-9]{{0,4}})(#(?P<rule>[a-z0-9-]+))?")
+_ISTIO = re.compile(rf"outbound\|(?P<port>[1-9][0-9]{{0,4}})\|\|{_HOST}\.svc\.{_DOMAIN}")
 
 
 class Target(NamedTuple):
@@ -37,7 +37,7 @@ class Target(NamedTuple):
 def parse(name: str, domain: str = DOMAIN) -> Target | None:
     """None: no name of a Service's port, or of another domain."""
     found = _OURS.fullmatch(name) or _ISTIO.fullmatch(name)
-    if found is None or found["domain"] not in (None, domain) or len(found["port"]) > 5:
+    if found is None or found["domain"] not in (None, domain):
         return None
     rule = found.groupdict().get("rule") or ""
     return Target(ServiceId(found["namespace"], found["name"]), int(found["port"]), rule)

@@ -83,7 +83,10 @@ class XdsServing:
         return EdsPublisher(self._changed, home=self._settings.home, domain=self._settings.domain)
 
     def _new_loads(self) -> Loads:
-        return Loads(self.publisher.load, self.publisher.placed, self._settings.domain)
+        publisher = self.publisher
+        return Loads(
+            publisher.load, publisher.placed, self._settings.domain, lambda service: service in publisher.services
+        )
 
     def _changed(self, kinds: Collection[Kind], names: Collection[str]) -> None:
         if self.server is not None:

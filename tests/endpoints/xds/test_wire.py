@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotswitch.backends import BackendId, Locality
+from hotswitch.backends import BackendId, Locality, ServiceId
 from hotswitch.decide.endpoints.nearest import Ladder, Part, Rung
 from hotswitch.decide.endpoints.place import Caller, Distance
 from hotswitch.endpoints.xds import assignment, loads
 from hotswitch.endpoints.xds.kinds import Kind
+from hotswitch.endpoints.xds.names import parse
 from hotswitch.endpoints.xds.request import incremental, state_of_the_world
 from hotswitch.endpoints.xds.resource import Resource, incremental_answer, whole_answer
 from hotswitch.model import Level, PodUid
@@ -162,6 +163,31 @@ def test_load_report_is_read_as_the_library_writes_it() -> None:
     assert [(str(each.target), each.under_way, dict(each.ended)) for each in found] == [
         ("db.shop:1#batch", 305, {"same-host": 8, "same-zone": 0})
     ]
+
+
+def test_of_services_that_are_not_ours_no_load_is_kept() -> None:
+    """A client may report what it likes, for ever."""
+    told: list[ServiceId] = []
+    ours = ServiceId("shop", "db")
+    kept = loads.Loads(lambda service, demand: told.append(service), lambda caller: caller, ours=lambda s: s == ours)
+    reporter = loads.Reporter(Caller())
+    stats = [
+        {"clusterName": f"{name}.shop:1", "upstreamLocalityStats": [{"totalRequestsInProgress": 5}]}
+        for name in ("db", *(f"made-up-{number}" for number in range(100)))
+    ]
+    kept.hear(reporter, bytes(LoadStatsRequest.from_dict({"clusterStats": stats})))
+    assert set(reporter.under_way) == {ours} == set(told)
+    for _ in range(20):
+        kept.hear(reporter, b"")
+    assert not reporter.under_way
+
+
+@pytest.mark.parametrize(
+    "name", ["db.shop:080", "db.shop:0", "db.shop:\u0668", "db.shop:123456", "outbound|080||db.shop.svc.x"]
+)
+def test_a_port_has_one_spelling(name: str) -> None:
+    """Else a client could make the server keep any number of copies of one resource."""
+    assert parse(name, "x") is None
 
 
 def test_client_is_asked_for_all_its_load() -> None:
