@@ -73,8 +73,8 @@ class RoleLabels:
                 for backend in _active_first(self._wanted[service]):
                     await self._label(service, backend, self._wanted[service].generation)
                 backoff.reset()
-            except ApiFailure as failure:
-                log.warning("labels of %s: %s", service, failure)
+            except Exception as failure:
+                log.warning("labels of %s: %s", service, failure, exc_info=not isinstance(failure, ApiFailure))
                 await asyncio.sleep(backoff.next_s())
                 wake.set()
 

@@ -126,8 +126,8 @@ class SlicePublisher:
             try:
                 await self._write(service, desk)
                 backoff.reset()
-            except ApiFailure as failure:
-                log.warning("slices of %s: %s", service, failure)
+            except Exception as failure:  # a Service whose slices nobody keeps any more would only seem to be kept
+                log.warning("slices of %s: %s", service, failure, exc_info=not isinstance(failure, ApiFailure))
                 await asyncio.sleep(backoff.next_s())
                 desk.wake.set()
 

@@ -99,10 +99,16 @@ class Worker:
             self._backoff.reset()
         except (Stale, ApiFailure, MemoryUnreadable) as failure:
             log.warning("election of %s: %s", self._id, failure)
-            self._record = None
-            self._means.roles.silence(self._id)
-            self._wake.set()
-            await asyncio.sleep(self._backoff.next_s())
+            await self._begin_anew()
+        except Exception:  # a full disk under the journal, say: an election that has ended would only seem to be held
+            log.exception("election of %s", self._id)
+            await self._begin_anew()
+
+    async def _begin_anew(self) -> None:
+        self._record = None
+        self._means.roles.silence(self._id)
+        self._wake.set()
+        await asyncio.sleep(self._backoff.next_s())
 
     async def _turn(self) -> None:
         for _ in range(STEPS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Any
 
 import aiohttp
@@ -271,6 +272,23 @@ async def _noted(place: Town, name: str) -> bool:
 async def _generation(place: Town, least: int) -> bool:
     found = await place.cluster.list(LEASES, SYSTEM)
     return any(memory.read(each).generation >= least for each in found)
+
+
+@story
+async def test_the_journal_cannot_be_written_and_the_election_goes_on() -> None:  # S0.6, I6
+    class FullDisk(list[tuple[str, str]]):
+        def append(self, word: tuple[str, str]) -> None:
+            super().append(word)
+            if word[0] == "HSE002":
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with town() as place:
+        place.words = FullDisk()
+        await two_pods(place)
+        async with leader(place):
+            await place.until_ready("db-0")
+            await place.delete("db-0")
+            await place.until_ready("db-1")
 
 
 @story
