@@ -209,9 +209,14 @@ class Cluster:
         path = kind.path(namespace, name, sub)
         return self._object(await self.request("PATCH", path, _MANAGER, patch, content_type))
 
-    async def delete(self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None) -> None:
-        """`uid`: only if it is that very object (else a conflict). Raises ApiFailure also when it is not there."""
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}} if uid else None
+    async def delete(
+        self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None, version: str | None = None
+    ) -> None:
+        """`uid`, `version`: only if it is that very object, of that version (else a conflict). Raises ApiFailure also when
+        it is not there."""
+        said = {"uid": uid, "resourceVersion": version}
+        wanted = {key: text for key, text in said.items() if text}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": wanted} if wanted else None
         await self.request("DELETE", kind.path(namespace, name), None, body)
 
     async def served(self, kind: Kind) -> Kind | None:

@@ -8,6 +8,7 @@ in the same turn of the loop, and leaves what is published as it is.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -21,7 +22,8 @@ from hotswitch.decide.endpoints.active_standby import Election, Verdict
 from hotswitch.endpoints import checks
 from hotswitch.endpoints.fences import Confirmed, Fence, Gone, RunOut
 from hotswitch.endpoints.labels import RoleLabels, recalled
-from hotswitch.endpoints.ledger import Ledger
+from hotswitch.endpoints.ledger import Ledger, Stale
+from hotswitch.endpoints.memory import MemoryUnreadable
 from hotswitch.endpoints.probing import Ask, Prober
 from hotswitch.endpoints.publisher import Publisher
 from hotswitch.endpoints.registry import Registry
@@ -30,6 +32,8 @@ from hotswitch.endpoints.slice_publisher import SlicePublisher
 from hotswitch.endpoints.source import Source
 from hotswitch.endpoints.worker import LOOK_S, Means, Worker
 from hotswitch.model import PodUid
+
+log = logging.getLogger("hotswitch.endpoints")
 
 
 class Teller(Protocol):
@@ -68,6 +72,7 @@ class _Led:
     settled: set[ServiceId] = field(default_factory=set)  # whose first answers have come
     waiting: dict[ServiceId, float] = field(default_factory=dict)  # since when, for clusters that were not read yet
     timers: set[ServiceId] = field(default_factory=set)  # of those that wait
+    leaving: set[ServiceId] = field(default_factory=set)  # whose election is being ended
 
 
 class Endpoints:
@@ -224,6 +229,8 @@ class Endpoints:
     def _elect(self, service: ServiceId) -> None:
         led = self._led
         assert led is not None
+        if service in led.leaving:  # one after the other: the Lease of the new one must not be deleted with the old one
+            return
         worker = led.workers.get(service)
         if worker is None:
             worker = led.workers[service] = Worker(service, led.means)
@@ -237,15 +244,19 @@ class Endpoints:
         led.workers.pop(service, None)
         if task is not None:
             task.cancel()
+            led.leaving.add(service)
             self._end(self._forget(led, service, task))
 
     async def _forget(self, led: _Led, service: ServiceId, task: asyncio.Task[None]) -> None:
         """Its Lease goes too: nobody is active in a Service that knows no roles. What cannot be deleted is harmless."""
-        await asyncio.gather(task, return_exceptions=True)
         try:
-            await led.means.ledger.forget(service)
-        except ApiFailure:
-            return
+            await asyncio.gather(task, return_exceptions=True)
+            await led.means.ledger.forget(service, led.means.term)
+        except (ApiFailure, Stale, MemoryUnreadable) as failure:
+            log.warning("the election of %s stays: %s", service, failure)
+        finally:
+            led.leaving.discard(service)
+            self._changed(service)
 
     def _drop(self, service: ServiceId) -> None:
         led = self._led

@@ -75,10 +75,15 @@ class Ledger:
             return await self._cluster.create(LEASES, self._namespace, body)
         return await self._cluster.replace(LEASES, self._namespace, memory.lease_name(service), body)
 
-    async def forget(self, service: ServiceId) -> None:
-        """The Service is gone. Raises ApiFailure."""
+    async def forget(self, service: ServiceId, term: int) -> None:
+        """The Service is gone, or knows no roles any more. What somebody has written since it was looked at stays, or a
+        generation would be made twice (I7). Raises ApiFailure, MemoryUnreadable; Stale when a later leader wrote it."""
+        found = await self.read(service, term)
+        if found is None:
+            return
         try:
-            await self._cluster.delete(LEASES, self._namespace, memory.lease_name(service))
+            name = memory.lease_name(service)
+            await self._cluster.delete(LEASES, self._namespace, name, uid=found.uid, version=found.version)
         except ApiFailure as failure:
             if not failure.is_missing:
                 raise

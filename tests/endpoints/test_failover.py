@@ -12,10 +12,12 @@ from aiohttp import web
 
 from hotswitch.api import service as said
 from hotswitch.api.values import shown_instant
-from hotswitch.backends import Check, Health
+from hotswitch.backends import Check, Health, ServiceId
+from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import ENDPOINTSLICES, LEASES, PODS
 from hotswitch.cluster.watch import Watcher
 from hotswitch.endpoints import checks, memory
+from hotswitch.endpoints.ledger import Ledger, Record, Stale
 from hotswitch.endpoints.role_server import Keepers, RoleServer
 from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER
 from tests.endpoints.town import DB, SHOP, SYSTEM, Leader, Town, leader, story, town, until
@@ -397,6 +399,39 @@ async def test_slices_that_others_left_are_named() -> None:  # left by a selecto
             await until(lambda: place.foreign == [("db-left",)])
             await place.cluster.delete(ENDPOINTSLICES, SHOP, "db-left")
             await until(lambda: place.foreign[-1] == ())
+
+
+@story
+async def test_an_election_that_was_written_meanwhile_is_not_forgotten() -> None:  # I6, I7
+    class Slow(Ledger):
+        async def read(self, service: ServiceId, term: int) -> Record | None:
+            found = await super().read(service, term)
+            patch = {"metadata": {"labels": {"written": "meanwhile"}}}
+            await place.cluster.patch_merge(LEASES, SYSTEM, f"endpoints.{SHOP}.db", patch)
+            return found
+
+    async with town() as place:
+        await two_pods(place)
+        async with leader(place):
+            await place.until_ready("db-0")
+        with pytest.raises(ApiFailure) as conflict:
+            await Slow(place.cluster, SYSTEM).forget(DB, 1)
+        assert conflict.value.is_conflict
+        with pytest.raises(Stale):  # a later leader's
+            await Ledger(place.cluster, SYSTEM).forget(DB, 0)
+        assert memory.read(await place.lease()).generation == 1
+
+
+@story
+async def test_a_service_that_loses_its_roles_and_gets_them_again_at_once() -> None:  # S0.3, I7
+    async with town() as place:
+        await two_pods(place)
+        async with leader(place):
+            await place.until_ready("db-0")
+            for mode in ("all", "active-standby") * 5:
+                await place.annotate(mode=mode)
+            await place.until_ready("db-0")
+            assert memory.read(await place.lease()).active is not None
 
 
 @story
