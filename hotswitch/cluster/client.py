@@ -212,8 +212,8 @@ class Cluster:
     async def delete(
         self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None, version: str | None = None
     ) -> None:
-        """`uid`, `version`: only if it is that very object, of that version (else a conflict). Raises ApiFailure also when
-        it is not there."""
+        """`uid`, `version`: only if it is that very object, of that version (else a conflict). Raises ApiFailure also
+        when it is not there."""
         said = {"uid": uid, "resourceVersion": version}
         wanted = {key: text for key, text in said.items() if text}
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": wanted} if wanted else None

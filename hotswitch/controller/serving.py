@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from hotswitch.backends import HOME, ServiceId, ServiceMode, ServiceRecord
+from hotswitch.backends import HOME, Published, ServiceId, ServiceMode, ServiceRecord
 from hotswitch.cluster.client import Cluster, connect
 from hotswitch.cluster.kinds import SERVICES
 from hotswitch.cluster.lease_record import instant
@@ -89,6 +89,22 @@ def _ended(notice: Notice) -> Notice:
     return replace(notice, ends_unix_s=time.time())
 
 
+class Endings:
+    """A Publisher that tells data planes nothing: what was said of a Service to people ends when it is gone, or when it
+    knows no roles any more."""
+
+    def __init__(self, alarms: Alarms) -> None:
+        self._alarms = alarms
+
+    def publish(self, published: Published) -> None:
+        if published.service.mode is not ServiceMode.ACTIVE_STANDBY:
+            self._alarms.clear(f"{KEY}{published.service.id}")
+
+    def withdraw(self, service: ServiceId) -> None:
+        self._alarms.clear(f"{KEY}{service}")
+        self._alarms.clear(_foreign_key(service))
+
+
 class Serving:
     """`async with Serving.open(...) as serving`. Raises ConnectError when a further cluster cannot be known."""
 
@@ -121,7 +137,7 @@ class Serving:
             tell=self._tell,
             foreign=self._foreign,
             written=metrics.slice_written,
-            more=(self.xds,),
+            more=(self.xds, Endings(self.alarms)),
         )
         self.endpoints = Endpoints(parts)
         self._server = RoleServer(
@@ -216,7 +232,7 @@ class Serving:
 
     def _foreign(self, service: ServiceId, names: tuple[str, ...]) -> None:
         record = self.endpoints.registry.service(service)
-        key = f"{KEY}{service}:foreign"
+        key = _foreign_key(service)
         if not names or record is None:
             self.alarms.clear(key)
             return
@@ -247,6 +263,10 @@ class Serving:
             for backend in registry.backends(service):
                 backends["available" if is_available(backend, record.options) else "unavailable"] += 1
         self._metrics.serving(modes, backends, without)
+
+
+def _foreign_key(service: ServiceId) -> str:
+    return f"{KEY}{service}:foreign"
 
 
 def _xds(settings: ControllerSettings) -> XdsSettings:

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from hotswitch.api import service as said
+from hotswitch.backends import Published, ServiceId, ServiceMode, ServiceRecord
 from hotswitch.cluster.client import connect
-from hotswitch.cluster.kinds import EVENTS, NAMESPACES, NODES
+from hotswitch.cluster.kinds import EVENTS, NAMESPACES, NODES, SERVICES
 from hotswitch.controller.app import Controller
-from hotswitch.controller.serving import Alarms
+from hotswitch.controller.serving import Alarms, Endings
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.report.notice import Notice
 from hotswitch.sandbox.cluster.installed import ACCOUNT, NAMESPACE, ROOT_NAMESPACE, manifests
@@ -146,3 +147,32 @@ async def test_an_alarm_is_raised_when_it_lasts_and_ended_once() -> None:  # S0.
     alarms.clear("endpoints/shop/db")
     alarms.clear("endpoints/shop/db")
     assert [each.resolved for each in told] == [False, True] and not alarms.goes_on("endpoints/shop/db")
+
+
+@story
+async def test_with_a_service_that_is_gone_its_alarms_end() -> None:  # S0.7
+    told: list[Notice] = []
+    alarms = Alarms(told.append, after_s=0.0)
+    endings = Endings(alarms)
+    for key in ("endpoints/shop/db", "endpoints/shop/db:foreign", "endpoints/shop/web"):
+        alarms.set(key, "HSE005", "none is available", "shop")
+    await until(lambda: len(told) == 3)
+    endings.withdraw(ServiceId("shop", "db"))
+    assert [each.key for each in told if each.resolved] == ["endpoints/shop/db", "endpoints/shop/db:foreign"]
+    endings.publish(Published(ServiceRecord(id=ServiceId("shop", "web"), uid="u", mode=ServiceMode.ALL)))
+    assert told[-1].key == "endpoints/shop/web" and told[-1].resolved
+
+
+@story
+async def test_a_service_is_deleted_after_its_pods() -> None:  # S0.7
+    """People delete all of an app at once: the pods are gone first, nobody is available, and then nobody should be."""
+    async with installed() as (place, controller):
+        await place.service()
+        await place.pod("db-0")
+        await place.until_ready("db-0")
+        assert controller.serving is not None
+        alarms = controller.serving.alarms
+        await place.delete("db-0")
+        await until(lambda: alarms.goes_on("endpoints/shop/db"))
+        await place.cluster.delete(SERVICES, SHOP, "db")
+        await until(lambda: not alarms.goes_on("endpoints/shop/db"))
