@@ -242,7 +242,13 @@ async def switchover(cluster: Cluster, name: str, namespace: str, to: str, dry_r
         raise Refused(f"{to} is the active one already")
     if str(one.record.options.check.kind) == "kubelet" and not is_available(target, one.record.options):
         raise Refused(f"{to} is not available")
-    return await _annotate(cluster, one.record, {said.SWITCHOVER: f"{to}@{shown_instant(time.time())}"}, dry_run)
+    at = shown_instant(_after(one.memory, time.time()))
+    return await _annotate(cluster, one.record, {said.SWITCHOVER: f"{to}@{at}"}, dry_run)
+
+
+def _after(known: Memory | None, now_unix_s: float) -> float:
+    """Later than the last order, whatever clock that was given by, or it would be taken for carried out."""
+    return now_unix_s if known is None else max(now_unix_s, known.handled_unix_s + 1.0)
 
 
 async def pause(cluster: Cluster, name: str, namespace: str, paused: bool, dry_run: bool) -> list[str]:

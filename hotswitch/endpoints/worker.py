@@ -141,9 +141,15 @@ class Worker:
     async def _look(self) -> Record:
         found = await self._means.ledger.read(self._id, self._means.term)
         if found is None:  # new; or somebody has deleted it, and then the pods' notes tell of it
-            found = unwritten(self._means.seen(self._id))
+            found = unwritten(self._recalled())
         self._record = found
         return found
+
+    def _recalled(self) -> Election:
+        """An order that stands on the Service was given to an election that is gone: it is not carried out again."""
+        service, election = self._means.registry.service(self._id), self._means.seen(self._id)
+        order = None if service is None else _order(service)
+        return election if order is None else replace(election, handled_unix_s=order[1])
 
     def _situation(self, service: ServiceRecord, election: Election) -> Situation:
         backends = self._means.registry.backends(self._id)

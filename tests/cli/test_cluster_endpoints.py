@@ -57,6 +57,18 @@ async def test_a_switchover_is_ordered_and_carried_out() -> None:
             await place.until_ready("db-1")
 
 
+@story
+async def test_an_order_is_later_than_the_last_one_whatever_clock_that_was_given_by() -> None:
+    async with town() as place:
+        await two_pods(place)
+        async with leader(place):
+            await place.until_ready("db-0")
+            await place.annotate(switchover="db-1@2099-01-01T00:00:00Z")  # by somebody whose clock is wrong
+            await place.until_ready("db-1")
+            await serving.switchover(place.cluster, "db", SHOP, "db-0", False)
+            await place.until_ready("db-0")
+
+
 @pytest.mark.parametrize(("to", "why"), [("db-7", "no pod"), ("db-0", "already"), ("db-1", "not available")])
 def test_a_switchover_that_would_be_refused_is_not_written(to: str, why: str) -> None:
     @story

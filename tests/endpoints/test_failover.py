@@ -330,6 +330,17 @@ async def test_switchover_pause_and_resume() -> None:
 
 
 @story
+async def test_an_order_to_an_election_that_is_gone_is_not_carried_out_again() -> None:  # I6
+    async with town() as place:
+        await two_pods(place, activity_lease="2s", switchover="db-1@2026-01-01T00:00:00Z")
+        async with leader(place):
+            await place.until_ready("db-0")
+            await until(lambda: _noted(place, "db-1"))
+        found = memory.read(await place.lease())
+        assert found.active is not None and len(found.history) == 1 and found.handled_unix_s > 0
+
+
+@story
 async def test_draining_the_active_one_makes_room() -> None:
     async with town() as place:
         await two_pods(place, activity_lease="2s")
