@@ -11,10 +11,16 @@ from dataclasses import dataclass, field
 
 from hotswitch.protowire import every, first, string
 
+LONGEST = 512  # characters of a word that a client says of itself; the rest of it is not kept
+METADATA = frozenset(
+    {"pod", "pod_ip", "node", "zone", "region", "cluster"}
+    | {"NAMESPACE", "NAME", "INSTANCE_IPS", "NODE_NAME", "CLUSTER_ID"}  # Istio's sidecars
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Who asks, by its own word. `metadata`: its texts only."""
+    """Who asks, by its own word. `metadata`: texts of METADATA only."""
 
     id: str = ""
     cluster: str = ""
@@ -78,15 +84,19 @@ def node_of(data: bytes, number: int) -> Node | None:
         return None
     locality = first(node, 4)
     return Node(
-        id=string(first(node, 1)),
-        cluster=string(first(node, 2)),
-        region=string(first(locality, 1)),
-        zone=string(first(locality, 2)),
+        id=_word(first(node, 1)),
+        cluster=_word(first(node, 2)),
+        region=_word(first(locality, 1)),
+        zone=_word(first(locality, 2)),
         metadata=_struct_texts(first(node, 3)),
     )
 
 
 def _struct_texts(struct: bytes) -> dict[str, str]:
-    """The text fields of a google.protobuf.Struct, without those of structs inside."""
+    """The text fields of a google.protobuf.Struct that say who asks, without those of structs inside."""
     pairs = ((string(first(each, 1)), next(every(first(each, 2), 3), None)) for each in every(struct, 1))
-    return {name: string(value) for name, value in pairs if value is not None}
+    return {name: _word(value) for name, value in pairs if value is not None and name in METADATA}
+
+
+def _word(data: bytes) -> str:
+    return string(data)[:LONGEST]

@@ -25,7 +25,9 @@ from hotswitch.endpoints.xds.resource import Resource, incremental_answer, whole
 
 WINDOW = 4  # answers of a kind that may be under way unanswered
 ANSWER_BYTES = 1 << 20  # more is told in several answers: gRPC clients take 4 MiB at most
-MOST_NAMES = 20_000  # that one stream may ask for
+MOST_NAMES = 20_000  # that one stream may ask for, or say that it has
+LONGEST_NAME = 512  # of a Service's port: less than 400 with the longest names that Kubernetes allows
+LONGEST_VERSION = 64
 
 
 class TooMuch(ValueError):
@@ -70,11 +72,20 @@ class Subscription(ABC):
 
     def hear(self, request: Request) -> str | None:
         """Take in a request. An answer's refusal: the client's words. Raises TooMuch."""
+        self._weigh(request)
         self._understand(request)
         self._begun = True
         if len(self._wanted) > MOST_NAMES:
             raise TooMuch(f"{len(self._wanted)} names of {self.kind} are asked for; {MOST_NAMES} are allowed")
         return request.error
+
+    def _weigh(self, request: Request) -> None:
+        """What it names is kept as long as the stream stands."""
+        longest = max(map(len, (*request.names, *request.held)), default=0)
+        if longest > LONGEST_NAME:
+            raise TooMuch(f"a name of {longest} characters is asked for; {LONGEST_NAME} are allowed")
+        if len(request.held) > MOST_NAMES:
+            raise TooMuch(f"{len(request.held)} names of {self.kind} are held; {MOST_NAMES} are allowed")
 
     @abstractmethod
     def _understand(self, request: Request) -> None: ...
@@ -261,7 +272,7 @@ class IncrementalSubscription(Subscription):
     def _understand(self, request: Request) -> None:
         self._answered(request)
         if not self._begun:
-            self._has.update(request.held)
+            self._has.update((name, version[:LONGEST_VERSION]) for name, version in request.held.items())
             if self.kind.is_whole and not request.names:
                 self._want((WILDCARD,))
             self._owes = self._all  # a client starts its work after a first answer, be it empty

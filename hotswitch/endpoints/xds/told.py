@@ -25,6 +25,7 @@ from hotswitch.model import Port
 Class = tuple[str, Locality, BackendId | None]
 """Rule, place, own pod."""
 MOST_CLASSES = 20_000  # a caller may claim any place
+MOST_BYTES = 64 << 20  # of the assignments that are kept
 
 
 class Told:
@@ -40,6 +41,7 @@ class Told:
         self._joined: dict[Port, list[bytes | None]] = {}  # of each group; None: to be made
         self._arranged: dict[tuple[str, Locality], Arranged] = {}
         self._bodies: dict[tuple[Port, Class], bytes] = {}
+        self._bodies_bytes = 0
         self._ladders: dict[Class, Ladder] = {}
         self._stood: dict[Class, Ladder] = {}  # before the last change
         self._fixed: dict[tuple[Kind, str], Resource] = {}
@@ -86,6 +88,7 @@ class Told:
         if len(self._stood) > MOST_CLASSES:
             self._stood.clear()
         self._ladders, self._bodies, self._bounds = {}, {}, {}
+        self._bodies_bytes = 0
 
     def _read(self, record: ServiceRecord) -> None:
         self._encoded.clear()
@@ -125,10 +128,11 @@ class Told:
             return None
         key = (target.port, self._class(target.rule, caller))
         if key not in self._bodies:
-            if len(self._bodies) >= MOST_CLASSES:
-                self._bodies.clear()
             found = self.ladder(caller, target.rule)
-            self._bodies[key] = assignment.assignment(caller, found, partial(self._parts, target.port))
+            if len(self._bodies) >= MOST_CLASSES or self._bodies_bytes >= MOST_BYTES:
+                self._bodies, self._bodies_bytes = {}, 0
+            made = self._bodies[key] = assignment.assignment(caller, found, partial(self._parts, target.port))
+            self._bodies_bytes += len(made)
         return self._bodies[key]
 
     def fixed(self, kind: Kind, name: str, target: Target) -> Resource | None:
@@ -155,6 +159,8 @@ class Told:
     def ladder(self, caller: Caller, rule: str = "") -> Ladder:
         order, kind = self.orders.of(rule) or Order(), self._class(rule, caller)
         if kind not in self._ladders:
+            if len(self._ladders) >= MOST_CLASSES:
+                self._move()
             limits = self._limits(rule, order).get(caller.locality)
             before = self._stood.get(kind, NOBODY)
             arrangement = self._arrangement(rule, order, caller.locality)
