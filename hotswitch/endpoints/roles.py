@@ -17,6 +17,7 @@ from hotswitch.model import Generation
 
 STANDS_S = 5.0
 """How long a keeper lets a question stand while nothing changes."""
+REMEMBERED_S = 600.0  # when one that has left was heard: it may be back soon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,14 @@ class _Office:
     confirmed: dict[BackendId, Generation] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def forget(self, now_s: float) -> None:
+        """Pods come and go for as long as a leader leads. What one confirmed that has left counts in its generation."""
+        late_s = now_s - REMEMBERED_S
+        self.heard_s = {each: at_s for each, at_s in self.heard_s.items() if each in self.members or at_s > late_s}
+        self.confirmed = {
+            each: upto for each, upto in self.confirmed.items() if each in self.members or upto >= self.generation
+        }
+
 
 class RoleBook:
     """`leads`: whether this controller may say anything now. `clock`: the one that leases are counted by."""
@@ -74,6 +83,8 @@ class RoleBook:
         before = office.active, office.generation, office.members
         office.active, office.generation, office.ttl_s, office.members = active, generation, ttl_s, members
         office.silent = False
+        if before[2] != members:
+            office.forget(self._clock())
         if before != (active, generation, members):
             office.changed.set()
             office.changed = asyncio.Event()
@@ -148,9 +159,9 @@ class RoleBook:
 
     def confirm(self, backend: BackendId, generation: Generation) -> bool:
         """Its keeper says that it serves nothing of this generation, or of one before, any more. False: whose keeper
-        it is, is not known."""
+        it is, is not known; or nobody was told of that generation yet, and it would count as fenced beforehand."""
         found = self._of(backend)
-        if found is None:
+        if found is None or generation > found[1].generation:
             return False
         service, office = found
         if generation > office.confirmed.get(backend, 0):
