@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from hotswitch.backends import Check, CheckKind, Health
 from hotswitch.model import Probe, ProbeOutcome
 from hotswitch.observe.health import HttpProbe
+from hotswitch.protowire import text
 
 LAG_S = 0.1
 GRPC_METHOD = "/grpc.health.v1.Health/Check"
@@ -66,10 +67,13 @@ class _Task:
             async with asyncio.timeout(check.timeout_s):
                 found, detail = await work(check, address)
         except TimeoutError:
-            late_s = loop.time() - due_s
-            found, detail = (Health.UNKNOWN, "own loop late") if late_s > LAG_S else (Health.UNAVAILABLE, "timeout")
+            found, detail = Health.UNAVAILABLE, "timeout"
         except OSError as failure:
             found, detail = Health.UNAVAILABLE, failure.strerror or str(failure)
+        except Exception as failure:  # without an answer it would never be asked again
+            found, detail = Health.UNAVAILABLE, f"{type(failure).__name__}: {failure}"
+        if found is Health.UNAVAILABLE and loop.time() - due_s > LAG_S:  # gRPC counts its time in a thread of its own
+            found, detail = Health.UNKNOWN, "own loop late"
         self._done(found, detail)
 
     def cancel(self) -> None:
@@ -83,13 +87,11 @@ async def _tcp(check: Check, address: str) -> tuple[Health, str]:
 
 
 async def _grpc(check: Check, address: str) -> tuple[Health, str]:
-    """`path`: the name of the service, "" for the server as a whole. The two messages are written by hand: a field
-    each (health.proto)."""
+    """`path`: the name of the service, "" for the server as a whole. Both messages have one field (health.proto)."""
     import grpc
 
     host = f"[{address}]" if ":" in address else address
-    name = check.path.encode()
-    request = b"\x0a" + bytes([len(name)]) + name if name else b""
+    request = text(1, check.path)
     async with grpc.aio.insecure_channel(f"{host}:{check.port}", options=_CHANNEL) as channel:
         call = channel.unary_unary(GRPC_METHOD)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -123,6 +124,8 @@ async def test_grpc_health() -> None:
     def check(request: bytes, context: grpc.ServicerContext) -> bytes:
         if request == b"\x0a\x02db":
             return b"\x08\x02"
+        if request == b"\x0a\xb4\x01" + b"d" * 180:
+            return b"\x08\x01"
         if request:
             context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
         return b"\x08\x01"
@@ -137,10 +140,33 @@ async def test_grpc_health() -> None:
     try:
         assert await answer(asked) is WELL
         assert await answer(replace(asked, path="db")) is ILL
+        assert await answer(replace(asked, path="d" * 180)) is WELL
         assert await answer(replace(asked, path="other")) is ILL
     finally:
         server.stop(0).wait()
     assert await answer(replace(asked, timeout_s=2.0)) is ILL
+
+
+@story
+async def test_what_goes_wrong_in_asking_is_an_answer_and_a_late_loop_is_none() -> None:  # S0.2
+    async def broken(check: Check, address: str) -> tuple[Health, str]:
+        raise RuntimeError("not foreseen")
+
+    async def late(check: Check, address: str) -> tuple[Health, str]:
+        time.sleep(check.timeout_s + 2 * checks.LAG_S)  # the whole loop stands
+        return ILL, "gRPC DEADLINE_EXCEEDED"
+
+    async def asked(work: Callable[[Check, str], Awaitable[tuple[Health, str]]], timeout_s: float) -> Health:
+        done: asyncio.Future[Health] = asyncio.get_running_loop().create_future()
+        check = replace(PATIENT, timeout_s=timeout_s)
+        question = checks._Task(work, check, "127.0.0.1", lambda said, _: done.set_result(said))
+        try:
+            return await asyncio.wait_for(done, 30)
+        finally:
+            question.cancel()
+
+    assert await asked(broken, 20.0) is ILL
+    assert await asked(late, 0.05) is NOTHING
 
 
 class Asked:
