@@ -13,7 +13,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from hotswitch.api.service import MODE
 from hotswitch.backends import BackendId, CheckKind, Health, Published, ServiceId, ServiceMode, ServiceRecord
+from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.lease import clock_s
@@ -73,6 +75,7 @@ class _Led:
     waiting: dict[ServiceId, float] = field(default_factory=dict)  # since when, for clusters that were not read yet
     timers: set[ServiceId] = field(default_factory=set)  # of those that wait
     leaving: set[ServiceId] = field(default_factory=set)  # whose election is being ended
+    tidying: asyncio.Task[None] | None = None
 
 
 class Endpoints:
@@ -104,7 +107,8 @@ class Endpoints:
         parts = self._parts
         slices = SlicePublisher(parts.cluster, foreign=parts.foreign, written=parts.written)
         labels = RoleLabels(parts.cluster, self.home.pod, self.home.place.cluster)
-        self._led = _Led(self._means(term), slices, labels)
+        led = self._led = _Led(self._means(term), slices, labels)
+        led.tidying = asyncio.get_running_loop().create_task(self._tidy(led))
         self.prober.start()
         for service in list(self.registry.services):
             self._changed(service)
@@ -114,6 +118,8 @@ class Endpoints:
         if led is None:
             return
         self.prober.stop()
+        if led.tidying is not None:
+            led.tidying.cancel()
         for task in led.tasks.values():
             task.cancel()
         self._end(led.slices.stop())
@@ -123,6 +129,21 @@ class Endpoints:
         task = asyncio.get_running_loop().create_task(work)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+    async def _tidy(self, led: _Led) -> None:
+        backoff = Backoff(first_s=1.0, longest_s=30.0)
+        while True:
+            try:
+                return await led.slices.tidy(self._is_left)
+            except ApiFailure as failure:
+                log.warning("slices of Services that are no longer ours: %s", failure)
+                await asyncio.sleep(backoff.next_s())
+
+    def _is_left(self, service: ServiceId) -> bool:
+        """It is there, and does not ask for hotswitch any more. With one that is gone its slices go by themselves; one
+        that asks in words that cannot be read keeps what it has."""
+        content = self.home.services.store.get((service.namespace, service.name))
+        return content is not None and MODE not in (content.metadata.annotations or {})
 
     async def stop(self) -> None:
         self.follow()

@@ -8,7 +8,6 @@ or mirrored from an Endpoints object) would be merged with ours by every reader,
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -51,10 +50,12 @@ class SlicePublisher:
     ) -> None:
         self._cluster, self._foreign, self._written = cluster, foreign, written
         self._desks: dict[ServiceId, _Desk] = {}
+        self._leaving: dict[ServiceId, asyncio.Task[None]] = {}
 
     def publish(self, published: Published) -> None:
         desk = self._desks.get(published.service.id)
         if desk is None:
+            self._stay(published.service.id)
             desk = self._desks[published.service.id] = _Desk(published)
             self._open(published.service.id, desk)
         elif desk.wanted != published:
@@ -67,16 +68,28 @@ class SlicePublisher:
         if desk is None:
             return
         self._close(desk)
-        task = asyncio.get_running_loop().create_task(self._remove(service, desk))
-        self._leaving = task
+        task = self._leaving[service] = asyncio.get_running_loop().create_task(self._remove(service, desk))
+        task.add_done_callback(lambda done: self._left(service, done))
+
+    def _stay(self, service: ServiceId) -> None:
+        """It is ours again: what is there is taken over."""
+        leaving = self._leaving.pop(service, None)
+        if leaving is not None:
+            leaving.cancel()
+
+    def _left(self, service: ServiceId, done: asyncio.Task[None]) -> None:
+        if self._leaving.get(service) is done:
+            del self._leaving[service]
 
     async def stop(self) -> None:
         """Leave everything as it is: somebody else leads, or nobody."""
-        desks = list(self._desks.values())
+        desks, leaving = list(self._desks.values()), list(self._leaving.values())
         self._desks.clear()
         for desk in desks:
             self._close(desk)
-        await asyncio.gather(*(task for desk in desks for task in desk.tasks), return_exceptions=True)
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*(task for desk in desks for task in desk.tasks), *leaving, return_exceptions=True)
 
     def _open(self, service: ServiceId, desk: _Desk) -> None:
         watcher: Watcher[Object] = Watcher(
@@ -190,9 +203,38 @@ class SlicePublisher:
         desk.known.pop(name, None)
 
     async def _remove(self, service: ServiceId, desk: _Desk) -> None:
-        for name in list(desk.known):
-            with contextlib.suppress(ApiFailure):  # of a Service that is gone they go by their owner
-                await self._delete(service, desk, name)
+        """Until none is left, be it one whose making was under way: readers would go on sending to what they tell."""
+        await asyncio.gather(*desk.tasks, return_exceptions=True)
+        backoff = Backoff(first_s=0.05, longest_s=5.0)
+        while True:
+            try:
+                for content in await self._own(service):
+                    self._note(desk, content)
+                    await self._delete(service, desk, content["metadata"]["name"])
+                return
+            except ApiFailure as failure:
+                log.warning("slices of %s, which is no longer ours: %s", service, failure)
+                await asyncio.sleep(backoff.next_s())
+
+    async def tidy(self, is_left: Callable[[ServiceId], bool]) -> None:
+        """Take away what stands of Services that ceased to be ours while nobody led. Raises ApiFailure."""
+        for content in await self._cluster.list(ENDPOINTSLICES, label_selector=f"{MANAGED_BY}={MANAGER}"):
+            metadata = content["metadata"]
+            service = ServiceId(metadata["namespace"], (metadata.get("labels") or {}).get(SERVICE_NAME, ""))
+            if is_left(service):
+                uid, version = metadata["uid"], metadata["resourceVersion"]
+                try:
+                    await self._cluster.delete(
+                        ENDPOINTSLICES, service.namespace, metadata["name"], uid=uid, version=version
+                    )
+                    self._written("delete")
+                except ApiFailure as failure:
+                    if not (failure.is_missing or failure.is_conflict):
+                        raise
+
+    async def _own(self, service: ServiceId) -> list[Object]:
+        selector = f"{SERVICE_NAME}={service.name},{MANAGED_BY}={MANAGER}"
+        return await self._cluster.list(ENDPOINTSLICES, service.namespace, label_selector=selector)
 
     def _note(self, desk: _Desk, written: Object) -> None:
         name = written["metadata"]["name"]

@@ -455,6 +455,31 @@ async def test_a_service_that_is_no_longer_ours_loses_its_slices_and_its_electio
             await until(lambda: _nothing_left(place))
 
 
+@story
+async def test_a_service_is_no_longer_ours_while_the_api_refuses() -> None:  # S2.1
+    async with town() as place:
+        await two_pods(place, mode="all")
+        async with leader(place):
+            await place.until_ready("db-0", "db-1")
+            place.api.faults.fail(503, verb="delete", resource="endpointslices", times=3)
+            await place.annotate(mode=None, selector=None)
+            await until(lambda: _nothing_left(place))
+
+
+@story
+async def test_a_service_that_ceased_to_be_ours_while_nobody_led_loses_its_slices() -> None:  # S2.1
+    async with town() as place:
+        await two_pods(place, mode="all")
+        await place.service("web", mode="all")
+        async with leader(place, term=1):
+            await place.until_ready("db-0", "db-1")
+            await place.until_ready("db-0", "db-1", service="web")
+        await place.annotate(mode=None, selector=None)
+        async with leader(place, term=2):
+            await until(lambda: _nothing_left(place))
+            assert await place.ready("web") == ["db-0", "db-1"]
+
+
 async def _nothing_left(place: Town) -> bool:
     return not await place.slices() and not await place.cluster.list(LEASES, SYSTEM)
 
