@@ -126,7 +126,7 @@ class Serving:
             self._source(cluster, registry, HOME, settings),
             *(self._source(other, registry, name, settings) for name, other in others.items()),
         ]
-        self.xds = XdsServing(_xds(settings))
+        self.xds = XdsServing(_xds(settings), self.sources[0].is_unread)
         self._routing = RouteServer(cluster, lambda: self.xds.publisher if leads() else None)
         parts = Parts(
             cluster=cluster,

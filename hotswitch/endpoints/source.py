@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hotswitch.api.service import MODE
 from hotswitch.api.values import InvalidValue
 from hotswitch.backends import Backend, BackendId, ServiceId, ServiceMode, ServiceRecord, Staleness
 from hotswitch.cluster.client import Cluster
@@ -93,6 +94,12 @@ class Source:
         """Its pods were listed: one that is not in the registry was not there."""
         known = self._watched.get(service)
         return known is not None and known.watcher.synced.is_set()
+
+    def is_unread(self, service: ServiceId) -> bool:
+        """It asks to be ours in words that cannot be read, and from before nothing is known: a predecessor may have."""
+        content = self.services.store.get(service)
+        asks = content is not None and MODE in (content.metadata.annotations or {})
+        return asks and self._registry.service(service) is None
 
     def pod(self, service: ServiceId, name: str) -> Pod | None:
         known = self._watched.get(service)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hotswitch.api.status import PodStatus, encode
-from hotswitch.backends import ActivityLease, Role, ServiceOptions, Staleness
+from hotswitch.backends import ActivityLease, Role, ServiceId, ServiceOptions, Staleness
 from hotswitch.cluster.client import connect
 from hotswitch.cluster.kinds import NAMESPACES, NODES, PODS
 from hotswitch.endpoints.assemble import Place
@@ -69,6 +69,18 @@ async def test_a_pods_word_that_cannot_be_read_leaves_what_was_valid() -> None:
             await until(lambda: place.problems)
             assert place.problems[0].value == "high"
             assert made.endpoints.registry.backends(DB)[0].priority == 3
+
+
+@story
+async def test_a_service_whose_words_cannot_be_read_is_not_taken_for_gone() -> None:  # I1
+    async with town() as place:
+        await place.service(mode="all", check="exec:rm")
+        await place.service("web", mode="all")
+        async with leader(place) as made:
+            await until(lambda: place.problems)
+            home = made.endpoints.home
+            found = {name: home.is_unread(ServiceId(SHOP, name)) for name in ("db", "web", "none")}
+            assert found == {"db": True, "web": False, "none": False}
 
 
 @asynccontextmanager

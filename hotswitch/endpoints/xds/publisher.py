@@ -23,10 +23,18 @@ log = logging.getLogger("hotswitch.xds")
 
 
 class EdsPublisher:
-    """A Publisher, and the Source of an XdsServer. `changed`: kinds and names of resources. `home`: our own cluster."""
+    """A Publisher, and the Source of an XdsServer. `changed`: kinds and names of resources. `home`: our own cluster.
+    `unread`: whether it is a Service of ours whose annotations cannot be read: of that, clients keep what they have."""
 
-    def __init__(self, changed: Changed, *, home: str = HOME, domain: str = DOMAIN) -> None:
-        self._changed, self._domain = changed, domain
+    def __init__(
+        self,
+        changed: Changed,
+        *,
+        home: str = HOME,
+        domain: str = DOMAIN,
+        unread: Callable[[ServiceId], bool] = lambda service: False,
+    ) -> None:
+        self._changed, self._domain, self._unread = changed, domain, unread
         self._places = Places(home)
         self._services: dict[ServiceId, Told] = {}
 
@@ -91,8 +99,10 @@ class EdsPublisher:
 
     def pending(self, kind: Kind, name: str) -> bool:
         target = parse(name, self._domain) if kind is Kind.ENDPOINTS else None
-        told = self._services.get(target.service) if target is not None else None
-        return told is not None and not told.is_told
+        if target is None:
+            return False
+        told = self._services.get(target.service)
+        return self._unread(target.service) if told is None else not told.is_told
 
     def placed(self, caller: Caller) -> Caller:
         """Where the caller really is, as far as anybody knows."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass
 
 from hotswitch.backends import HOME, Published, ServiceId, ServiceRecord
@@ -37,10 +37,10 @@ class XdsSettings:
 
 
 class XdsServing:
-    """A Publisher; `publish` and `withdraw` are only called while it leads."""
+    """A Publisher; `publish` and `withdraw` are only called while it leads. `unread`: as EdsPublisher has it."""
 
-    def __init__(self, settings: XdsSettings) -> None:
-        self._settings, self.figures = settings, Figures()
+    def __init__(self, settings: XdsSettings, unread: Callable[[ServiceId], bool] = lambda service: False) -> None:
+        self._settings, self._unread, self.figures = settings, unread, Figures()
         self.server: XdsServer | None = None
         self.publisher = self._new_publisher()
         self.loads = self._new_loads()
@@ -80,7 +80,8 @@ class XdsServing:
         self.publisher.withdraw(service)
 
     def _new_publisher(self) -> EdsPublisher:
-        return EdsPublisher(self._changed, home=self._settings.home, domain=self._settings.domain)
+        settings = self._settings
+        return EdsPublisher(self._changed, home=settings.home, domain=settings.domain, unread=self._unread)
 
     def _new_loads(self) -> Loads:
         publisher = self.publisher

@@ -288,6 +288,23 @@ def test_new_leader_takes_nothing_away_and_a_deposed_one_is_silent() -> None:
     run(story)
 
 
+def test_new_leader_takes_nothing_away_of_a_service_whose_annotations_cannot_be_read() -> None:
+    """I1: its predecessor could read them once, and told of it."""
+
+    async def story() -> None:
+        serving = XdsServing(XdsSettings(address="127.0.0.1:0"), lambda service: service == SERVICE)
+        serving.lead([])
+        await settled(lambda: serving.server is not None and serving.server.port)
+        assert serving.server is not None
+        async with stream(serving.server.port, DELTA) as client:
+            await client.write(ask_delta(HTTP_NAME, "no.such:1", held={HTTP_NAME: "old", "no.such:1": "old"}))
+            names = [string(first(each, 3)) for each in every(await client.read(), 2)]
+            assert names == ["no.such:1"]
+        await serving.stop()
+
+    run(story)
+
+
 def test_service_that_is_withdrawn_has_nobody() -> None:
     async def story() -> None:
         async with served() as made, stream(made.server.port) as client:
