@@ -39,7 +39,7 @@ class _Desk:
 
 
 class SlicePublisher:
-    """`written`: counts writes by verb."""
+    """`written`: counts writes by verb. `leads`: asked before each write, for a process may have stood still since."""
 
     def __init__(
         self,
@@ -47,8 +47,9 @@ class SlicePublisher:
         *,
         foreign: Foreign = lambda service, names: None,
         written: Callable[[str], None] = lambda verb: None,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._cluster, self._foreign, self._written = cluster, foreign, written
+        self._cluster, self._foreign, self._written, self._leads = cluster, foreign, written, leads
         self._desks: dict[ServiceId, _Desk] = {}
         self._leaving: dict[ServiceId, asyncio.Task[None]] = {}
 
@@ -152,9 +153,12 @@ class SlicePublisher:
         wanted = slicing.parts(published, map(slicing.part_of, known.values()))
         objects = {part.name: slicing.manifest(published, part) for part in wanted}
         for name in known.keys() - objects.keys():
-            await self._delete(service, desk, name)
+            if self._leads():
+                await self._delete(service, desk, name)
         for name, content in sorted(objects.items(), key=lambda each: len(each[1]["endpoints"])):
             before = known.get(name)
+            if not self._leads():
+                return
             if before is None:
                 await self._create(service, desk, name, content)
             elif slicing.differs(content, before):

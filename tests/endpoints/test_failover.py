@@ -12,14 +12,17 @@ from aiohttp import web
 
 from hotswitch.api import service as said
 from hotswitch.api.values import shown_instant
-from hotswitch.backends import Check, Health, ServiceId
+from hotswitch.backends import Check, Health, ServiceId, ServiceMode
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import ENDPOINTSLICES, LEASES, PODS
 from hotswitch.cluster.watch import Watcher
+from hotswitch.decide.endpoints import everyone
 from hotswitch.endpoints import checks, memory
 from hotswitch.endpoints.ledger import Ledger, Record, Stale
 from hotswitch.endpoints.role_server import Keepers, RoleServer
+from hotswitch.endpoints.slice_publisher import SlicePublisher
 from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER
+from tests.endpoints.make import backend, service
 from tests.endpoints.town import DB, SHOP, SYSTEM, Leader, Town, leader, story, town, until
 
 pytestmark = pytest.mark.k8s
@@ -379,6 +382,22 @@ async def test_all_available_ones_and_who_falls_ill_goes() -> None:  # S2.1
             (content,) = await place.slices()
             assert content["metadata"]["labels"][MANAGED_BY] == MANAGER
             assert content["metadata"]["ownerReferences"][0]["name"] == "db"
+
+
+@story
+async def test_slices_are_not_written_by_one_that_leads_no_more() -> None:  # I6
+    asked: list[bool] = []
+
+    def leads() -> bool:
+        asked.append(False)
+        return False
+
+    async with town() as place:
+        slices = SlicePublisher(place.cluster, leads=leads, written=place.writes.append)
+        slices.publish(everyone.published(service(ServiceMode.ALL), [backend("db-0")]))
+        await until(lambda: asked)
+        await slices.stop()
+        assert place.writes == [] and await place.slices() == []
 
 
 @story
