@@ -12,6 +12,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ def clock_s() -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """`roles`: URLs of controllers; the one that leads answers. `token`: read anew for each confirmation."""
+    """`roles`: URLs of controllers; the one that leads answers, and every address behind a name is asked until it does.
+    `token`: read anew for each confirmation."""
 
     namespace: str
     name: str
@@ -138,9 +140,14 @@ class Keeper:
         self, method: str, more: str, query: dict[str, str], timeout_s: float, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
         """Status 0: no answer."""
-        base = urlsplit(self._kept.roles[self._turns % len(self._kept.roles)])
-        made = http.client.HTTPSConnection if base.scheme == "https" else http.client.HTTPConnection
-        connection = made(base.hostname or "", base.port, timeout=timeout_s)
+        turn, number = divmod(self._turns, len(self._kept.roles))
+        base = urlsplit(self._kept.roles[number])
+        connection: http.client.HTTPConnection
+        if base.scheme == "https":  # by its name alone it is known
+            connection = http.client.HTTPSConnection(base.hostname or "", base.port, timeout=timeout_s)
+        else:
+            address = _address(base.hostname or "", turn)
+            connection = http.client.HTTPConnection(address, base.port or 80, timeout=timeout_s)
         path = f"/v1/roles/{self._kept.namespace}/{self._kept.name}{more}?{urlencode(query)}"
         try:
             connection.request(method, path, headers=headers or {})
@@ -150,3 +157,13 @@ class Keeper:
             return 0, b""
         finally:
             connection.close()
+
+
+def _address(host: str, turn: int) -> str:
+    """Each of those behind a name in its turn: who does not lead answers, too, and a resolver may put the same one
+    first each time."""
+    try:
+        found = sorted({str(each[4][0]) for each in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
+    except OSError:
+        return host
+    return found[turn % len(found)] if found else host
