@@ -3,8 +3,8 @@
 A client that takes endpoints from us may report, each few seconds, how many requests it has under way, by cluster and
 locality. The sums by the callers' places are the demand that shares are reckoned from (decide/endpoints/capacity.py),
 smoothed, since a report is a moment. What a client that has left reported counts no more. `by_level` are requests that
-ended, by the level that served them, since the start. Reports are believed: who reports too much makes its own host
-spill over sooner, and nobody is refused by it.
+ended, by the level that served them, since the start. Reports are believed: who reports too much makes the host that it
+names spill over sooner, and nobody is refused by it.
 
 Field numbers: envoy/service/load_stats/v3/lrs.proto, envoy/config/endpoint/v3/load_report.proto.
 """
