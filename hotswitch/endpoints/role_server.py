@@ -115,7 +115,8 @@ class RoleServer:
 
 def _unknown() -> web.Response:
     """Not a role: nobody may take it for one."""
-    return web.json_response({"error": "this controller does not lead, or knows no such pod"}, status=503)
+    sentence = "this controller does not lead, or knows no such pod, or more than one Service with roles selects it"
+    return web.json_response({"error": sentence}, status=503)
 
 
 def _mark(answer: Answer) -> str:

@@ -171,4 +171,7 @@ class RoleBook:
         return True
 
     def _of(self, backend: BackendId) -> tuple[ServiceId, _Office] | None:
-        return next(((name, each) for name, each in self._offices.items() if backend in each.members), None)
+        """None also for a pod of several Services with roles: by the word of one it would serve for the other, in which
+        it was withdrawn (I7)."""
+        found = [(name, each) for name, each in self._offices.items() if backend in each.members]
+        return found[0] if len(found) == 1 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hotswitch.backends import BackendId
+from hotswitch.backends import BackendId, ServiceId
 from hotswitch.endpoints.roles import REMEMBERED_S, RoleBook
 from hotswitch.model import Generation, PodUid
 from tests.endpoints.make import SERVICE
@@ -35,6 +35,16 @@ def test_what_a_pod_confirmed_that_has_left_counts_in_its_generation() -> None: 
     assert roles.confirm(ONE, Generation(3))
     roles.appoint(SERVICE, None, Generation(3), 5.0, frozenset({TWO}))
     assert roles.is_confirmed(SERVICE, ONE, Generation(3))
+
+
+def test_a_pod_of_two_services_with_roles_is_told_nothing() -> None:  # I7
+    roles, other = book(), ServiceId("shop", "db-too")
+    assert roles.ask(ONE) is not None
+    roles.open(other)
+    roles.appoint(other, TWO, Generation(1), 5.0, frozenset({ONE, TWO}))
+    assert roles.ask(ONE) is None and not roles.confirm(ONE, Generation(1))
+    roles.dismiss(other)
+    assert roles.ask(ONE) is not None
 
 
 def test_pods_that_have_left_are_forgotten() -> None:
