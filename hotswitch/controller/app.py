@@ -89,7 +89,7 @@ class Controller:
             lease_s=settings.lease_s,
             renew_s=settings.renew_s,
             retry_s=settings.retry_s,
-            least_term=lambda: self.picture.highest_term,
+            least_term=self._least_term,
         )
         self.serving: Serving | None = None
         if settings.endpoints:
@@ -105,6 +105,9 @@ class Controller:
             self.serving.follow()
         await self.speaker.stop()
         await self._stack.aclose()
+
+    def _least_term(self) -> int:
+        return max(self.picture.highest_term, 0 if self.serving is None else self.serving.highest_term)
 
     def shift_s(self) -> float:
         """The same for long, so that an instant that is written stays the same; another after the wall clock was set,

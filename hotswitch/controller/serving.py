@@ -119,6 +119,7 @@ class Serving:
     ) -> None:
         self._speaker, self._metrics = speaker, metrics
         self._since: dict[ServiceId, float] = {}
+        self.highest_term = 0  # that was ever seen in an election
         self.alarms = Alarms(speaker.tell)
         self.invalid: list[InvalidObjects] = []  # one for each cluster
         registry = Registry()
@@ -198,6 +199,7 @@ class Serving:
 
     async def synced(self) -> None:
         await self.endpoints.synced.wait()
+        self.highest_term = await self.endpoints.highest_term()
 
     def lead(self, term: int) -> None:
         self.xds.lead(self.endpoints.registry.services.values())

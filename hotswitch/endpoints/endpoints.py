@@ -8,6 +8,7 @@ in the same turn of the loop, and leaves what is published as it is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.lease import clock_s
+from hotswitch.cluster.lease_record import MOST_TRANSITIONS
 from hotswitch.decide.endpoints import everyone
 from hotswitch.decide.endpoints.active_standby import Election, Verdict
 from hotswitch.endpoints import checks
@@ -100,6 +102,17 @@ class Endpoints:
         async with asyncio.TaskGroup() as tasks:
             for source in self._parts.sources:
                 tasks.create_task(source.run())
+
+    async def highest_term(self) -> int:
+        """Of those who wrote the elections of the Services that there are. When the controllers' own Lease was lost and
+        terms are counted anew, a lower one could not go on with any of them."""
+        ledger, found = Ledger(self._parts.cluster, self._parts.namespace), 0
+        for service, record in list(self.registry.services.items()):
+            if record.mode is ServiceMode.ACTIVE_STANDBY:
+                with contextlib.suppress(ApiFailure, MemoryUnreadable, Stale):
+                    known = await ledger.read(service, MOST_TRANSITIONS)
+                    found = max(found, known.memory.term if known is not None else 0)
+        return found
 
     # ---- leading and not ----
 

@@ -217,6 +217,16 @@ def answered(check: Check, address: str, done: checks.Done) -> checks.Question:
 
 
 @story
+async def test_the_controllers_own_lease_was_lost() -> None:  # I6: a term that was counted anew could not go on
+    async with town() as place:
+        await two_pods(place)
+        async with leader(place, term=7):
+            await place.until_ready("db-0")
+        async with leader(place, term=8) as made:
+            assert await made.endpoints.highest_term() == 7
+
+
+@story
 async def test_deposed_controller_writes_nothing_any_more() -> None:  # I6
     async with town() as place:
         await two_pods(place, activity_lease="2s")
