@@ -229,10 +229,12 @@ class Endpoints:
 
     def _are_read(self, record: ServiceRecord) -> bool:
         """Other clusters, too, before anything is said for the first time: their pods would be taken out. One that
-        cannot be reached is waited for as long as it takes to count as lost."""
+        cannot be reached is waited for as long as it takes to count as lost. An election waits only for the cluster of
+        who serves (Worker)."""
         led = self._led
         assert led is not None
-        if record.id in led.settled or all(each.knows(record.id) for each in self._parts.sources):
+        is_elected = record.mode is ServiceMode.ACTIVE_STANDBY
+        if is_elected or record.id in led.settled or all(each.knows(record.id) for each in self._parts.sources):
             led.waiting.pop(record.id, None)
             return True
         now_s = self._parts.clock()
