@@ -48,8 +48,11 @@ class EdsPublisher:
             self._changed(ALL_KINDS, set(told.names(self._domain)))
 
     def publish(self, published: Published) -> None:
+        """An election says what holds each second; every client would be looked at for it."""
         told = self._services.setdefault(published.service.id, Told())
         is_same = told.record == published.service
+        if is_same and told.newest == published:
+            return
         before = () if is_same else tuple(told.names(self._domain))
         gone, new = told.publish(published)
         self._places.forget(gone)

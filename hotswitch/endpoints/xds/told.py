@@ -33,7 +33,7 @@ class Told:
 
     def __init__(self) -> None:
         self.record: ServiceRecord | None = None
-        self.is_told = False
+        self.newest: Published | None = None
         self.orders, self.problem = Orders(), ""
         self._groups: tuple[Group, ...] = ()
         self._encoded: dict[tuple[BackendId, Port], tuple[Backend, bytes]] = {}
@@ -48,13 +48,17 @@ class Told:
         self._bounds: dict[str, Mapping[Locality, Bounds]] = {}
         self._demand: Mapping[Locality, float] = {}
 
+    @property
+    def is_told(self) -> bool:
+        return self.newest is not None
+
     # ---- what is new ----
 
     def publish(self, published: Published) -> tuple[list[Backend], list[Backend]]:
         """The whole of the Service as it is now. Backends that are gone or were others, and those that are new so."""
         if published.service != self.record:
             self._read(published.service)
-        self.is_told = True
+        self.newest = published
         before, self._groups = self._groups, grouped(published.endpoints)
         if [each.key for each in before] == [each.key for each in self._groups]:
             pairs = enumerate(zip(before, self._groups, strict=True))

@@ -318,6 +318,15 @@ def test_service_that_is_withdrawn_has_nobody() -> None:
     run(story)
 
 
+def test_the_same_again_moves_no_client() -> None:
+    """An election tells each second what holds."""
+    changes: list[object] = []
+    made = EdsPublisher(lambda kinds, names: changes.append(names))
+    for address in ("10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.2"):
+        made.publish(published(record(ServiceMode.ALL), [backend("db-0", address)]))
+    assert len(changes) == 2
+
+
 def test_annotation_that_cannot_be_used_leaves_the_usual_order(caplog: pytest.LogCaptureFixture) -> None:
     made = EdsPublisher(lambda kinds, names: None)
     made.publish(published(record(order="nearby"), [backend("db-0", "10.0.0.1")]))
