@@ -25,7 +25,8 @@ def boot_s() -> float:
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """`grants`: PodGrant messages by pod uid. `term` and `acts_on` as in decide.grants.Lease."""
+    """`grants`: PodGrant messages by pod uid; `orders_end_boot_s`: when the person's order in each of them ends. `term`
+    and `acts_on` as in decide.grants.Lease."""
 
     boot: str
     instance: str
@@ -36,6 +37,7 @@ class Memory(msgspec.Struct, frozen=True):
     places: dict[str, int] = msgspec.field(default_factory=dict)
     ends_boot_s: float = 0.0
     grants: dict[str, bytes] = msgspec.field(default_factory=dict)
+    orders_end_boot_s: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 def fresh() -> Memory:

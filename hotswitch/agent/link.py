@@ -79,6 +79,15 @@ async def resolve(address: str) -> list[str]:
                               for each in found))  # fmt: skip
 
 
+def _aged(grant: wire.PodGrant, order_ends_boot_s: float | None) -> wire.PodGrant:
+    """As it is now: a person's order has become shorter since it was told, or has ended (I4)."""
+    if grant.HasField("override"):
+        grant.override.left_s = (order_ends_boot_s or 0.0) - boot_s()
+        if grant.override.left_s <= 0:
+            grant.ClearField("override")
+    return grant
+
+
 class ControllerAuthority:
     """An authority.Authority. `run` speaks with controllers until it is cancelled; without it the memory decides."""
 
@@ -95,6 +104,7 @@ class ControllerAuthority:
         self.lease = Lease()
         self._grants: dict[PodUid, tuple[tuple[int, int], Grant]] = {}
         self._raw: dict[str, bytes] = {}
+        self._orders_end_boot_s: dict[str, float] = {}
         self._pods: dict[PodUid, tuple[PodRef, Callable[[], None]]] = {}
         self._states: dict[PodUid, PodState] = {}
         self._frozen = ""
@@ -118,9 +128,9 @@ class ControllerAuthority:
             ends_s=memory.ends_boot_s if memory.places else -math.inf,
             places={Scope(name): number for name, number in memory.places.items()},
         )  # fmt: skip
-        for raw in memory.grants.values():
+        for uid, raw in memory.grants.items():  # of whatever leader: each stands until a newer one is told
             with contextlib.suppress(DecodeError, Malformed):
-                self._take_grant(wire.PodGrant.FromString(raw))
+                self._know(_aged(wire.PodGrant.FromString(raw), memory.orders_end_boot_s.get(uid)))
 
     def close(self) -> None:
         self._keep()
@@ -374,8 +384,12 @@ class ControllerAuthority:
             self._tell_all()
 
     def _take_grant(self, message: wire.PodGrant) -> None:
-        uid = self._newer(message.uid, message.term, message.version)
-        now_s = asyncio.get_running_loop().time()
+        self._newer(message.uid, message.term, message.version)
+        self._know(message)
+
+    def _know(self, message: wire.PodGrant) -> None:
+        """Raises Malformed, and has changed nothing then."""
+        uid, now_s = PodUid(message.uid), asyncio.get_running_loop().time()
         grant = Grant(
             version=message.version,
             policy=policy_of(message.policy),
@@ -385,12 +399,16 @@ class ControllerAuthority:
             override=override_of(message.override, now_s) if message.HasField("override") else None,
         )
         self._raw[uid] = message.SerializeToString()
+        self._orders_end_boot_s.pop(uid, None)
+        if message.HasField("override"):
+            self._orders_end_boot_s[uid] = boot_s() + message.override.left_s
         self._give(uid, (message.term, message.version), grant)
 
     def _withdraw(self, message: wire.Withdrawal) -> None:
         """Observed only: what is open is closed."""
         uid = self._newer(message.uid, message.term, message.version)
         self._raw.pop(uid, None)
+        self._orders_end_boot_s.pop(uid, None)
         self._give(
             uid, (message.term, message.version), Grant(version=message.version, policy=Policy(mode=Mode.OBSERVE))
         )
@@ -425,6 +443,7 @@ class ControllerAuthority:
             places={str(scope): number for scope, number in lease.places.items()},
             ends_boot_s=lease.ends_s if lease.places else 0.0,
             grants=self._raw,
+            orders_end_boot_s=self._orders_end_boot_s,
         )
         try:
             self._kept.write(memory)

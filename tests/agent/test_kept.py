@@ -1,0 +1,90 @@
+"""An agent that is started again goes on with what its predecessor was told, and with no more than that (I1, I4)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from hotswitch.agent.kept import boot_s
+from hotswitch.agent.link import ControllerAuthority, LinkSettings
+from hotswitch.api.agent.grants import policy_message
+from hotswitch.api.agent.v1 import agent_pb2 as wire
+from hotswitch.model import Mode, PodUid, Policy
+
+pytestmark = pytest.mark.unit
+
+OLD, NEW = PodUid("pod-of-an-earlier-leader"), PodUid("pod")
+
+
+def settings(tmp_path: Path) -> LinkSettings:
+    return LinkSettings(node="n", addresses=("127.0.0.1:1",), token=tmp_path / "token", kept=tmp_path / "granted")
+
+
+def grant(uid: str, *, term: int, order_left_s: float | None = None) -> wire.ToAgent:
+    told = wire.PodGrant(uid=uid, term=term, version=1, policy=policy_message(Policy(mode=Mode.AUTO)))
+    if order_left_s is not None:
+        told.override.CopyFrom(
+            wire.Override(levels={"inbound": "capture"}, left_s=order_left_s, reason="night", by="ops")
+        )
+    return wire.ToAgent(grant=told)
+
+
+def started(tmp_path: Path) -> ControllerAuthority:
+    authority = ControllerAuthority(settings(tmp_path))
+    authority.start()
+    return authority
+
+
+def hears(authority: ControllerAuthority, message: wire.ToAgent) -> None:
+    authority._hear(message)
+
+
+def test_a_leader_came_and_had_not_told_of_every_pod_yet(tmp_path: Path) -> None:  # I1, I6
+    async def story() -> None:
+        before = started(tmp_path)
+        hears(before, grant(NEW, term=2))  # the order in the file is not that of the terms
+        before.lease.term = 1
+        hears(before, grant(OLD, term=1))
+        before.lease.term = 2
+        before.close()
+        after = started(tmp_path)
+        assert after.lease.term == 2
+        for uid in (OLD, NEW):
+            known = after.grant(uid)
+            assert known is not None and known.policy.mode is Mode.AUTO
+        after.close()
+
+    asyncio.run(story())
+
+
+def test_an_order_does_not_begin_anew(tmp_path: Path) -> None:  # I4
+    async def story() -> None:
+        before = started(tmp_path)
+        hears(before, grant(NEW, term=1, order_left_s=600.0))
+        before._orders_end_boot_s[NEW] = ends_boot_s = boot_s() + 60.0  # nine minutes go by
+        before.close()
+        for _ in range(2):  # and the agent is started again, twice
+            after = started(tmp_path)
+            known = after.grant(NEW)
+            assert known is not None and known.override is not None
+            left_s = known.override.until_s - asyncio.get_running_loop().time()
+            assert left_s <= ends_boot_s - boot_s() + 1.0
+            after.close()
+
+    asyncio.run(story())
+
+
+def test_an_order_that_has_ended_is_none(tmp_path: Path) -> None:  # I4
+    async def story() -> None:
+        before = started(tmp_path)
+        hears(before, grant(NEW, term=1, order_left_s=600.0))
+        before._orders_end_boot_s[NEW] = boot_s() - 300.0
+        before.close()
+        after = started(tmp_path)
+        known = after.grant(NEW)
+        assert known is not None and known.override is None and known.policy.mode is Mode.AUTO
+        after.close()
+
+    asyncio.run(story())
