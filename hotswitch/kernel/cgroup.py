@@ -151,7 +151,7 @@ def _schedstat(thread: Path) -> tuple[float, float]:
 def _name_and_state(thread: Path) -> tuple[str, str]:
     """Fields 2 and 3 of proc(5)'s stat, the state as one letter; a thread that has just ended counts as running."""
     try:
-        head, _, tail = (thread / "stat").read_text().rpartition(")")
+        head, _, tail = (thread / "stat").read_text("utf-8", "replace").rpartition(")")
         return head.partition("(")[2], tail.split()[0]
     except (OSError, IndexError):
         return "", "R"
@@ -159,7 +159,7 @@ def _name_and_state(thread: Path) -> tuple[str, str]:
 
 def _dumping(process: Path) -> bool:
     try:
-        status = (process / "status").read_text()
+        status = (process / "status").read_text("utf-8", "replace")
     except OSError:
         return False
     return "CoreDumping:\t1" in status

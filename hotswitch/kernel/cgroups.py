@@ -22,8 +22,8 @@ class Cgroups:
     def of(self, container: str, pid: int, proc: Path) -> tuple[Path, ...]:
         """Its directories (one on v2; cpu and memory on v1), as far as they are there. Never raises."""
         with contextlib.suppress(OSError):
-            lines = (proc / str(pid) / "cgroup").read_text().splitlines()
-            named = (line.split(":", 2) for line in lines)
+            lines = (proc / str(pid) / "cgroup").read_bytes().decode("utf-8", "replace").split("\n")
+            named = (line.split(":", 2) for line in lines if line.count(":") >= 2)
             found = (self._directory(controllers, path, container) for _, controllers, path in named)
             return tuple(dict.fromkeys(each for each in found if each is not None))
         return ()

@@ -7,7 +7,9 @@ into our own files.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import stat
 import struct
 from pathlib import Path
 
@@ -33,6 +35,11 @@ def open_in_root(root: Path, path: Path, flags: int = os.O_PATH) -> int:
 
 
 def read_in_root(root: Path, path: Path, limit_bytes: int = 65536) -> str:
-    """Raises OSError."""
-    with os.fdopen(open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        return file.read(limit_bytes).decode(errors="replace")
+    """Of a regular file: a pipe or a device has no end, and a directory no content. Raises OSError."""
+    found = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.EINVAL, f"{root}: {path}: not a regular file")
+        return os.read(found, limit_bytes).decode(errors="replace")
+    finally:
+        os.close(found)

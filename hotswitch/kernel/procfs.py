@@ -56,8 +56,8 @@ def place_of(path: str) -> Place | None:
 def place(pid: int, proc: Path = PROC) -> Place | None:
     """None: of no pod, or gone. About 20 us."""
     with contextlib.suppress(OSError):
-        for line in (proc / str(pid) / "cgroup").read_text().splitlines():
-            if found := place_of(line.split(":", 2)[2]):
+        for line in _lines(proc / str(pid) / "cgroup"):
+            if found := place_of(line.split(":", 2)[-1]):
                 return found
     return None
 
@@ -77,10 +77,15 @@ def _net(process: Path) -> tuple[int, int] | None:
     return there.st_dev, there.st_ino
 
 
+def _lines(path: Path) -> list[str]:
+    """Names in there are a stranger's: any bytes but a line feed, so nothing else ends a line. Raises OSError."""
+    return path.read_bytes().decode("utf-8", "replace").split("\n")
+
+
 def user(pid: int, proc: Path = PROC) -> int | None:
     """Its effective uid, as this process's user namespace counts; None: gone."""
     with contextlib.suppress(OSError):
-        for line in (proc / str(pid) / "status").read_text().splitlines():
+        for line in _lines(proc / str(pid) / "status"):
             if line.startswith("Uid:"):
                 return int(line.split()[2])
     return None

@@ -1,5 +1,6 @@
 """What a container has at a path is asked in its own root: its links lead nowhere else."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,17 @@ def test_a_magic_link_is_refused(tmp_path: Path) -> None:
 def test_what_is_missing_is_said_by_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no/such"):
         read_in_root(tmp_path, Path("/no/such"))
+
+
+def test_a_pipe_or_a_directory_is_no_file(tmp_path: Path) -> None:  # nothing waits for it, and nothing is left open
+    os.mkfifo(tmp_path / "pipe")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    (tmp_path / "directory").mkdir()
+    before = set(os.listdir("/proc/self/fd"))
+    try:
+        for name in ("/pipe", "/directory"):
+            with pytest.raises(OSError, match="not a regular file"):
+                read_in_root(tmp_path, Path(name))
+        assert set(os.listdir("/proc/self/fd")) == before
+    finally:
+        os.close(writer)

@@ -1,8 +1,10 @@
 """Of which pod a process is: by the names that kubelet and runtimes give cgroups, whoever reads them (S4.2)."""
 
+from pathlib import Path
+
 import pytest
 
-from hotswitch.kernel.procfs import Place, place_of
+from hotswitch.kernel.procfs import Place, place_of, processes, user
 from hotswitch.model import PodUid
 
 pytestmark = pytest.mark.unit
@@ -48,3 +50,21 @@ def test_what_is_above_the_containers_is_of_the_pod_alone() -> None:
 )
 def test_other_processes_are_of_no_pod(path: str) -> None:
     assert place_of(path) is None
+
+
+def told(tmp_path: Path, pid: int, file: str, content: bytes) -> None:
+    (tmp_path / str(pid)).mkdir(exist_ok=True)
+    (tmp_path / str(pid) / file).write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", "a\x85b".encode(), "a\u2028b".encode(), b"a\rb", b"a\x0bb"])
+def test_a_strangers_cgroup_hides_no_other_pod(tmp_path: Path, name: bytes) -> None:
+    told(tmp_path, 7, "cgroup", b"0::/kubepods/" + name + b"/x\n")
+    told(tmp_path, 8, "cgroup", f"0::/kubepods/pod{UID}/{ID}\n".encode())
+    assert [(each.pid, each.place) for each in processes(tmp_path)] == [(8, Place(PodUid(UID), ID))]
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"a\rUid:\t1337\t1337", b"a\x0bUid:\t1337\t1337"])
+def test_a_process_lies_about_its_user_by_its_name(tmp_path: Path, name: bytes) -> None:  # the kernel takes any bytes
+    told(tmp_path, 7, "status", b"Name:\t" + name + b"\nUid:\t1000\t1001\t1000\t1000\n")
+    assert user(7, tmp_path) == 1001
