@@ -81,8 +81,8 @@ class NodeAgent(Agent):
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
+        await self._stack.aclose()  # first: else the controller is told that the pods are gone, and only we are
         await super().close()
-        await self._stack.aclose()
 
     async def reload(self) -> None:
         """There is no file; everything is known as it changes."""

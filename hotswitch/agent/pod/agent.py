@@ -36,8 +36,8 @@ class PodAgent(HelperAgent):
         await super().start()
 
     async def close(self) -> None:
+        await self._stack.aclose()  # first: else the controller is told that the pod is gone, and only we are
         await super().close()
-        await self._stack.aclose()
 
     def _begin(self, spare: Spare) -> None:
         """Its guard begins, once a grant says what the rescue must keep up."""
