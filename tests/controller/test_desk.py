@@ -269,6 +269,39 @@ def test_a_leader_that_was_stopped_gives_nothing_when_it_goes_on() -> None:  # I
     assert len(room.links["node-0"].said) == said
 
 
+@pytest.mark.parametrize("serial", [2**64 - 2, 2**53 + 1])
+def test_a_number_beyond_which_nobody_can_count(serial: int) -> None:  # I3
+    """Else the next allotment, be it for a freeze, could not be written down, and the controller would end."""
+    room = Room()
+    with pytest.raises(Rejected, match=r"acts_on\.serial"):
+        room.come("node-0", acts_on=wire.Order(term=1, serial=serial))
+    assert not room.desk.agents
+    agent = room.come("node-0", acts_on=wire.Order(term=1, serial=2**53))
+    room.beat(agent)
+    room.around.why_frozen = "most pods look sick"
+    room.desk.refresh()
+    assert room.links["node-0"].allotment.frozen
+
+
+def test_pods_that_are_gone_do_not_make_the_mesh_look_sick() -> None:  # I3
+    """An agent that never says that they are."""
+    room = Room()
+    room.report(room.come("node-3"), "web0/node-3", "waits")
+    assert room.desk.sick == 1
+    room.around.nodes = 3
+    assert room.desk.sick == 0
+
+
+def test_evidence_without_end_is_not_kept() -> None:
+    room = Room()
+    agent = room.come("node-0")
+    seen = wire.Diagnosis(fault="dead", grade="corroborated", evidence={str(at): "x" for at in range(5000)})
+    report = wire.PodReport(uid="web0/node-0", standing=standing_message(Standing(), room.now_s), diagnosis=seen)
+    room.desk.hear(agent, wire.FromAgent(pod=report))
+    told = room.desk.told("web0/node-0")
+    assert told is not None and len(told.state.diagnosis.evidence) == 64
+
+
 def test_a_pod_that_has_its_own_agent_is_that_ones() -> None:
     room = Room()
     near = Link()

@@ -6,7 +6,7 @@ from hotswitch.api.agent.checked import Malformed, count, seconds, text, word
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.model import Capabilities, Diagnosis, Direction, Fault, Generation, Grade, Level, Opening, Standing
 
-FAULTS_AT_MOST = 64
+FAULTS_AT_MOST = EVIDENCE_AT_MOST = 64
 
 
 def standing_message(standing: Standing, now_s: float) -> wire.Standing:
@@ -90,7 +90,7 @@ def diagnosis_of(message: wire.Diagnosis, now_s: float) -> Diagnosis:
     """On the reader's clock. Raises Malformed."""
     since_s = now_s - seconds("diagnosis.age_s", message.age_s) if message.HasField("age_s") else None
     grade = Grade(message.grade) if message.grade in set(Grade) else Grade.NONE
-    evidence = {text(name): text(why) for name, why in message.evidence.items()}
+    evidence = {text(name): text(why) for name, why in list(message.evidence.items())[:EVIDENCE_AT_MOST]}
     return Diagnosis(_fault(message.fault), grade, text(message.sentence), evidence, since_s)
 
 

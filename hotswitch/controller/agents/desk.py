@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hotswitch.api.agent.checked import Malformed
+from hotswitch.api.agent.checked import Malformed, count
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.controller.agents.limits import PODS_AT_MOST, SCOPES_AT_MOST, Rejected
 from hotswitch.controller.agents.plan import Limit, Plan
@@ -77,6 +77,14 @@ class Agent:
         return self.speaker.name
 
 
+def _serial(told: wire.Order) -> int:
+    """The next allotments count on from it. Raises Rejected."""
+    try:
+        return count("acts_on.serial", told.serial)
+    except Malformed as failure:
+        raise Rejected("malformed", str(failure)) from failure
+
+
 class Desk:
     """`news(uid)`: something was said of a pod. `rejected(reason)`: for the metric. `now_s`: the loop's clock.
     `leads()`: by the leader's own clock, at this moment."""
@@ -125,6 +133,7 @@ class Desk:
     def come(self, speaker: Speaker, hello: wire.Hello, link: Wire) -> Agent:
         """Raises Rejected."""
         ledger = self._ledger()
+        order = hello.acts_on.term, _serial(hello.acts_on)
         if hello.term > ledger.term:
             raise Rejected("not-leading", f"it has heard of term {hello.term}, which is newer than {ledger.term}")
         if speaker.pod_uid and self._around.place_of(PodUid(speaker.pod_uid)) is None:
@@ -135,7 +144,6 @@ class Desk:
         agent = Agent(speaker, Holder(speaker.name, hello.instance[:64]), link)
         self.agents[agent.name] = agent
         self.place(agent)
-        order = hello.acts_on.term, hello.acts_on.serial
         held = self._counts(hello.places, agent)
         ledger.hello(agent.holder, held=held, order=order, cap=self.plan.cap(agent.name), now_s=self._now_s())
         log.info("agent is here", extra={"agent": agent.name, "software": hello.software[:64]})
@@ -368,4 +376,4 @@ class Desk:
     @property
     def sick(self) -> int:
         """Pods that agents see to be ill."""
-        return sum(told.state.is_sick for _, told in self._ill.values())
+        return sum(told.state.is_sick for uid, (_, told) in self._ill.items() if self._around.place_of(uid) is not None)
