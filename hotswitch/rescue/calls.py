@@ -2,7 +2,7 @@
 
 The usual library takes 15 MB of memory and eight threads for it, in every agent; here there is one task a connection. A
 message may not be larger than its reader allows: the peers are a pod's workload socket, an Envoy that strangers talk
-to, and the controller. Sources: grpc/doc/PROTOCOL-HTTP2.md, RFC 9113.
+to, and the controller; no more waits for a reader than a few of them. Sources: grpc/doc/PROTOCOL-HTTP2.md, RFC 9113.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ import h2.exceptions
 OK, UNIMPLEMENTED = "0", "12"
 _HEAD_BYTES = 5
 _READ_BYTES = 65536
+_WAITING_AT_MOST = 4  # of the largest messages: what a call may have sent that nobody has read yet
+_OBJECT_BYTES = 64  # what a waiting message takes beside its content
+_UNSENT_BYTES = 16 << 20  # what a connection may hold back for a peer that asks and does not read
 _ANSWER = ((":status", "200"), ("content-type", "application/grpc"))
 
 
@@ -34,6 +37,7 @@ class Call:
     def __init__(self, line: Line, number: int, most_bytes: int) -> None:
         self._line, self.number, self._most_bytes = line, number, most_bytes
         self._messages: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._waiting_bytes = 0
         self._data = bytearray()
         self._failure = ""
         self.ended = False
@@ -47,6 +51,9 @@ class Call:
                 raise CallFailed(f"a message is compressed, or larger than {self._most_bytes} bytes")
             if len(self._data) < _HEAD_BYTES + size:
                 return
+            self._waiting_bytes += size + _OBJECT_BYTES
+            if self._waiting_bytes > _WAITING_AT_MOST * (self._most_bytes + _OBJECT_BYTES):
+                raise CallFailed("the peer says more than is read")
             self._messages.put_nowait(bytes(self._data[_HEAD_BYTES : _HEAD_BYTES + size]))
             del self._data[: _HEAD_BYTES + size]
 
@@ -64,6 +71,7 @@ class Call:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (message := await self._messages.get()) is not None:
+            self._waiting_bytes -= len(message) + _OBJECT_BYTES
             yield message
         if self._failure:
             raise CallFailed(self._failure)
@@ -103,6 +111,8 @@ class Line:
                 for event in self._h2.receive_data(data):
                     self._hear(event)
                 self._flush()
+                if self._writer.transport.get_write_buffer_size() > _UNSENT_BYTES:
+                    raise CallFailed("the peer does not read what it asks for")
         except (h2.exceptions.H2Error, OSError) as failure:
             why = str(failure)
         finally:

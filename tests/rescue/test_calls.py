@@ -54,6 +54,35 @@ def test_server_answers_messages_of_every_size(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("message", [b"", LARGE])
+def test_peer_says_more_than_anybody_reads(tmp_path: Path, message: bytes) -> None:
+    """The connection ends instead of the memory."""
+
+    async def deaf(call: Call) -> AsyncGenerator[bytes]:
+        yield b"here"
+        await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        server = Server("/a.Service/Deaf", deaf, len(LARGE))
+        await server.start(tmp_path / "s")
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        line = Line(reader, writer, len(LARGE))
+        listening = asyncio.get_running_loop().create_task(line.listen())
+        try:
+            call = line.call("/a.Service/Deaf")
+            with pytest.raises(CallFailed):
+                async with asyncio.timeout(PATIENCE_S):
+                    while True:
+                        await call.send(message)
+                        await asyncio.sleep(0)
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            await server.stop()
+
+    asyncio.run(scenario())
+
+
 def test_server_has_no_such_method(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(tmp_path / "s"), channel(tmp_path / "s") as opened:
