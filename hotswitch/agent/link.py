@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -77,6 +78,14 @@ async def resolve(address: str) -> list[str]:
     found = await loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     return list(dict.fromkeys(f"[{each[4][0]}]:{port}" if ":" in str(each[4][0]) else f"{each[4][0]}:{port}"
                               for each in found))  # fmt: skip
+
+
+def _authorization(text: str) -> dict[str, Any]:
+    """Raises Malformed."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError as failure:
+        raise Malformed(f"authorization: {text[:40]!r}: {failure}") from failure
 
 
 def _aged(grant: wire.PodGrant, order_ends_boot_s: float | None) -> wire.PodGrant:
@@ -218,10 +227,11 @@ class ControllerAuthority:
         """Whether it was a controller that leads, before the link ended."""
         welcomed = False
         try:
+            token = self._token()  # before there is anything to be closed
             line = await self._connected(address)
             listening = asyncio.get_running_loop().create_task(line.listen())
             try:
-                call = line.call(METHOD, scheme="https", host=self._name, authorization=f"Bearer {self._token()}")
+                call = line.call(METHOD, scheme="https", host=self._name, authorization=f"Bearer {token}")
                 await self._talk(call)
             finally:
                 welcomed = self.connected.is_set()
@@ -234,6 +244,9 @@ class ControllerAuthority:
                 self._count(Refused("certificate", str(failure)))
         except Refused as refused:
             self._count(refused)
+        except Exception as failure:  # an agent that does not speak any more hears no withdrawal either
+            self.failures += 1
+            log.exception("link ended", extra={"address": address, "why": f"{type(failure).__name__}: {failure}"})
         finally:
             self.connected.clear()
         return welcomed
@@ -393,7 +406,7 @@ class ControllerAuthority:
         grant = Grant(
             version=message.version,
             policy=policy_of(message.policy),
-            authorization=tuple(msgspec.json.decode(each) for each in message.authorization),
+            authorization=tuple(_authorization(each) for each in message.authorization),
             spiffe_id=message.spiffe_id,
             trust_domains=tuple(message.trust_domains),
             override=override_of(message.override, now_s) if message.HasField("override") else None,
@@ -425,11 +438,20 @@ class ControllerAuthority:
     def _give(self, uid: PodUid, order: tuple[int, int], grant: Grant) -> None:
         self._grants[uid] = order, grant
         if uid in self._pods:
-            self._pods[uid][1]()
+            self._tell(uid)
+
+    def _tell(self, uid: PodUid) -> None:
+        """What goes wrong with one pod keeps no other one from being told."""
+        pod, changed = self._pods[uid]
+        try:
+            changed()
+        except Exception:
+            log.exception("grant not taken", extra={"pod": str(pod)})
 
     def _tell_all(self) -> None:
-        for _, changed in list(self._pods.values()):
-            changed()
+        for uid in list(self._pods):
+            if uid in self._pods:  # else its guard has just seen that it is gone
+                self._tell(uid)
 
     def _keep(self) -> None:
         lease = self.lease

@@ -11,7 +11,8 @@ from hotswitch.agent.kept import boot_s
 from hotswitch.agent.link import ControllerAuthority, LinkSettings
 from hotswitch.api.agent.grants import policy_message
 from hotswitch.api.agent.v1 import agent_pb2 as wire
-from hotswitch.model import Mode, PodUid, Policy
+from hotswitch.decide.grants import Refused
+from hotswitch.model import Mode, PodRef, PodUid, Policy
 
 pytestmark = pytest.mark.unit
 
@@ -85,6 +86,44 @@ def test_an_order_that_has_ended_is_none(tmp_path: Path) -> None:  # I4
         after = started(tmp_path)
         known = after.grant(NEW)
         assert known is not None and known.override is None and known.policy.mode is Mode.AUTO
+        after.close()
+
+    asyncio.run(story())
+
+
+def test_one_pod_that_cannot_be_told_keeps_no_other_from_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        authority, heard = started(tmp_path), list[str]()
+
+        def fails() -> None:
+            raise RuntimeError("this pod is odd")
+
+        authority.attach(PodRef("odd", "shop", OLD), fails)
+        authority.attach(PodRef("web", "shop", NEW), lambda: heard.append(NEW))
+        hears(authority, grant(OLD, term=1))
+        authority._tell_all()
+        assert heard == [NEW] and authority.grant(OLD) is not None
+        authority.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("authorization", ["nonsense", "[]"])
+def test_a_grant_that_cannot_be_read(tmp_path: Path, authorization: str) -> None:  # I2
+    """The link ends with a reason; the pod keeps what it had, and remembered, it keeps no agent from starting."""
+
+    async def story() -> None:
+        before = started(tmp_path)
+        hears(before, grant(OLD, term=1))
+        message = grant(NEW, term=1)
+        message.grant.authorization.append(authorization)
+        with pytest.raises(Refused, match="authorization"):
+            hears(before, message)
+        assert before.grant(NEW) is None and before.grant(OLD) is not None
+        before._raw[NEW] = message.grant.SerializeToString()
+        before.close()
+        after = started(tmp_path)
+        assert after.grant(NEW) is None and after.grant(OLD) is not None
         after.close()
 
     asyncio.run(story())
