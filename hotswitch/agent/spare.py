@@ -70,11 +70,13 @@ class Spare:
         self._inherited = rescue is not None and self._key in rescue.inherited
         self._inherited_ends_unix_s = rescue.ends_unix_s(self._key) if rescue is not None and self._inherited else None
         self._task: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()  # one change after the other: there is one task, and it knows the newest
+        self._closed = False
         self.tried = asyncio.Event()  # the first attempt has ended, well or not
         self.changed: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        if self._rescue is not None:
+        if self._rescue is not None and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._keep(self._rescue))
 
     async def begin(self, settings: Pod) -> None:
@@ -87,25 +89,31 @@ class Spare:
 
     async def close(self, *, leave: bool) -> None:
         """`leave`: the listeners stay in the rescue (an agent that ends leaves the state as it is)."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
         if self._rescue is not None and not leave:
-            with contextlib.suppress(RescueUnanswered):  # Envoy is told as soon as it answers again
-                await self._rescue.remove(self._key)
+            async with self._changing:  # a change that is under way adds the pod once more
+                with contextlib.suppress(RescueUnanswered):  # Envoy is told as soon as it answers again
+                    await self._rescue.remove(self._key)
 
     async def change(self, settings: Pod) -> None:
         """Other mTLS or authorization for the same pod. In force when this returns, with the identity that is held, or
         the rescue is refused with a sentence: it never serves by rules that were taken back."""
         if self._rescue is None:
             return
+        async with self._changing:
+            if not self._closed:
+                await self._change(self._rescue, settings)
+
+    async def _change(self, rescue: Rescue, settings: Pod) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._settings = settings
         try:
-            await self._rescue.add(rescue_pod(settings), self._identity)
+            await rescue.add(rescue_pod(settings), self._identity)
             self._added, self._refusal = True, ""
         except _FAILURES as failure:
             self._added = False
