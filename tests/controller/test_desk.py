@@ -292,6 +292,26 @@ def test_pods_that_are_gone_do_not_make_the_mesh_look_sick() -> None:  # I3
     assert room.desk.sick == 0
 
 
+def test_what_is_known_of_workloads_goes_with_them() -> None:
+    room = Room()
+    agent = room.come("node-0")
+    for at in range(20):  # jobs
+        pod = PodRef(f"job-{at}", "shop", PodUid(f"job{at}/node-0"), f"job/{at}")
+        room.desk.plan.place(agent.name, [pod])
+        room.beat(agent, {workload_scope("shop", pod.workload): 1})
+        room.now_s += LIFE_S + SKEW_S
+    room.desk.plan.place(agent.name, room.desk.pods_of(agent))
+    room.beat(agent)
+    plan, ledger = room.desk.plan, room.desk.ledger
+    assert ledger is not None
+    for known in (plan._in, plan._budgets, plan._pods, plan._shares, plan._stale, ledger._total):
+        assert not [scope for scope in known if scope.startswith("workload/shop/job/")]
+    room.desk.leave(agent)
+    room.now_s += LIFE_S + SKEW_S
+    ledger.tidy(room.now_s)
+    assert not ledger._of_agent and not ledger._total
+
+
 def test_evidence_without_end_is_not_kept() -> None:
     room = Room()
     agent = room.come("node-0")

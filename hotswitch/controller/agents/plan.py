@@ -61,9 +61,20 @@ class Plan:
                 self._know(scope, limit)
         used, wants = (before.used, before.wants) if before is not None else ({}, {})
         self._agents[agent] = _Agent(counted, cap or 0, used, wants)
-        for scope in {*counted, *(before.pods if before is not None else ())}:
-            (self._in.setdefault(scope, set()).add if scope in counted else self._in[scope].discard)(agent)
+        for scope in counted:
+            self._in.setdefault(scope, set()).add(agent)
             self._stale.add(scope)
+        for scope in (before.pods.keys() if before is not None else set[Scope]()) - counted.keys():
+            self._out(scope, agent)
+
+    def _out(self, scope: Scope, agent: str) -> None:
+        """The last one out takes along what is known of a scope: workloads come and go without end."""
+        self._stale.add(scope)
+        self._in[scope].discard(agent)
+        if not self._in[scope] and scope != MESH:
+            for known in (self._in, self._budgets, self._pods, self._shares):
+                known.pop(scope, None)
+            self._stale.discard(scope)
 
     def _know(self, scope: Scope, limit: Limit) -> None:
         """The mesh's is the largest that any pod has: a namespace that asks for less is bound in its own scopes."""
@@ -78,8 +89,7 @@ class Plan:
     def leave(self, agent: str) -> None:
         gone = self._agents.pop(agent, None)
         for scope in gone.pods if gone is not None else ():
-            self._in[scope].discard(agent)
-            self._stale.add(scope)
+            self._out(scope, agent)
 
     def says(self, agent: str, used: Mapping[Scope, int], wants: Mapping[Scope, int]) -> None:
         known = self._agents.get(agent)

@@ -164,6 +164,8 @@ class Ledger:
     def _forget(self, holder: Holder) -> None:
         del self._accounts[holder]
         self._of_agent[holder.agent].discard(holder)
+        if not self._of_agent[holder.agent]:
+            del self._of_agent[holder.agent]
 
     def _account(self, holder: Holder) -> _Account:
         if holder not in self._accounts:
@@ -182,5 +184,7 @@ class Ledger:
         for given in account.given:
             for scope, count in given.places.items():
                 most[scope] = max(most[scope], count)
+        for scope in [scope for scope in account.holds if not self._total[scope]]:
+            del self._total[scope]
         account.holds = most
         self._total.update(most)
