@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import gc
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from hotswitch.agent.granted import GrantedGuard
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.linked import speaking
 from hotswitch.agent.node.describe import Undescribed, described, known, reached, wanted
-from hotswitch.agent.node.finder import Finder, Found, NotFound, Proxy
+from hotswitch.agent.node.finder import Finder, Found, NotFound, Proxy, Wanted
 from hotswitch.agent.node.memory import Memory, trimmed
 from hotswitch.agent.node.roster import Roster
 from hotswitch.agent.node.settings import NodeSettings
@@ -71,7 +72,7 @@ class NodeAgent(Agent):
         await self._stack.enter_async_context(speaking(self.authority))
         self._cluster = await self._stack.enter_async_context(connect(self.node.kubeconfig))
         await super().start()
-        remembered = {uid: known(manifest) for uid, manifest in self._manifests.items()}
+        remembered = _remembered(self._manifests)
         self.roster = Roster(self._cluster, self.node.node, remembered, self._news.set)
         self.roster.start()
         self._stack.push_async_callback(self.roster.close)
@@ -136,17 +137,22 @@ class NodeAgent(Agent):
         if not new:
             return
         slots = asyncio.Semaphore(READ_AT_ONCE)
-        read = await asyncio.gather(*(self._read(pod, slots) for pod in new.values()))
-        asked = {}
-        for pod, manifest in zip(new.values(), read, strict=True):
-            try:
-                if manifest is not None:
-                    asked[pod.uid] = wanted(pod, manifest)
-            except Undescribed as failure:
-                self._not_guarded(reference(pod), str(failure))
+        read = await asyncio.gather(*(self._wanted(pod, slots) for pod in new.values()))
+        asked = {each.uid: each for each in read if each is not None}
         found = await asyncio.to_thread(self.finder.find, asked.values()) if asked else {}
         for uid, each in found.items():
             await self._attach_one(new[uid], each)
+
+    async def _wanted(self, pod: pods.Pod, slots: asyncio.Semaphore) -> Wanted | None:
+        """Whatever is odd about one pod keeps no other one from being guarded."""
+        try:
+            manifest = await self._read(pod, slots)
+            return None if manifest is None else wanted(pod, manifest)
+        except Undescribed as failure:
+            self._not_guarded(reference(pod), str(failure))
+        except Exception as failure:
+            self._not_guarded(reference(pod), f"{type(failure).__name__}: {failure}")
+        return None
 
     async def _read(self, pod: pods.Pod, slots: asyncio.Semaphore) -> dict[str, Any] | None:
         """Its whole manifest; while the API cannot be asked, as it was remembered."""
@@ -178,6 +184,8 @@ class NodeAgent(Agent):
                 await self.attach(settings.model_copy(update={"terminating": bool(terminating(pod))}))
         except (OSError, ValueError, TimeoutError) as failure:
             self._not_guarded(reference(pod), str(failure) or f"not within {ATTACH_S:g} s")
+        except Exception as failure:  # in the round of all others
+            self._not_guarded(reference(pod), f"{type(failure).__name__}: {failure}")
         finally:
             os.close(found.namespace)
         if (guard := self.guards.get(pod.uid)) is not None:
@@ -294,3 +302,12 @@ class NodeAgent(Agent):
             pins.unpin(pin)
         except OSError as failure:
             self._say_of_node(str(failure))
+
+
+def _remembered(manifests: Mapping[str, dict[str, Any]]) -> dict[str, pods.Pod]:
+    """A pod that was written down otherwise, by an earlier version, is none: the API tells of it."""
+    found = {}
+    for uid, manifest in manifests.items():
+        with contextlib.suppress(Undescribed):
+            found[uid] = known(manifest)
+    return found

@@ -17,6 +17,7 @@ import msgspec
 from hotswitch.capture.podspec import INIT, PROXY
 
 _METADATA = ("name", "namespace", "uid", "resourceVersion", "labels", "annotations", "ownerReferences")
+_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # the whole object again, with all variables
 _ISTIOS = frozenset({INIT, PROXY})
 _CONTAINERS = ("containers", "initContainers")
 Manifest = dict[str, Any]
@@ -28,6 +29,8 @@ def trimmed(manifest: Mapping[str, Any]) -> Manifest:
     for key in _CONTAINERS:
         spec[key] = [_container(each) for each in spec.get(key) or ()]
     kept = {key: metadata[key] for key in _METADATA if key in metadata}
+    if _APPLIED in (kept.get("annotations") or {}):
+        kept["annotations"] = {key: each for key, each in kept["annotations"].items() if key != _APPLIED}
     return {"metadata": kept, "spec": spec, "status": manifest.get("status") or {}}
 
 
