@@ -368,6 +368,13 @@ class Guard:
         self.stand_in.wanted = settings.app.stand_in
         self.step()
 
+    def give_up(self) -> None:
+        """Nobody wants the pod guarded any longer: what is open is closed while somebody can, for the rescue that it
+        leads to goes, too (I4)."""
+        if not self.watch.gone:
+            self.policy = replace(self.policy, mode=Mode.OFF)
+            Guard.step(self)  # whatever was granted
+
     def hypothetical(self, facts: Facts) -> tuple[Decision, ...]:
         """What would be decided on these facts; nothing is done."""
         return step(self.view(facts))[1]

@@ -119,6 +119,8 @@ class NodeAgent(Agent):
         wanted = self.roster.wanted()
         for uid, guard in list(self.guards.items()):
             if uid not in wanted:
+                if not guard.settings.terminating:
+                    guard.give_up()
                 self._gone(guard)
             elif terminating(wanted[uid]) and not guard.settings.terminating:
                 guard.change_policy(guard.settings.model_copy(update={"terminating": True}))

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from hotswitch.cluster.kinds import PODS
 from hotswitch.kernel.command import Command, run
 from hotswitch.kernel.netns import inside
 from hotswitch.sandbox.cluster.published import Published
 from hotswitch.sandbox.faults import Fault
-from tests.agent.node.stage import PATIENCE_S, Stage, levels, restored, rules, served, staged
+from tests.agent.node.stage import PATIENCE_S, SHOP, Stage, levels, restored, rules, served, staged
 
 pytestmark = [pytest.mark.netns, pytest.mark.envoy, pytest.mark.k8s]
 
@@ -135,6 +136,24 @@ def test_a_pod_is_deleted_while_it_is_bypassed(town: Town) -> None:  # I6, A7: n
                 while lives():
                     await asyncio.sleep(0.05)
         assert not [pin for pin in (stage.agent.directory / "netns").iterdir() if pin.name.startswith(web.uid)]
+
+    town.run(story)
+
+
+def test_a_pod_opts_out_while_it_is_bypassed(town: Town) -> None:  # S4.6, I4
+    """Its gate leads to the rescue, which is taken away with the guard."""
+
+    async def story(stage: Stage, _: Published) -> None:
+        web = await stage.web("leaving-0")
+        await stage.agent.guards("shop/leaving-0")
+        before = rules(web)
+        await bypassed(stage, web, web.pod.faults.hang)
+        out = {"metadata": {"labels": {"hotswitch.io/mode": "off"}}}
+        await stage.cluster.cluster.patch_merge(PODS, SHOP, "leaving-0", out)
+        await stage.agent.until(lambda pods: "shop/leaving-0" not in pods, "it is let go")
+        assert rules(web) == before
+        await stage.cluster.cluster.request("DELETE", "/api/v1/namespaces/shop/pods/leaving-0")
+        await asyncio.wait_for(web.gone.wait(), PATIENCE_S)
 
     town.run(story)
 
