@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from hotswitch.agent.kept import Kept, fresh
 from hotswitch.api.agent.reports import ability_message, diagnosis_message, standing_message
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.controller.agents.desk import SKEW_S, Agent, Desk
+from hotswitch.controller.agents.granting import Granting, Settings
 from hotswitch.controller.agents.limits import Rejected
 from hotswitch.controller.agents.plan import Limit, limit_of
 from hotswitch.controller.agents.trust import Speaker
@@ -335,6 +337,34 @@ def test_a_pod_that_has_its_own_agent_is_that_ones() -> None:
     assert room.rejected == ["unknown-pod"]
     with pytest.raises(Rejected, match="none of agent in the pod"):
         room.report(own, "db0/node-0", "open")
+
+
+def test_one_odd_pod_keeps_no_other_from_being_granted() -> None:
+    """Whatever reading its settings raises."""
+
+    async def story() -> None:
+        room = Room()
+        agent = room.come("node-0")
+        first, *others = room.desk.pods_of(agent)
+
+        async def settings(pod: PodRef) -> Settings:
+            if pod.uid == first.uid:
+                raise RecursionError("its settings are odd")
+            return Settings(protection=None)
+
+        granting = Granting(room.desk, settings)
+        granting.all_of(agent)
+        work = asyncio.create_task(granting.run())
+        said = room.links["node-0"].said
+        async with asyncio.timeout(30.0):
+            while len(said) < len(others) and not work.done():
+                await asyncio.sleep(0.01)
+        assert {each.withdrawal.uid for each in said} == {pod.uid for pod in others}
+        assert not work.done()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    asyncio.run(story())
 
 
 def test_two_processes_have_not_the_same_memory(tmp_path: Path) -> None:  # I3

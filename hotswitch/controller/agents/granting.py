@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from hotswitch.model import Level, Mode, PodRef
 AGENT = "agent"
 AT_ONCE = 8
 AGAIN_S = 5.0
+log = logging.getLogger("hotswitch.agents")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,13 @@ class Granting:
             try:
                 await self._tell(pod)
             except ApiFailure:
-                asyncio.get_running_loop().call_later(AGAIN_S, self.changed, [pod])
+                self._again(pod)
+            except Exception:  # else one odd pod would end the granting for all others, and the controller
+                log.exception("grant not made", extra={"pod": str(pod)})
+                self._again(pod)
+
+    def _again(self, pod: PodRef) -> None:
+        asyncio.get_running_loop().call_later(AGAIN_S, self.changed, [pod])
 
     async def _tell(self, pod: PodRef) -> None:
         agent = self._desk.agent_of(pod.uid)
