@@ -37,6 +37,7 @@ from hotswitch.observe.through import Answer, Credentials, Through
 FOR_AT_MOST_S = 60.0
 STEP_S = 0.1  # between two requests
 MARGIN_S = 5.0  # what the kernel is told beyond the drill's end: a dead agent's drill ends by itself (I1)
+_NOT_GUARDED = "the pod is not guarded any longer"
 BACK_WITHIN_S = 10.0  # a request has to pass the proxy again within this
 
 
@@ -114,7 +115,7 @@ class Drill:
         await self._back(report)
 
     async def _ask(self, through: Through, report: Report, started_s: float) -> None:
-        while True:
+        while not self._meanwhile(report):
             answer = await through.ask(DRILL_MARK)
             if self._meanwhile(report):
                 return
@@ -130,7 +131,9 @@ class Drill:
 
     def _meanwhile(self, report: Report) -> bool:
         standing = self._guard.standing
-        if in_episode(standing):
+        if self._guard.closed:
+            report.end(Result.INTERRUPTED, _NOT_GUARDED)
+        elif in_episode(standing):
             report.end(Result.INTERRUPTED, f"the proxy is {standing.fault}, in earnest")
         elif standing.levels[Direction.INBOUND] is not Level.RESCUE:
             report.end(Result.INTERRUPTED, "the gate was closed, or led elsewhere, by somebody else")
@@ -144,17 +147,20 @@ class Drill:
     def _take_back(self, order: Override) -> None:
         """Only our own order: a person's, given meanwhile, stands."""
         guard = self._guard
-        if guard.standing.override is order:
+        if guard.standing.override is order and not guard.closed:
             guard.standing = replace(guard.standing, override=None)
             guard.step(who=self._who)
 
     async def _back(self, report: Report) -> None:
         """Capture is there again when a request passes the proxy and Istio's rules are what they were (I4)."""
         ended_s, guard = self._loop.time(), self._guard
-        if in_episode(guard.standing):
+        if guard.closed or in_episode(guard.standing):
             return
         probe = guard.path_probe()
         while probe is not None and self._loop.time() - ended_s < BACK_WITHIN_S:
+            if guard.closed:
+                report.end(Result.INTERRUPTED, _NOT_GUARDED)
+                return
             compared = (await probe.compare()).comparison
             if compared.proxied in (ProbeOutcome.OK, ProbeOutcome.TLS):
                 report.durations_s["restore"] = self._loop.time() - ended_s
@@ -170,6 +176,8 @@ class Drill:
 
 def refusal(guard: Guard) -> str:
     """Why this pod cannot be drilled now: a sentence, or nothing."""
+    if guard.closed:
+        return _NOT_GUARDED
     if isinstance(guard, OrderedGuard):
         return "a controller decides for this pod"
     if isinstance(guard.gate, LegacyGate):

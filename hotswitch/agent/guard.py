@@ -175,6 +175,11 @@ class Guard:
         self.watch.be_alert(True)
         self._note("adopted", evidence={"left": left.reason})
 
+    @property
+    def closed(self) -> bool:
+        """It has let go of the pod, and the numbers of its descriptors may be another one's by now."""
+        return self._closed
+
     def close(self) -> None:
         """Stop watching and let go of the namespace; what is open stays open until its expiry (I1)."""
         self._closed = True
