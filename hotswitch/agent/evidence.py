@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -47,10 +48,18 @@ class Keeper:
         if len(self._tasks) >= WAITING_AT_MOST:
             self._journal.write(entry("evidence", pod.ref, generation=generation, failed="too many faults at once"))
             return
-        collection = _Collection(self.store, pod, netns, facts, diagnosis, self._log_bytes)
+        try:  # until its turn comes the guard may have let go, and the number be another pod's (I6)
+            held = os.dup(netns) if isinstance(netns, int) else -1
+        except OSError as failure:
+            self._journal.write(entry("evidence", pod.ref, generation=generation, failed=str(failure)))
+            return
+        where = netns if held < 0 else held
+        collection = _Collection(self.store, pod, where, facts, diagnosis, self._log_bytes)
         task = asyncio.get_running_loop().create_task(self._keep(collection, generation))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if held >= 0:
+            task.add_done_callback(lambda _: os.close(held))
 
     async def _keep(self, collection: _Collection, generation: int) -> None:
         pod = collection.pod.ref
