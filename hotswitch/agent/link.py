@@ -206,11 +206,12 @@ class ControllerAuthority:
 
     async def run(self) -> None:
         """Until cancelled: speak with whoever leads; with patience, and not all agents at once."""
-        pause_s = FIRST_PAUSE_S
+        loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
         while True:
             for address in await self._addresses():
-                if await self._spoken(address):
-                    pause_s = FIRST_PAUSE_S
+                began_s = loop.time()
+                if await self._spoken(address) and loop.time() - began_s >= LONGEST_PAUSE_S:
+                    pause_s = FIRST_PAUSE_S  # who is cut off each time for what it says must not hammer on the door
             await asyncio.sleep(random.uniform(0.5, 1.0) * pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 

@@ -1,4 +1,5 @@
-"""An agent that is started again goes on with what its predecessor was told, and with no more than that (I1, I4)."""
+"""An agent that is started again goes on with what its predecessor was told, and with no more than that (I1, I4); and
+what one pod or one word does to its link."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hotswitch.agent import link
 from hotswitch.agent.kept import boot_s
 from hotswitch.agent.link import ControllerAuthority, LinkSettings
 from hotswitch.api.agent.grants import policy_message
@@ -127,3 +129,26 @@ def test_a_grant_that_cannot_be_read(tmp_path: Path, authorization: str) -> None
         after.close()
 
     asyncio.run(story())
+
+
+def test_a_controller_ends_each_link_for_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try costs it a question to the API server."""
+    pauses: list[float] = []
+
+    async def welcomed(address: str) -> bool:
+        return True
+
+    async def sleep(pause_s: float) -> None:
+        pauses.append(pause_s)
+        if len(pauses) == 8:
+            raise asyncio.CancelledError
+
+    async def story() -> None:
+        authority = ControllerAuthority(settings(tmp_path))
+        monkeypatch.setattr(authority, "_spoken", welcomed)
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        with pytest.raises(asyncio.CancelledError):
+            await authority.run()
+
+    asyncio.run(story())
+    assert pauses[0] <= link.FIRST_PAUSE_S and pauses[-1] >= 10.0
