@@ -220,6 +220,9 @@ class NodeAgent(Agent):
         self._manifests.pop(uid, None)
         self._retry_s.pop(uid, None)
         self._said.pop(uid, None)
+        if uid not in self.guards:  # one that could never be guarded
+            self.specs.pop(uid, None)
+            self.proxies.pop(PodUid(uid), None)
         self._memory.forget(uid)
 
     async def _settle_inherited(self) -> bool:

@@ -111,7 +111,12 @@ class Finder:
         owning: list[int] = []
         seen: list[str] = []
         for namespace in self._each_namespace(processes):
-            has = _addresses(namespace)
+            try:
+                has = _addresses(namespace)
+            except NotFound:
+                for each in owning:
+                    os.close(each)
+                raise
             seen += map(str, has)
             if not is_home(namespace) and any(ip_address(each) in has for each in wanted.addresses):
                 owning.append(namespace)

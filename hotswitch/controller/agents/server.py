@@ -29,6 +29,7 @@ NEWEST, OLDEST = 1, 1
 """Versions of the protocol that are spoken here."""
 STREAM_LASTS_S = 1800.0  # a token is looked at again when the agent connects anew
 REVIEWS_AT_ONCE = 16
+STREAMS_AT_MOST = 4  # of one connection, before anybody has shown a token; an agent has one
 log = logging.getLogger("hotswitch.agents")
 
 _STATUS = {
@@ -95,6 +96,7 @@ class AgentServer:
             options=[
                 ("grpc.max_receive_message_length", RECEIVED_BYTES),
                 ("grpc.so_reuseport", 0),
+                ("grpc.max_concurrent_streams", STREAMS_AT_MOST),
                 ("grpc.keepalive_time_ms", 20_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.keepalive_permit_without_calls", 0),
