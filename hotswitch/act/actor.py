@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -54,6 +54,7 @@ class Actor:
         self._journal, self._metrics, self._app_ports = journal, metrics, app_ports
         self._diag = NetlinkSocket(NETLINK_SOCK_DIAG, gate.netns)
         self._after: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        self.in_thread: Callable[[Callable[[], None]], Awaitable[None]] = _in_thread
         self._worker = asyncio.get_running_loop().create_task(self._work())
         self._now: dict[Direction, Opening] = {}
         self.istio_rules = ""  # digest of Istio's rules at the last inspection
@@ -159,7 +160,7 @@ class Actor:
         while True:
             job = await self._after.get()
             try:
-                await asyncio.to_thread(job)
+                await self.in_thread(job)
             except (OSError, CommandFailed) as failure:
                 self._journal.write(entry("follow-up", self.pod, failed=str(failure)))
             finally:
@@ -205,6 +206,10 @@ class Actor:
             return
         ended = cut_direct(self._diag, self._app_ports)
         self._journal.write(entry("cut-direct", self.pod, evidence={"flows": str(ended)}))
+
+
+async def _in_thread(job: Callable[[], None]) -> None:
+    await asyncio.to_thread(job)
 
 
 def _dies(decision: Decision) -> bool:

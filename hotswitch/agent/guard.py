@@ -11,6 +11,8 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 from hotswitch.act.actor import Actor
 from hotswitch.agent.evidence import Keeper
@@ -52,6 +54,7 @@ from hotswitch.report.metrics import Metrics
 OPEN_STEP_S = 0.25  # how often an open or faulty pod is decided on without news: renewals, thresholds of time
 IDLE_STEP_S = 30.0
 REFUSED_STEP_S = 1.0  # while the rules are not as they must be: istio-init has not run yet, or somebody's NAT is there
+T = TypeVar("T")
 UNSEEN = -1  # no nft generation: look as soon as possible
 _NOT_SICK = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING, Fault.TERMINATING, Fault.DRAINED, Fault.APP_SICK})
 
@@ -85,6 +88,7 @@ class Guard:
         self._looking: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._apart: set[asyncio.Future[Any]] = set()  # threads that work by our descriptors
         self._original_rules = ""
         self._shown: dict[Direction, Level] = {}
         with contextlib.ExitStack() as undo:  # what cannot be had in the end must not be held in part
@@ -99,6 +103,7 @@ class Guard:
         undo.callback(self.gate.close)
         self.actor = Actor(self.pod, self.gate, means.journal, means.metrics, frozenset(settings.app.ports))
         undo.callback(self.actor.close)
+        self.actor.in_thread = self._in_thread
         self.watch = PodWatch(
             self.namespace,
             self._news,
@@ -133,7 +138,7 @@ class Guard:
 
     async def start(self) -> None:
         """Inspect, put the closed gate in place (mode auto), take over what a predecessor left open, watch."""
-        await asyncio.to_thread(self._prepare)
+        await self._in_thread(self._prepare)
         self.stand_in.begin_anew()
         self._take_over()
         self.watch.start()
@@ -182,6 +187,8 @@ class Guard:
 
     def close(self) -> None:
         """Stop watching and let go of the namespace; what is open stays open until its expiry (I1)."""
+        if self._closed:
+            return
         self._closed = True
         if self._timer:
             self._timer.cancel()
@@ -192,9 +199,28 @@ class Guard:
             self.supply.close()
         self.stand_in.close()
         self.actor.close()
+        if not self._apart:
+            self._let_go()
+
+    def _let_go(self) -> None:
         self.gate.close()
         with contextlib.suppress(OSError):
             self.namespace.close()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """It goes on when whoever waits is cancelled, and works by our descriptors: they are held until it has ended.
+        Their numbers would else be another pod's by then, whose rules it would look at or change (I6)."""
+        job = self._loop.run_in_executor(None, work)
+        self._apart.add(job)
+        job.add_done_callback(self._came_back)
+        return await asyncio.shield(job)
+
+    def _came_back(self, job: asyncio.Future[Any]) -> None:
+        self._apart.discard(job)
+        if not job.cancelled():
+            job.exception()  # whoever waited for it has it, or went away
+        if self._closed and not self._apart:
+            self._let_go()
 
     # ---- the loop ----
 
@@ -327,7 +353,7 @@ class Guard:
         try:
             await self.actor.settled()
             if self._may_install():
-                await asyncio.to_thread(self.gate.install)
+                await self._in_thread(self.gate.install)
             self._looked(await self._scene_at_rest())
         except (OSError, CommandFailed) as failure:
             self._not_looked(failure)
@@ -351,7 +377,7 @@ class Guard:
         trusting it would fence the next write for nothing."""
         while True:
             ours, rules = self.gate.writes, self.gate.rules_generation()
-            scene = await asyncio.to_thread(look, self.gate.netns, self.spec, rules, self.gate)
+            scene = await self._in_thread(partial(look, self.gate.netns, self.spec, rules, self.gate))
             if self.gate.writes == ours:
                 return scene
 

@@ -131,7 +131,7 @@ class OrderedGuard(Guard):
 
     async def _ordered(self, order: OrderText) -> tuple[str, str]:
         gate = order.gate()
-        if self._is_repeated(order, gate, await asyncio.to_thread(self.gate.read)):
+        if self._is_repeated(order, gate, await self._in_thread(self.gate.read)):
             return DONE, f"generation {order.generation} was carried out before"
         opens = any(effective(each) in OPEN_LEVELS for each in gate.values())
         if not opens:  # nothing is asked, and nothing delays it
@@ -236,7 +236,7 @@ class OrderedGuard(Guard):
 
     async def truth(self) -> TruthText:
         """Read from the kernel, not remembered; the diagnosis is the newest that there is."""
-        shown = await asyncio.to_thread(self.gate.read)
+        shown = await self._in_thread(self.gate.read)
         await self._up_to_date()
         self.step()
         view = self.view()
