@@ -60,24 +60,18 @@ async def fetch_identity(
 
 @contextmanager
 def _reachable(socket: Path) -> Iterator[str]:
-    """A path that fits sun_path (107 bytes), however deep the volume lies; not followed if it is a link."""
+    """A path that fits sun_path (107 bytes), however deep the volume lies; not followed if it is a link. It names what
+    was looked at, whatever the pod puts in its place meanwhile."""
     try:
-        directory = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        found = os.open(socket, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise IdentityRefused(f"{socket}: {error.strerror}") from None
     try:
-        if not stat.S_ISSOCK(_mode(socket.name, directory)):
+        if not stat.S_ISSOCK(os.fstat(found).st_mode):
             raise IdentityRefused(f"{socket}: not a socket")
-        yield f"/proc/self/fd/{directory}/{socket.name}"
+        yield f"/proc/self/fd/{found}"
     finally:
-        os.close(directory)
-
-
-def _mode(name: str, directory: int) -> int:
-    try:
-        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-    except OSError as error:
-        raise IdentityRefused(f"{name}: {error.strerror}") from None
+        os.close(found)
 
 
 async def _ask(path: str) -> tuple[Secret, Secret]:

@@ -20,7 +20,7 @@ from envoy_data_plane.envoy.service.discovery.v3 import DiscoveryRequest, Discov
 from envoy_data_plane.google.protobuf import Any
 
 from hotswitch.rescue.identity import Expected, IdentityRefused
-from hotswitch.rescue.sds import fetch_identity
+from hotswitch.rescue.sds import _reachable, fetch_identity
 from tests.rescue.authority import Authority, Pair, spiffe
 
 pytestmark = pytest.mark.unit
@@ -220,3 +220,19 @@ def test_socket_nobody_listens_on(tmp_path: Path) -> None:
             await fetch_identity(tmp_path / "socket", timeout_s=2)
 
     asyncio.run(scenario())
+
+
+def test_the_socket_becomes_a_link_after_it_was_looked_at(tmp_path: Path) -> None:  # a confused deputy
+    theirs, ours = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    with theirs, ours, socket.socket(socket.AF_UNIX) as asks:
+        for each, name in ((theirs, "socket"), (ours, "ours")):
+            each.bind(str(tmp_path / name))
+            each.listen()
+            each.setblocking(False)
+        with _reachable(tmp_path / "socket") as target:
+            (tmp_path / "socket").unlink()
+            (tmp_path / "socket").symlink_to(tmp_path / "ours")
+            asks.connect(target)
+        theirs.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            ours.accept()
