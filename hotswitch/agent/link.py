@@ -42,6 +42,7 @@ from hotswitch.rescue.calls import Call, Line
 METHOD = "/hotswitch.agent.v1.AgentLink/Speak"
 NEWEST, OLDEST = 1, 1
 LINES_AT_MOST = 2048
+STRANGERS_AT_MOST = 1000  # pods that are not guarded here (any longer), whose grants are remembered
 LIFE_AT_MOST_S = 3600.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 30.0
 RECEIVED_BYTES = 4 * 2**20
@@ -437,9 +438,19 @@ class ControllerAuthority:
         return PodUid(uid)
 
     def _give(self, uid: PodUid, order: tuple[int, int], grant: Grant) -> None:
+        self._grants.pop(uid, None)  # the newest last
         self._grants[uid] = order, grant
+        self._forget_strangers()
         if uid in self._pods:
             self._tell(uid)
+
+    def _forget_strangers(self) -> None:
+        """Pods come and go without end, and are not guarded yet when an agent starts."""
+        strangers = [uid for uid in self._grants if uid not in self._pods]
+        for uid in strangers[:-STRANGERS_AT_MOST]:
+            del self._grants[uid]
+            self._raw.pop(uid, None)
+            self._orders_end_boot_s.pop(uid, None)
 
     def _tell(self, uid: PodUid) -> None:
         """What goes wrong with one pod keeps no other one from being told."""

@@ -152,3 +152,18 @@ def test_a_controller_ends_each_link_for_what_is_said(tmp_path: Path, monkeypatc
 
     asyncio.run(story())
     assert pauses[0] <= link.FIRST_PAUSE_S and pauses[-1] >= 10.0
+
+
+def test_grants_of_pods_that_are_gone_are_not_kept_for_ever(tmp_path: Path) -> None:
+    async def story() -> None:
+        authority = started(tmp_path)
+        authority.attach(PodRef("web", "shop", NEW), lambda: None)
+        authority._know(grant(NEW, term=1).grant)
+        for at in range(link.STRANGERS_AT_MOST + 50):
+            authority._know(grant(f"pod-{at}", term=1).grant)
+        assert authority.grant(NEW) is not None and authority.grant(PodUid("pod-0")) is None
+        assert authority.grant(PodUid(f"pod-{link.STRANGERS_AT_MOST + 49}")) is not None
+        assert len(authority._grants) == len(authority._raw) == link.STRANGERS_AT_MOST + 1
+        authority.close()
+
+    asyncio.run(story())
