@@ -84,6 +84,12 @@ class GrantedGuard(Guard):
         if Mode.AUTO in (before, grant.policy.mode) and before is not grant.policy.mode:
             self.look_again()
 
+    def change_policy(self, settings: Pod) -> None:
+        """What is known of the pod has changed; what may be done is the grant's, whatever stands in the settings."""
+        self.settings = settings
+        self.stand_in.wanted = settings.app.stand_in
+        self.step()
+
     def _allowed(self, policy: Policy) -> Policy:
         if not self._mapped:
             return policy

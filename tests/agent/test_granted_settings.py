@@ -1,0 +1,27 @@
+"""What a guard with a grant is told of its pod changes; what it may do is the grant's (I1, I2)."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hotswitch.agent.granted import GrantedGuard
+from hotswitch.config.agentfile import parse
+from hotswitch.model import Level, Mode, Policy
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_bypassed_pod_begins_to_end() -> None:
+    """By the settings alone the mode would be observe, and the gate be closed on clients that it still serves."""
+    told = {"name": "web-0", "namespace": "shop", "uid": "uid", "netns": "/proc/self/ns/net", "addresses": ["10.0.0.7"],
+            "capture": {"args": []}, "policy": {"mode": "observe"}}  # fmt: skip
+    settings = parse({"pods": [told]}, "test").pods[0].model_copy(update={"terminating": True})
+    granted = Policy(mode=Mode.AUTO, inbound=(Level.RESCUE, Level.HOLD))
+    guard: Any = object.__new__(GrantedGuard)
+    guard.policy, guard.stand_in, stepped = granted, SimpleNamespace(wanted=False), list[Policy]()
+    guard.step = lambda: stepped.append(guard.policy)
+    guard.change_policy(settings)
+    assert guard.settings.terminating and stepped == [granted]
