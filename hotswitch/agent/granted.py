@@ -73,6 +73,7 @@ class GrantedGuard(Guard):
     def _take(self, grant: Grant) -> None:
         before, self._taken = self.policy.mode, grant.version
         self.policy = self._allowed(grant.policy)
+        self._ask_by_policy()
         if grant.override != self._ordered:  # else what a person or a drill orders here stands
             self._ordered = grant.override
             self.standing = replace(self.standing, override=grant.override)

@@ -399,6 +399,13 @@ class Guard:
         self.stand_in.wanted = settings.app.stand_in
         self.step()
 
+    def _ask_by_policy(self) -> None:
+        """How the proxy is asked follows the policy that holds now: a greeting by TLS means nothing to an app that the
+        proxy lets have plaintext, and it would get it."""
+        probe = self.settings.app.probe
+        strict = probe is not None and self.policy.mtls_on(probe.port) is Mtls.STRICT
+        self.watch.obey(self.policy.thresholds, strict=strict)
+
     def give_up(self) -> None:
         """Nobody wants the pod guarded any longer: what is open is closed while somebody can, for the rescue that it
         leads to goes, too (I4)."""

@@ -186,6 +186,7 @@ class OrderedGuard(Guard):
             return
         PolicySettings.model_validate(settings.policy.model_dump())
         self.settings, self.policy = settings, settings.policy.policy()
+        self._ask_by_policy()
         await self.spare.change(settings)
         self.watch.look_soon()
         self._note("policy", evidence={"mtls": str(order.mtls)}, who=order.who)

@@ -47,7 +47,7 @@ class PathProbe:
         self, netns: Where, address: str, probe: AppProbe, *, proxy_uid: int, strict: bool, lag_s: float
     ) -> None:
         self._netns, self._address, self._probe = netns, address, probe
-        self._proxy_uid, self._strict, self._lag_s = proxy_uid, strict, lag_s
+        self._proxy_uid, self.strict, self._lag_s = proxy_uid, strict, lag_s
 
     async def compare(self) -> PathReport:
         (proxied, ends), direct = await asyncio.gather(self._proxied(), self._ask(STAND_IN_UID))
@@ -55,7 +55,7 @@ class PathProbe:
         return PathReport(PathComparison(now_s, proxied=proxied, direct=direct), ends)
 
     async def _proxied(self) -> tuple[ProbeOutcome, float | None]:
-        if self._strict:
+        if self.strict:
             return await self._greet_tls()
         return await self._ask(self._proxy_uid), None
 

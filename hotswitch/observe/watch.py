@@ -149,6 +149,12 @@ class PodWatch:
         self._container, self._gauge = container, Gauge(container)
         self._ending.see_container(container)
 
+    def obey(self, thresholds: Thresholds, *, strict: bool) -> None:
+        """Other settings for the same pod. `strict`: the port of the app's probe takes mTLS only."""
+        self._thresholds = thresholds
+        if self._path_probe is not None:
+            self._path_probe.strict = strict
+
     # ---- what is known ----
 
     def facts(self, now_s: float) -> Facts:

@@ -9,7 +9,7 @@ import pytest
 
 from hotswitch.agent.granted import GrantedGuard
 from hotswitch.config.agentfile import parse
-from hotswitch.model import Level, Mode, Policy
+from hotswitch.model import Level, Mode, Mtls, Policy, Thresholds
 
 pytestmark = pytest.mark.unit
 
@@ -25,3 +25,16 @@ def test_a_bypassed_pod_begins_to_end() -> None:
     guard.step = lambda: stepped.append(guard.policy)
     guard.change_policy(settings)
     assert guard.settings.terminating and stepped == [granted]
+
+
+@pytest.mark.parametrize("mtls", list(Mtls))
+def test_how_the_proxy_is_asked_follows_the_grant(mtls: Mtls) -> None:
+    told = {"name": "web-0", "namespace": "shop", "uid": "uid", "netns": "/proc/self/ns/net", "addresses": ["10.0.0.7"],
+            "capture": {"args": []}, "app": {"ports": [8080], "probe": {"port": 8080, "path": "/"}}}  # fmt: skip
+    asked: list[tuple[float, bool]] = []
+    guard: Any = object.__new__(GrantedGuard)
+    guard.settings = parse({"pods": [told]}, "test").pods[0]
+    guard.policy = Policy(mtls=mtls, thresholds=Thresholds(probe_timeout_s=0.7))
+    guard.watch = SimpleNamespace(obey=lambda thresholds, strict: asked.append((thresholds.probe_timeout_s, strict)))
+    guard._ask_by_policy()
+    assert asked == [(0.7, mtls is Mtls.STRICT)]
