@@ -264,6 +264,8 @@ class Switch:
         self.unwritten = {}
         if page == pen.status and pen.is_written:
             return
+        if not page.under_way:  # what is under way bears the term of who began it
+            page = changed(page, term=turn.term)
         try:
             await pen.write(page, condition=self._teller.condition(pen.pod, page, known))
         except (Stale, ApiFailure) as failure:

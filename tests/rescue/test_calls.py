@@ -97,14 +97,16 @@ def test_message_to_the_server_is_too_large(tmp_path: Path) -> None:
     """It is not gathered first: its length is enough."""
 
     async def scenario() -> None:
-        async with serving(tmp_path / "s", most_bytes=len(LARGE) - 1), channel(tmp_path / "s") as opened:
-            call = opened.stream_stream("/a.Service/Echo")()
-            with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
-                await call.write(LARGE)
-                await call.read()
-            again = opened.stream_stream("/a.Service/Echo")(wait_for_ready=True)
-            await again.write(b"small")
-            assert await again.read() == b"small"
+        async with serving(tmp_path / "s", most_bytes=len(LARGE) - 1):
+            async with channel(tmp_path / "s") as opened:
+                call = opened.stream_stream("/a.Service/Echo")()
+                with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
+                    await call.write(LARGE)
+                    await call.read()
+            async with channel(tmp_path / "s") as another:
+                again = another.stream_stream("/a.Service/Echo")()
+                await again.write(b"small")
+                assert await again.read() == b"small"
 
     asyncio.run(scenario())
 
