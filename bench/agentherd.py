@@ -100,6 +100,9 @@ class Unasked:
 
     def facts(self, uid: str) -> None: ...
 
+    def doubts(self, uid: str) -> bool:
+        return False
+
     def hurry(self, uid: str) -> None: ...
 
     def watch(self, uid: str, address: str) -> None: ...
