@@ -22,7 +22,8 @@ import msgspec
 from bench.injected import pod
 from bench.podwatch import end_of_input
 from hotswitch.agent.authority import PodState
-from hotswitch.agent.link import ControllerAuthority, LinkSettings
+from hotswitch.agent.dialer import LinkSettings
+from hotswitch.agent.link import ControllerAuthority
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.model import (
     Capabilities,

@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from hotswitch.agent.authority import Authority, Grant, OwnAuthority, Right
-from hotswitch.agent.link import ControllerAuthority, LinkSettings
+from hotswitch.agent.dialer import LinkSettings
+from hotswitch.agent.link import ControllerAuthority
 from hotswitch.config.agentfile import Budget, ConfigError, PolicySettings, Strict, parse_as
 from hotswitch.model import PodRef
 

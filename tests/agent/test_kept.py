@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from hotswitch.agent import link
+from hotswitch.agent.dialer import LinkSettings
+from hotswitch.agent.grants import STRANGERS_AT_MOST
 from hotswitch.agent.kept import boot_s
-from hotswitch.agent.link import ControllerAuthority, LinkSettings
+from hotswitch.agent.link import ControllerAuthority
 from hotswitch.api.agent.grants import policy_message
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.decide.grants import Refused
@@ -66,7 +68,7 @@ def test_an_order_does_not_begin_anew(tmp_path: Path) -> None:  # I4
     async def story() -> None:
         before = started(tmp_path)
         hears(before, grant(NEW, term=1, order_left_s=600.0))
-        before._orders_end_boot_s[NEW] = ends_boot_s = boot_s() + 60.0  # nine minutes go by
+        before.grants.orders_end_boot_s[NEW] = ends_boot_s = boot_s() + 60.0  # nine minutes go by
         before.close()
         for _ in range(2):  # and the agent is started again, twice
             after = started(tmp_path)
@@ -83,7 +85,7 @@ def test_an_order_that_has_ended_is_none(tmp_path: Path) -> None:  # I4
     async def story() -> None:
         before = started(tmp_path)
         hears(before, grant(NEW, term=1, order_left_s=600.0))
-        before._orders_end_boot_s[NEW] = boot_s() - 300.0
+        before.grants.orders_end_boot_s[NEW] = boot_s() - 300.0
         before.close()
         after = started(tmp_path)
         known = after.grant(NEW)
@@ -122,7 +124,7 @@ def test_a_grant_that_cannot_be_read(tmp_path: Path, authorization: str) -> None
         with pytest.raises(Refused, match="authorization"):
             hears(before, message)
         assert before.grant(NEW) is None and before.grant(OLD) is not None
-        before._raw[NEW] = message.grant.SerializeToString()
+        before.grants.raw[NEW] = message.grant.SerializeToString()
         before.close()
         after = started(tmp_path)
         assert after.grant(NEW) is None and after.grant(OLD) is not None
@@ -158,12 +160,12 @@ def test_grants_of_pods_that_are_gone_are_not_kept_for_ever(tmp_path: Path) -> N
     async def story() -> None:
         authority = started(tmp_path)
         authority.attach(PodRef("web", "shop", NEW), lambda: None)
-        authority._know(grant(NEW, term=1).grant)
-        for at in range(link.STRANGERS_AT_MOST + 50):
-            authority._know(grant(f"pod-{at}", term=1).grant)
+        authority.grants.take(grant(NEW, term=1).grant)
+        for at in range(STRANGERS_AT_MOST + 50):
+            authority.grants.take(grant(f"pod-{at}", term=1).grant)
         assert authority.grant(NEW) is not None and authority.grant(PodUid("pod-0")) is None
-        assert authority.grant(PodUid(f"pod-{link.STRANGERS_AT_MOST + 49}")) is not None
-        assert len(authority._grants) == len(authority._raw) == link.STRANGERS_AT_MOST + 1
+        assert authority.grant(PodUid(f"pod-{STRANGERS_AT_MOST + 49}")) is not None
+        assert len(authority.grants) == len(authority.grants.raw) == STRANGERS_AT_MOST + 1
         authority.close()
 
     asyncio.run(story())

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from hotswitch.agent.authority import PodState, surroundings
-from hotswitch.agent.link import ControllerAuthority, LinkSettings
+from hotswitch.agent.dialer import LinkSettings
+from hotswitch.agent.link import ControllerAuthority
 from hotswitch.controller.app import Controller
 from hotswitch.decide import step
 from hotswitch.decide.track import assess

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from hotswitch.agent.link import LINES_AT_MOST, ControllerAuthority
+from hotswitch.agent.link import ControllerAuthority
+from hotswitch.agent.outbox import LINES_AT_MOST
 from hotswitch.api import names
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.controller.app import Controller
