@@ -15,7 +15,8 @@ import yaml
 
 from hotswitch.agent.drills import Drills
 from hotswitch.agent.evidence import Keeper
-from hotswitch.agent.guard import Guard, Means
+from hotswitch.agent.guard import Guard
+from hotswitch.agent.means import Means
 from hotswitch.agent.rehearsal import prepare, rehearse
 from hotswitch.agent.spare import Spare
 from hotswitch.capture.options import parse
@@ -24,7 +25,7 @@ from hotswitch.capture.spec import CaptureSpec, SpecError
 from hotswitch.config.agentfile import AgentFile, ConfigError, Pod, load
 from hotswitch.kernel.command import CommandFailed
 from hotswitch.model import Level, PodRef, PodUid, Surroundings
-from hotswitch.observe.watch import Pace
+from hotswitch.observe.pace import Pace
 from hotswitch.report.journal import Journal, entry
 from hotswitch.report.metrics import Metrics
 from hotswitch.rescue.process import Death

@@ -10,7 +10,8 @@ import asyncio
 from dataclasses import replace
 
 from hotswitch.agent.authority import Authority, Grant, PodState
-from hotswitch.agent.guard import Guard, Means
+from hotswitch.agent.guard import Guard
+from hotswitch.agent.means import Means
 from hotswitch.agent.spare import Spare
 from hotswitch.api.orders import whole_policies
 from hotswitch.capture.spec import CaptureSpec
@@ -77,7 +78,7 @@ class GrantedGuard(Guard):
         if grant.override != self._ordered:  # else what a person or a drill orders here stands
             self._ordered = grant.override
             self.standing = replace(self.standing, override=grant.override)
-        self._note("grant", evidence={"version": str(grant.version), "mode": str(grant.policy.mode)})
+        self.note("grant", evidence={"version": str(grant.version), "mode": str(grant.policy.mode)})
         settings = self._with(grant)
         if settings != self.settings or not self.spare.tried.is_set():
             self.settings = settings
@@ -135,8 +136,8 @@ class GrantedGuard(Guard):
             capabilities=view.capabilities,
             identity_expires_in_s=view.facts.identity_expires_in_s,
             path_passes=view.facts.path_passes,
-            istio_rules=self._scene.digest,
-            istio_complete=self._scene.complete,
+            istio_rules=self._rules.scene.digest,
+            istio_complete=self._rules.scene.complete,
             stand_in=self.stand_in.state,
         )
         lasting = replace(state, identity_expires_in_s=None)  # which runs down all the time

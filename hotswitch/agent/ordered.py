@@ -16,8 +16,9 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hotswitch.agent.guard import Guard, Means
+from hotswitch.agent.guard import Guard
 from hotswitch.agent.ledger import Carried, Ledger, boot_s
+from hotswitch.agent.means import Means
 from hotswitch.agent.spare import Spare
 from hotswitch.api.orders import LEASE_S, ORDER_AT_MOST_S, AnswerText, OrderText, TruthText, diagnosis_text
 from hotswitch.capture.gate import GateState
@@ -58,7 +59,7 @@ class OrderedGuard(Guard):
         if left.is_open:
             self._stand(dict(left.openings), left.expires_in_s or 0.0)
             self.watch.be_alert(True)
-            self._note("adopted", evidence={"left": left.reason})
+            self.note("adopted", evidence={"left": left.reason})
 
     # ---- the loop: see, and keep what was ordered ----
 
@@ -122,7 +123,7 @@ class OrderedGuard(Guard):
                 outcome, sentence = await self._ordered(order)
             except OrderRefused as refusal:
                 outcome, sentence = REFUSED, str(refusal)
-                self._note("order", code=order.code, why=order.reason, who=order.who, failed=sentence)
+                self.note("order", code=order.code, why=order.reason, who=order.who, failed=sentence)
             except (OSError, CommandFailed) as failure:  # before anything was written: what comes after says so itself
                 outcome, sentence = FAILED, str(failure)
             took_ms = round((self._loop.time() - started_s) * 1000, 3)
@@ -131,7 +132,7 @@ class OrderedGuard(Guard):
 
     async def _ordered(self, order: OrderText) -> tuple[str, str]:
         gate = order.gate()
-        if self._is_repeated(order, gate, await self._in_thread(self.gate.read)):
+        if self._is_repeated(order, gate, await self._holding.in_thread(self.gate.read)):
             return DONE, f"generation {order.generation} was carried out before"
         opens = any(effective(each) in OPEN_LEVELS for each in gate.values())
         if not opens:  # nothing is asked, and nothing delays it
@@ -189,14 +190,13 @@ class OrderedGuard(Guard):
         self._ask_by_policy()
         await self.spare.change(settings)
         self.watch.look_soon()
-        self._note("policy", evidence={"mtls": str(order.mtls)}, who=order.who)
+        self.note("policy", evidence={"mtls": str(order.mtls)}, who=order.who)
 
     async def _up_to_date(self) -> None:
         """The namespace as it is now: looked at again where the kernel says that a rule has changed since."""
-        if self._scene.refusal or not self.gate.is_trusted():
+        if self._rules.scene.refusal or not self.gate.is_trusted():
             self.look_again()
-        if self._looking is not None:
-            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._rules.awaited()
 
     async def _carry_out(self, order: OrderText, gate: dict[Direction, Opening]) -> tuple[str, str]:
         carried = Carried(
@@ -214,7 +214,7 @@ class OrderedGuard(Guard):
         )  # fmt: skip
         result = self.actor.perform(decision, who=order.who)
         if not result.done and result.inspect:
-            await self._look()
+            await self._rules.look()
             result = self.actor.perform(decision, who=order.who)
         if not result.done:
             self._carried = before
@@ -222,14 +222,14 @@ class OrderedGuard(Guard):
         try:
             self._ledger.write(carried)
         except OSError as failure:  # the kernel and our memory know it
-            self._note("ledger", failed=str(failure))
+            self.note("ledger", failed=str(failure))
         self._stand(gate, expiry_s)
         if gate and order.cut:
             self.actor.perform(replace(decision, act=Act.CUT, openings={}), who=order.who)
         if not gate:
             self.spare.drain()
-            await self._look()
-        self._set_timer()
+            await self._rules.look()
+        self._rounds.begin()
         self.step()
         return DONE, order.reason
 
@@ -237,7 +237,7 @@ class OrderedGuard(Guard):
 
     async def truth(self) -> TruthText:
         """Read from the kernel, not remembered; the diagnosis is the newest that there is."""
-        shown = await self._in_thread(self.gate.read)
+        shown = await self._holding.in_thread(self.gate.read)
         await self._up_to_date()
         self.step()
         view = self.view()
@@ -246,8 +246,8 @@ class OrderedGuard(Guard):
             levels={way: effective(shown.openings.get(way, Opening(Level.CAPTURE))) for way in Direction},
             generation=self._newest(shown),
             expires_in_s=self._ends_in_s(shown),
-            istio_rules=self._scene.digest,
-            istio_complete=self._scene.complete,
+            istio_rules=self._rules.scene.digest,
+            istio_complete=self._rules.scene.complete,
             diagnosis=diagnosis_text(self.diagnosis, self._loop.time()),
             identity_expires_in_s=view.facts.identity_expires_in_s,
             path_passes=view.facts.path_passes,

@@ -195,7 +195,7 @@ class Endpoint(Strict):
 
 
 class PaceSettings(Strict):
-    """How often to ask, in seconds; see observe.watch.Pace."""
+    """How often to ask, in seconds; see observe.pace.Pace."""
 
     idle_s: Seconds = 0.8
     fresh_s: Seconds = 8.0

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from hotswitch.agent.guard import Guard
+from hotswitch.agent.holding import Holding
 
 pytestmark = pytest.mark.unit
 
 PATIENCE_S = 30.0
 
 
-def closing(done: Callable[[], None]) -> SimpleNamespace:
-    return SimpleNamespace(close=done)
-
-
-def guard(let_go: list[str]) -> Any:
-    made: Any = object.__new__(Guard)
-    made._loop, made._apart, made._closed = asyncio.get_running_loop(), set(), False
-    made._timer = made._looking = made.supply = None
-    made.watch = made.stand_in = made.actor = closing(lambda: None)
-    made.gate, made.namespace = closing(lambda: let_go.append("gate")), closing(lambda: let_go.append("namespace"))
-    return made
+def holding(let_go: list[str]) -> Holding:
+    gate: Any = SimpleNamespace(close=lambda: let_go.append("gate"))
+    namespace: Any = SimpleNamespace(close=lambda: let_go.append("namespace"))
+    return Holding(namespace, gate)
 
 
 def test_the_pod_goes_while_its_rules_are_looked_at() -> None:
@@ -35,14 +27,14 @@ def test_the_pod_goes_while_its_rules_are_looked_at() -> None:
 
     async def story() -> None:
         let_go: list[str] = []
-        of, begun, goes_on = guard(let_go), threading.Event(), threading.Event()
+        of, begun, goes_on = holding(let_go), threading.Event(), threading.Event()
 
         def work() -> list[str]:
             begun.set()
             goes_on.wait(PATIENCE_S)
             return list(let_go)
 
-        waiting = asyncio.create_task(of._in_thread(work))
+        waiting = asyncio.create_task(of.in_thread(work))
         await asyncio.to_thread(begun.wait, PATIENCE_S)
         (job,) = of._apart
         waiting.cancel()
@@ -64,8 +56,8 @@ def test_the_pod_goes_while_its_rules_are_looked_at() -> None:
 def test_nothing_is_under_way() -> None:
     async def story() -> None:
         let_go: list[str] = []
-        of = guard(let_go)
-        assert await of._in_thread(lambda: 7) == 7
+        of = holding(let_go)
+        assert await of.in_thread(lambda: 7) == 7
         of.close()
         assert let_go == ["gate", "namespace"]
 

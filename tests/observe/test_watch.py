@@ -12,9 +12,10 @@ import pytest
 from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.netns import PinnedNamespace, inside
 from hotswitch.model import HEALTH, Facts, PathComparison, ProbeOutcome, Thresholds
-from hotswitch.observe import watch as watch_module
+from hotswitch.observe import pace as pace_module
+from hotswitch.observe.pace import SLOW_S, Pace
 from hotswitch.observe.path import PathProbe, PathReport
-from hotswitch.observe.watch import SLOW_S, Pace, PodWatch
+from hotswitch.observe.watch import PodWatch
 
 pytestmark = pytest.mark.netns
 
@@ -165,7 +166,7 @@ async def _be_deaf(netns: str) -> None:
 
 def test_doubt_that_stays_is_looked_at_less_often(netns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that says 503 all day costs little; one that is well again is idle again."""
-    monkeypatch.setattr(watch_module, "DOUBT_S", 0.1)
+    monkeypatch.setattr(pace_module, "DOUBT_S", 0.1)
     asyncio.run(_doubt_for_long(netns))
 
 

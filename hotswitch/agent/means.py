@@ -1,0 +1,26 @@
+"""What all guards of an agent share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hotswitch.agent.evidence import Keeper
+from hotswitch.model import Surroundings
+from hotswitch.observe.pace import Pace
+from hotswitch.report.journal import Journal
+from hotswitch.report.metrics import Metrics
+
+if TYPE_CHECKING:
+    from hotswitch.agent.guard import Guard
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    journal: Journal
+    metrics: Metrics
+    pace: Pace
+    evidence: Keeper
+    surroundings: Callable[[Guard], Surroundings]
+    gone: Callable[[Guard], None]

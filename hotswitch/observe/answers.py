@@ -1,0 +1,43 @@
+"""What 15021 has answered lately, in the order in which it was asked: an answer may come late (S4.2b)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hotswitch.model import Probe, ProbeOutcome
+
+KEPT_PROBES = 16
+CALM_PROBES = 10
+
+
+class Answers:
+    """`calm`: the last CALM_PROBES were good ones, as far as there were so many."""
+
+    def __init__(self) -> None:
+        self._probes: deque[Probe] = deque(maxlen=KEPT_PROBES)
+        self.calm = True
+
+    def remember(self, result: Probe) -> None:
+        late = bool(self._probes) and result.started_s < self._probes[-1].started_s
+        self._probes.append(result)
+        if late:
+            self._probes = deque(sorted(self._probes, key=lambda each: each.started_s), maxlen=KEPT_PROBES)
+        if self.calm and result.outcome is ProbeOutcome.OK:
+            return
+        recent = list(self._probes)[-CALM_PROBES:]
+        self.calm = all(probe.outcome is ProbeOutcome.OK for probe in recent)
+
+    @property
+    def kept(self) -> tuple[Probe, ...]:
+        return tuple(self._probes)
+
+    @property
+    def silent(self) -> bool:
+        """The newest question was not answered."""
+        return bool(self._probes) and self._probes[-1].outcome is ProbeOutcome.TIMEOUT
+
+    @property
+    def were_ready(self) -> bool:
+        """By the newest that says anything."""
+        said = (probe.outcome for probe in reversed(self._probes) if probe.outcome is not ProbeOutcome.INVALID)
+        return next(said, None) is ProbeOutcome.OK
