@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -17,6 +18,7 @@ from hotswitch.agent.drills import Drills
 from hotswitch.agent.evidence import Keeper
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.means import Means
+from hotswitch.agent.neighbours import Neighbours
 from hotswitch.agent.rehearsal import prepare, rehearse
 from hotswitch.agent.spare import Spare
 from hotswitch.capture.options import parse
@@ -56,6 +58,7 @@ class Agent:
         self.metrics = Metrics()
         self.evidence = Keeper(settings.evidence, self.journal)
         self.guards: dict[str, Guard] = {}
+        self._neighbours = Neighbours()
         self.rescue: Rescue | None = None
         self.no_rescue = "no rescue is configured"
         self.drills = Drills(lambda: list(self.guards.values()), self.journal, self.metrics)
@@ -189,7 +192,8 @@ class Agent:
 
     def _means(self) -> Means:
         pace = Pace(**self.settings.pace.model_dump())
-        return Means(self.journal, self.metrics, pace, self.evidence, self._surroundings, self._gone)
+        here = self._neighbours
+        return Means(self.journal, self.metrics, pace, self.evidence, here, self._surroundings, self._gone)
 
     def _gone(self, guard: Guard) -> None:
         if self.guards.pop(guard.settings.uid, None) is None:
@@ -228,20 +232,9 @@ class Agent:
     # ---- what happens around one pod ----
 
     def _surroundings(self, guard: Guard) -> Surroundings:
-        others = [other for other in self.guards.values() if other is not guard]
-        mates = [other for other in others if other.pod.workload == guard.pod.workload and guard.pod.workload]
-        now_s = asyncio.get_running_loop().time()
-        return Surroundings(
-            open_on_node=sum(other.standing.is_open for other in others),
-            open_of_workload=sum(mate.standing.is_open for mate in mates),
-            node_budget=self.settings.budget.node,
-            workload_budget=self.settings.budget.workload,
-            pods_on_node=len(others) + 1,
-            faulty_on_node=sum(other.sick for other in others) + guard.sick,
-            workload_fault_ages_s=tuple(
-                now_s - began for mate in mates for began in mate.standing.recent_faults_s[-1:]
-            ),
-        )
+        around = self._neighbours.around(guard, now_s=asyncio.get_running_loop().time())
+        budget = self.settings.budget
+        return replace(around, node_budget=budget.node, workload_budget=budget.workload)
 
     def guard_named(self, name: str) -> Guard:
         """By "namespace/name", "name" or uid. Raises KeyError with a sentence."""

@@ -11,10 +11,11 @@ counts a place as taken until then, and gives it to somebody else afterwards.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from hotswitch.agent.neighbours import Neighbour, Neighbours
 from hotswitch.model import Capabilities, Diagnosis, Override, PodRef, PodUid, Policy, Standing, Surroundings
 from hotswitch.report.journal import Entry
 
@@ -89,33 +90,13 @@ class Authority(Protocol):
         ...
 
 
-class Neighbour(Protocol):
-    """A guard of the same agent."""
-
-    @property
-    def pod(self) -> PodRef: ...
-    @property
-    def standing(self) -> Standing: ...
-    @property
-    def sick(self) -> bool: ...
-
-
-def surroundings(of: Neighbour, all_here: Iterable[Neighbour], right: Right, *, now_s: float) -> Surroundings:
+def surroundings(of: Neighbour, here: Neighbours, right: Right, *, now_s: float) -> Surroundings:
     """What the engine is shown of the others on this agent, and of what it was given."""
-    others = [other for other in all_here if other.pod.uid != of.pod.uid]
-    near = [other for other in others if other.pod.namespace == of.pod.namespace]
-    mates = [other for other in near if of.pod.workload and other.pod.workload == of.pod.workload]
-    fell_ill_s = [*right.mates_fell_ill_s, *(each for mate in mates for each in mate.standing.recent_faults_s[-1:])]
-    return Surroundings(
-        open_on_node=sum(other.standing.is_open for other in others),
+    return replace(
+        here.around(of, now_s=now_s, elsewhere_ill_s=right.mates_fell_ill_s),
         node_budget=right.node,
-        open_in_namespace=sum(other.standing.is_open for other in near),
         namespace_budget=right.namespace,
-        open_of_workload=sum(mate.standing.is_open for mate in mates),
         workload_budget=right.workload,
-        pods_on_node=len(others) + 1,
-        faulty_on_node=sum(other.sick for other in others) + of.sick,
-        workload_fault_ages_s=tuple(now_s - each for each in fell_ill_s),
         open_until_s=right.until_s,
         frozen=right.frozen,
     )

@@ -15,6 +15,7 @@ from hotswitch.act.actor import Actor
 from hotswitch.agent.account import Account
 from hotswitch.agent.holding import hold
 from hotswitch.agent.means import Means
+from hotswitch.agent.neighbours import is_sick
 from hotswitch.agent.rounds import Rounds, pause_s
 from hotswitch.agent.rules import Rules
 from hotswitch.agent.sight import Sight, path_probe
@@ -41,8 +42,6 @@ from hotswitch.model import (
     View,
 )
 from hotswitch.observe.path import PathProbe
-
-_NOT_SICK = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING, Fault.TERMINATING, Fault.DRAINED, Fault.APP_SICK})
 
 
 class Guard:
@@ -126,6 +125,7 @@ class Guard:
         """Stop watching and let go of the namespace; what is open stays open until its expiry (I1)."""
         if self.closed:
             return
+        self._means.neighbours.forget(self.pod.uid)
         self._rounds.close()
         self._rules.close()
         self._sight.close()
@@ -191,7 +191,7 @@ class Guard:
 
     @property
     def sick(self) -> bool:
-        return self.diagnosis.fault not in _NOT_SICK and self.diagnosis.grade is not Grade.NONE
+        return is_sick(self.diagnosis)
 
     def _perform(self, decisions: tuple[Decision, ...], news_s: float, who: str) -> bool:
         for decision in decisions:
@@ -210,6 +210,8 @@ class Guard:
             self.look_again()
 
     def _show(self) -> None:
+        """To whoever goes by what stands and what is seen; after the act."""
+        self._means.neighbours.note(self)
         self._account.show(self.standing, self.diagnosis)
 
     def note(self, event: str, **fields: Any) -> None:

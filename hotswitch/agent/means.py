@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hotswitch.agent.evidence import Keeper
+from hotswitch.agent.neighbours import Neighbours
 from hotswitch.model import Surroundings
 from hotswitch.observe.pace import Pace
 from hotswitch.report.journal import Journal
@@ -22,5 +23,6 @@ class Means:
     metrics: Metrics
     pace: Pace
     evidence: Keeper
+    neighbours: Neighbours
     surroundings: Callable[[Guard], Surroundings]
     gone: Callable[[Guard], None]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from hotswitch.agent.authority import NO_RIGHT, Grant, OwnAuthority, Right, surroundings
+from hotswitch.agent.neighbours import Neighbours
 from hotswitch.decide import Code, step
 from hotswitch.model import (
     Capabilities,
@@ -38,8 +39,15 @@ def pod(name: str, workload: str = "deploy/web", namespace: str = "shop") -> Pod
     return PodRef(name, namespace, PodUid(name), workload)
 
 
+def noted(*guarded: Guarded) -> Neighbours:
+    here = Neighbours()
+    for each in guarded:
+        here.note(each)
+    return here
+
+
 def codes(of: Guarded, others: list[Guarded], right: Right) -> list[str]:
-    around = surroundings(of, [of, *others], right, now_s=NOW)
+    around = surroundings(of, noted(of, *others), right, now_s=NOW)
     able = Capabilities(rescue=True)
     decided = step(View(NOW, of.pod, MAY, dead(NOW), of.standing, able, around))[1]
     return [decided[0].code, decided[0].evidence.get("not inbound rescue", "").partition(" ")[0]]
@@ -69,7 +77,27 @@ def test_a_mate_on_another_node_falls_ill() -> None:
     """I3: the induced-bypass rule sees across nodes."""
     right = Right(node=9, namespace=9, workload=9, mates_fell_ill_s=(NOW - 20.0,))
     mine = Guarded(pod("a"))
-    assert surroundings(mine, [mine, Guarded(pod("b"), OPEN)], right, now_s=NOW).workload_fault_ages_s == (20.0, 99.0)
+    here = noted(mine, Guarded(pod("b"), OPEN))
+    assert surroundings(mine, here, right, now_s=NOW).workload_fault_ages_s == (20.0, 99.0)
+
+
+def test_neighbours_come_change_and_go() -> None:
+    """I3: what each adds to the counts is what it added last, and nothing once it is gone."""
+    mine, mate, other = Guarded(pod("a"), sick=True), Guarded(pod("b"), OPEN, sick=True), Guarded(pod("c", "deploy/db"))
+    here = noted(mate, other)
+    assert here.around(mine, now_s=NOW).pods_on_node == 3, "one that was not noted yet counts itself"
+    here.note(mine)
+    other.standing = OPEN
+    here.note(other)
+    found = here.around(mine, now_s=NOW)
+    assert (found.open_on_node, found.open_of_workload, found.pods_on_node, found.faulty_on_node) == (2, 1, 3, 2)
+    assert found.workload_fault_ages_s == (99.0,)
+    mate.standing, mate.sick = Standing(), False
+    here.note(mate)
+    here.forget(other.pod.uid)
+    found = here.around(mine, now_s=NOW)
+    assert (found.open_on_node, found.open_of_workload, found.pods_on_node, found.faulty_on_node) == (0, 0, 2, 1)
+    assert found.workload_fault_ages_s == ()
 
 
 def test_the_file_is_read_again() -> None:

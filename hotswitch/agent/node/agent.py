@@ -293,7 +293,7 @@ class NodeAgent(Agent):
 
     def _surroundings(self, guard: Guard) -> Surroundings:
         now_s = asyncio.get_running_loop().time()
-        return surroundings(guard, self.guards.values(), self.authority.right(guard.pod), now_s=now_s)
+        return surroundings(guard, self._neighbours, self.authority.right(guard.pod), now_s=now_s)
 
     def _gone(self, guard: Guard) -> None:
         super()._gone(guard)

@@ -50,7 +50,7 @@ class PodAgent(HelperAgent):
 
     def _surroundings(self, guard: Guard) -> Surroundings:
         now_s = asyncio.get_running_loop().time()
-        return surroundings(guard, self.guards.values(), self.authority.right(guard.pod), now_s=now_s)
+        return surroundings(guard, self._neighbours, self.authority.right(guard.pod), now_s=now_s)
 
 
 def made(settings: PodSettings) -> PodAgent:
