@@ -60,6 +60,7 @@ class Gate:
         self.scope = scope
         self._socket = NetlinkSocket(NETLINK_NETFILTER, netns)
         self._trusted: int | None = None
+        self._templates: dict[gate_message.Shape, gate_message.Template] = {}
         self.writes = 0  # of ours since this object was made: each raises the namespace's nft generation
 
     @property
@@ -123,26 +124,34 @@ class Gate:
 
         Raises GateFenced, GateAbsent, or OSError; then nothing has changed."""
         comment = gate_message.reason_of(generation, reason)
-        batch = gate_message.write(self.scope, openings, expiry_s=expiry_s, comment=comment)
-        self._commit(batch, added=bool(openings))
+        self._commit(self._template(openings), expiry_s, comment, added=bool(openings))
 
     def prepare(self, openings: Mapping[Direction, Opening]) -> None:
         """Have the message of such a write ready, so that the write itself need only fill it in. Writes nothing."""
-        gate_message.write(self.scope, openings, expiry_s=1.0, comment=b"")
+        self._template(openings)
+
+    def _template(self, openings: Mapping[Direction, Opening]) -> gate_message.Template:
+        shape = gate_message.shape_of(openings)
+        if shape not in self._templates:
+            self._templates[shape] = gate_message.template(self.scope, shape)
+        return self._templates[shape]
 
     def divert(self, port: Port, expiry_s: float) -> None:
         """Lead new inbound flows to `port` (pilot-agent's) to the stand-in's, for `expiry_s` seconds; set anew by every
         call. Raises as `write`."""
         comment = gate_message.comment_of("the app's probes")
-        self._commit(gate_message.divert(port, expiry_s=expiry_s, comment=comment), added=True)
+        self._commit(gate_message.diversion(port), expiry_s, comment, added=True)
 
     def undivert(self) -> None:
         """No flow is led to the stand-in any longer. Raises as `write`."""
-        self._commit(gate_message.undivert(), added=False)
+        self._commit(gate_message.diversion(None), added=False)
 
-    def _commit(self, batch: bytes, *, added: bool) -> None:
+    def _commit(
+        self, template: gate_message.Template, expiry_s: float = 0.0, comment: bytes = b"", *, added: bool
+    ) -> None:
+        batch = gate_message.filled(template, generation=self._trusted, expiry_s=expiry_s, comment=comment)
         try:
-            self._socket.transact(gate_message.begin(self._trusted) + batch)
+            self._socket.transact(batch)
         except OSError as failure:
             raise self._named(failure) from failure
         self.writes += 1

@@ -1,8 +1,9 @@
 """The gate's writes as netlink messages, built once for each way to open a gate and filled in when needed.
 
 Building the elements anew costs Python some 80 us more than sending them, on a path that is cold whenever it is walked.
-What differs from one write to the next are the timeout and the comment, both of fixed length, so two replacements of
-bytes fill them in. Layouts: include/uapi/linux/netfilter/nf_tables.h; libnftnl's udata.h for the comment.
+What differs from one write to the next are the fence, the timeout and the comment, all of fixed length: places in a
+template, which one formatting of bytes fills in. Layouts: include/uapi/linux/netfilter/nf_tables.h; libnftnl's udata.h
+for the comment.
 """
 
 from __future__ import annotations
@@ -25,30 +26,43 @@ _GOTO, _RETURN = -4, -5
 _UDATA_COMMENT = 0  # libnftnl: NFTNL_UDATA_SET_ELEM_COMMENT
 COMMENT_BYTES = 120  # the kernel stores up to 256 bytes of user data; a comment stays readable below this
 _SHAPES_KEPT = 256  # about 1 kB each
+_REASONS_KEPT = 256
 _BLANK_TIMEOUT = b"\xf9" * 8  # 570 million years; and no other field of a write has such a byte
 _BLANK_COMMENT = b"\xfa" * (COMMENT_BYTES + 1)
+_TIMEOUT, _FENCE = struct.Struct(">Q"), struct.Struct(">I")
 
-_Shape = tuple[tuple[Direction, Level, tuple[tuple[Port, Level], ...]], ...]
-
-
-def write(scope: GateScope, openings: Mapping[Direction, Opening], *, expiry_s: float, comment: bytes) -> bytes:
-    """All of a batch but its beginning: flush the maps, then add what shall be open."""
-    shape = tuple((way, each.level, tuple(sorted(each.ports.items()))) for way, each in openings.items())
-    return _filled(_steps(scope, shape), expiry_s, comment)
+Shape = tuple[tuple[Direction, Level, tuple[tuple[Port, Level], ...]], ...]
+Template = bytes
+"""A whole batch, but for what `filled` puts in."""
 
 
-def divert(port: Port, *, expiry_s: float, comment: bytes) -> bytes:
-    return _filled(_batch([_FLUSH_STATUS, _add(STATUS_MAP, port, CHAIN_STAND_IN)]), expiry_s, comment)
+def shape_of(openings: Mapping[Direction, Opening]) -> Shape:
+    """What two openings of the gate must have in common to share a template."""
+    return tuple([(way, each.level, tuple(sorted(each.ports.items()))) for way, each in openings.items()])
 
 
-def undivert() -> bytes:
-    return _batch([_FLUSH_STATUS])
+@lru_cache(maxsize=_SHAPES_KEPT)
+def template(scope: GateScope, shape: Shape) -> Template:
+    """Flush the maps, then add what shall be open."""
+    openings = {way: Opening(level, dict(ports)) for way, level, ports in shape}
+    flush = [_set_message(_DELSETELEM, name) for name in maps(scope)]
+    return _template([*flush, *(_add(name, key, chain) for name, key, chain in elements(scope, openings))])
 
 
-def begin(generation: int | None) -> bytes:
-    """The beginning of a batch that the kernel takes only while the namespace's nft generation is this one."""
-    fence = b"" if generation is None else attr(1, struct.pack(">I", generation))
-    return message(_BATCH_BEGIN, NLM_F_REQUEST, _nfgen(0, _RESOURCE) + fence)
+@cache
+def diversion(port: Port | None) -> Template:
+    """Lead new flows to `port` to the stand-in; None: no longer."""
+    return _template([_FLUSH_STATUS] if port is None else [_FLUSH_STATUS, _add(STATUS_MAP, port, CHAIN_STAND_IN)])
+
+
+def filled(of: Template, *, generation: int | None, expiry_s: float = 0.0, comment: bytes = b"") -> bytes:
+    """The batch as it is sent. The kernel takes it only while the namespace's nft generation is `generation`."""
+    begin = _BEGIN if generation is None else _BEGIN_FENCED % _FENCE.pack(generation)
+    return of % {
+        b"begin": begin,
+        b"timeout": _TIMEOUT.pack(max(1, round(expiry_s * 1000))),
+        b"comment": comment.ljust(COMMENT_BYTES + 1, b"\0"),
+    }
 
 
 def get_generation() -> bytes:
@@ -61,26 +75,19 @@ def comment_of(words: str) -> bytes:
 
 
 def reason_of(generation: Generation, reason: str) -> bytes:
-    clean = "".join(letter if letter.isprintable() and letter not in '"\\' else " " for letter in reason)
-    return comment_of(f"gen={generation} {clean}")
+    return (b"gen=%d %b" % (generation, _printable(reason)))[:COMMENT_BYTES]
 
 
-def _filled(batch: bytes, expiry_s: float, comment: bytes) -> bytes:
-    timeout = struct.pack(">Q", max(1, round(expiry_s * 1000)))
-    return batch.replace(_BLANK_TIMEOUT, timeout).replace(_BLANK_COMMENT, comment.ljust(COMMENT_BYTES + 1, b"\0"))
+@lru_cache(maxsize=_REASONS_KEPT)
+def _printable(reason: str) -> bytes:
+    return comment_of("".join(letter if letter.isprintable() and letter not in '"\\' else " " for letter in reason))
 
 
-@lru_cache(maxsize=_SHAPES_KEPT)
-def _steps(scope: GateScope, shape: _Shape) -> bytes:
-    openings = {way: Opening(level, dict(ports)) for way, level, ports in shape}
-    flush = [_set_message(_DELSETELEM, name) for name in maps(scope)]
-    return _batch([*flush, *(_add(name, key, chain) for name, key, chain in elements(scope, openings))])
-
-
-def _batch(steps: list[bytes]) -> bytes:
+def _template(steps: list[bytes]) -> Template:
     """Only the last step asks for an acknowledgement: a step that fails says so unasked, and each answer costs as much
     as a step."""
-    return b"".join([*steps[:-1], acknowledged(steps[-1]), _END])
+    blank = b"".join([*steps[:-1], acknowledged(steps[-1]), _END]).replace(b"%", b"%%")
+    return b"%(begin)b" + blank.replace(_BLANK_TIMEOUT, b"%(timeout)b").replace(_BLANK_COMMENT, b"%(comment)b")
 
 
 def _nfgen(family: int, resource: int = 0) -> bytes:
@@ -94,6 +101,8 @@ def _set_message(kind: int, name: str, elements: bytes = b"") -> bytes:
 
 _RESOURCE = 10  # nf_tables' subsystem number, again, as the batch's resource id
 _FLUSH_STATUS = _set_message(_DELSETELEM, STATUS_MAP)
+_BEGIN = message(_BATCH_BEGIN, NLM_F_REQUEST, _nfgen(0, _RESOURCE))
+_BEGIN_FENCED = message(_BATCH_BEGIN, NLM_F_REQUEST, _nfgen(0, _RESOURCE) + attr(1, b"%b  ")).replace(b"%b  ", b"%b")
 _END = message(_BATCH_END, NLM_F_REQUEST, _nfgen(0, _RESOURCE))
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 _COMMENT = bytes([_UDATA_COMMENT, len(_BLANK_COMMENT)]) + _BLANK_COMMENT
