@@ -1,7 +1,9 @@
 """One switch of the gate: by netlink in this process, in the running agent, by nft, and by the source's 17 commands.
 
-Measured is the call until it returns. Where iptables deletes a rule the effect comes before the end of the command (it
-then waits for the kernel's grace period), so the requests lost in the other rows are the fairer comparison.
+Measured is the call until it returns, and beside it the kernel's own share (bench.floor), below which nobody gets. Both
+once more as a running agent finds them: after a rest, with the processor's caches full of other things. Where iptables
+deletes a rule the effect comes before the end of the command (it then waits for the kernel's grace period), so the
+requests lost in the other rows are the fairer comparison.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 
 from bench.actors import HOTSWITCH, SOURCE, Hotswitch
 from bench.figures import Figure, Goal, Row, Sample, Table, number
+from bench.floor import Floor, as_in_an_agent
 from bench.orders import Orders
 from bench.pods import Ward
 from bench.settings import PREFIX, READY_S, Settings
@@ -31,9 +34,13 @@ NAMES = ("flip",)
 OPENINGS = {Direction.INBOUND: Opening(Level.RESCUE), Direction.OUTBOUND: Opening(Level.DIRECT)}
 MOST_US = 50.0
 OPEN_SWITCH, CLOSE_SWITCH = "open", "close"
-GATE, AGENT, NFT = "Gate.write", "agent", "nft"
+GATE, RESTED_GATE, AGENT, NFT = "Gate.write", "Gate.write, rested", "agent", "nft"
+KERNEL, RESTED_KERNEL = "kernel", "kernel, rested"
 WHO = {
-    GATE: "hotswitch: Gate.write, one netlink message",
+    KERNEL: "the kernel alone, a message built beforehand: one after another",
+    RESTED_KERNEL: "the same, after a rest and a decision, as in an agent",
+    GATE: "hotswitch: Gate.write, one netlink message: one after another",
+    RESTED_GATE: "the same, after a rest and a decision, as in an agent",
     AGENT: "hotswitch: the running agent, by its journal",
     NFT: "the same by `nft -f -`",
     SOURCE: "17 iptables commands; iptables-restore",
@@ -48,11 +55,13 @@ async def run(names: Collection[str], settings: Settings, say: Say) -> AsyncIter
         found = {AGENT: await _in_agent(box, pod, settings)}
         say("the running agent is measured")
         for who, (switches, times) in _switches(pod, settings).items():
-            found[who] = await asyncio.to_thread(_measure, switches, times)
+            before = as_in_an_agent if who in (RESTED_KERNEL, RESTED_GATE) else _at_once
+            found[who] = await asyncio.to_thread(_measure, switches, times, before)
             say(f"{WHO[who]} is measured")
     for who, both in found.items():
         for what, sample in both.items():
-            row.figures.append(Figure(what, "one switch", HOTSWITCH if who in (GATE, AGENT) else who, "us", sample))
+            by = HOTSWITCH if who in (GATE, AGENT) else who
+            row.figures.append(Figure(what, "one switch", by, "us", sample))
     row.tables.append(_table(found))
     opened = found[AGENT][OPEN_SWITCH]
     text = f"gate flip inside a running agent: p99 at most {MOST_US:g} us"
@@ -68,6 +77,8 @@ def _switches(pod: Pod, settings: Settings) -> dict[str, tuple[Switches, int]]:
     gate = Gate(pod.netns, scope_of(ward.capture))
     gate.install()
     number_ = Generation(1)
+    floor = Floor(gate, OPENINGS)
+    alone: Switches = {OPEN_SWITCH: floor.open, CLOSE_SWITCH: floor.shut}
 
     def write(openings: dict[Direction, Opening]) -> Callable[[], object]:
         return lambda: gate.write(openings, expiry_s=60, generation=number_, reason="bench")
@@ -76,17 +87,25 @@ def _switches(pod: Pod, settings: Settings) -> dict[str, tuple[Switches, int]]:
         script = write_script(gate.scope, openings, expiry_s=60, generation=number_, reason="bench")
         return lambda: run_command(Command(("nft", "-f", "-"), pod.netns, script), check=True)
 
+    ours: Switches = {OPEN_SWITCH: write(OPENINGS), CLOSE_SWITCH: write({})}
     return {
-        GATE: ({OPEN_SWITCH: write(OPENINGS), CLOSE_SWITCH: write({})}, settings.flips),
+        KERNEL: (alone, settings.flips),
+        RESTED_KERNEL: (alone, settings.orders),
+        GATE: (ours, settings.flips),
+        RESTED_GATE: (ours, settings.orders),
         NFT: ({OPEN_SWITCH: nft(OPENINGS), CLOSE_SWITCH: nft({})}, settings.slow_flips),
         SOURCE: ({OPEN_SWITCH: lambda: clean(ward), CLOSE_SWITCH: lambda: put_back(ward)}, settings.slow_flips),
     }
 
 
-def _measure(switches: Switches, times: int) -> dict[str, Sample]:
+def _at_once() -> None: ...
+
+
+def _measure(switches: Switches, times: int, before: Callable[[], None]) -> dict[str, Sample]:
     found: dict[str, list[float]] = {name: [] for name in switches}
     for _ in range(times):
         for name, switch in switches.items():
+            before()
             began = time.perf_counter_ns()
             switch()
             found[name].append((time.perf_counter_ns() - began) / 1000)
