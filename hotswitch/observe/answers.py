@@ -11,17 +11,20 @@ CALM_PROBES = 10
 
 
 class Answers:
-    """`calm`: the last CALM_PROBES were good ones, as far as there were so many."""
+    """`calm`: the last CALM_PROBES were good ones, as far as there were so many. `were_ready`: by the newest that says
+    anything."""
 
     def __init__(self) -> None:
         self._probes: deque[Probe] = deque(maxlen=KEPT_PROBES)
-        self.calm = True
+        self.calm, self.were_ready = True, False
 
     def remember(self, result: Probe) -> None:
         late = bool(self._probes) and result.started_s < self._probes[-1].started_s
         self._probes.append(result)
         if late:
             self._probes = deque(sorted(self._probes, key=lambda each: each.started_s), maxlen=KEPT_PROBES)
+        said = (probe.outcome for probe in reversed(self._probes) if probe.outcome is not ProbeOutcome.INVALID)
+        self.were_ready = next(said, None) is ProbeOutcome.OK
         if self.calm and result.outcome is ProbeOutcome.OK:
             return
         recent = list(self._probes)[-CALM_PROBES:]
@@ -35,9 +38,3 @@ class Answers:
     def silent(self) -> bool:
         """The newest question was not answered."""
         return bool(self._probes) and self._probes[-1].outcome is ProbeOutcome.TIMEOUT
-
-    @property
-    def were_ready(self) -> bool:
-        """By the newest that says anything."""
-        said = (probe.outcome for probe in reversed(self._probes) if probe.outcome is not ProbeOutcome.INVALID)
-        return next(said, None) is ProbeOutcome.OK

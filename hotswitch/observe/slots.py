@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
-SLOT_S = 0.02
+SLOT_S = 0.04
+_EARLY = 1e-6  # of a slot: less than this is no difference, but an error of floating point
 
 
 class Due:
@@ -37,7 +38,7 @@ class Slots:
 
     def call_at(self, at_s: float, call: Callable[[], None]) -> Due:
         """A little later, at the next instant that is shared."""
-        slot = math.ceil(at_s / SLOT_S)
+        slot = math.ceil(at_s / SLOT_S - _EARLY)
         due = Due(slot * SLOT_S, call)
         if (others := self._due.get(slot)) is not None:
             others.append(due)

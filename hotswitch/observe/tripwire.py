@@ -3,8 +3,9 @@
 One reconnect at once tells a recycled idle connection from a loss. A successful reconnect proves nothing for long: the
 held connection closes before the listeners do (14 of 20 kills), so it becomes the held connection and is watched on.
 
-Health can be asked over it too, for a fifth of what a fresh connection costs. It stays on one Envoy worker, so an
-answer says nothing of the others; and silence is only a reason to ask anew.
+Health can be asked over it too, for a tenth of what a fresh connection costs. It stays on one Envoy worker, so an
+answer says nothing of the others; and silence is only a reason to ask anew. An answer is there when it is listened for:
+it wakes nobody.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from collections.abc import Callable
 
 from hotswitch.kernel.netns import Where, inside
 from hotswitch.model import HEALTH, Port, Probe, Tripwire
+from hotswitch.observe.breaks import breaks_of
 from hotswitch.observe.health import READY_PATH, outcome_of_status
 
+ANSWER_BYTES = 4096
 CONNECT_WAIT_S = 0.001  # a loopback connect is answered in tens of us, or not at all (full accept queue)
 _REQUEST = f"GET {READY_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: hotswitch\r\n\r\n".encode()
 
@@ -34,11 +37,13 @@ class HeldConnection:
         self._netns, self._changed, self._port, self._cut = netns, changed, port, cut
         self._socket: socket.socket | None = None
         self._loop = asyncio.get_running_loop()
+        self._breaks = breaks_of(self._loop)
         self.state = Tripwire.UNARMED
         self.since_s = self._loop.time()
         self.breaks = 0
         self.cut_s: float | None = None  # when it last broke
         self._asked_s: float | None = None
+        self._late = False
         self._answered: Callable[[Probe], None] = _ignore
 
     def arm(self) -> Tripwire:
@@ -53,7 +58,7 @@ class HeldConnection:
         state = _connect(fresh, self._port)
         if state is Tripwire.HELD:
             self._socket = fresh
-            self._loop.add_reader(fresh, self._broke)
+            self._breaks.watch(fresh.fileno(), self._broke)
         else:
             fresh.close()
         self._become(state)
@@ -63,8 +68,8 @@ class HeldConnection:
         held = self._socket
         assert held is not None
         with contextlib.suppress(OSError):
-            if data := held.recv(4096):
-                self._hear(data)  # the connection still stands
+            if data := held.recv(ANSWER_BYTES):
+                self._hear(data)  # the last words; that it is broken will be told again
                 return
         self.breaks += 1
         self.cut_s = self._loop.time()
@@ -76,8 +81,8 @@ class HeldConnection:
     # ---- asking over it ----
 
     def ask(self, answered: Callable[[Probe], None]) -> bool:
-        """GET /healthz/ready; `answered` gets the answer, however late. False when it cannot be asked now: nothing is
-        held, or the last question still stands."""
+        """GET /healthz/ready; `answered` gets the answer, however late, from `listen`. False when it cannot be asked
+        now: nothing is held, or the last question still stands."""
         if self._socket is None or self._asked_s is not None:
             return False
         try:
@@ -89,23 +94,37 @@ class HeldConnection:
 
     @property
     def waited_s(self) -> float:
-        """How long a question has stood without an answer; 0 when there is none."""
-        return 0.0 if self._asked_s is None else self._loop.time() - self._asked_s
+        """How long a question has stood whose answer was listened for in vain; 0 when there is none."""
+        return self._loop.time() - self._asked_s if self._late and self._asked_s is not None else 0.0
+
+    def listen(self) -> None:
+        """Take what has been answered by now, if anything was asked."""
+        if self._asked_s is None or self._socket is None:
+            return
+        try:
+            self._hear(self._socket.recv(ANSWER_BYTES))
+        except BlockingIOError:
+            self._late = True
+        except OSError:  # it is broken; the loop will say so
+            return
 
     def _hear(self, data: bytes) -> None:
-        asked_s, self._asked_s = self._asked_s, None
-        if asked_s is not None:  # else the rest of an answer
-            outcome, status = outcome_of_status(data)
-            self._answered(Probe(asked_s, self._loop.time(), outcome, status))
+        begins = data.find(b"HTTP/1.")  # before it: the rest of an earlier answer
+        asked_s = self._asked_s
+        if asked_s is None or begins < 0:
+            return
+        self._asked_s, self._late = None, False
+        outcome, status = outcome_of_status(data[begins : begins + 20])
+        self._answered(Probe(asked_s, self._loop.time(), outcome, status))
 
     def _become(self, state: Tripwire) -> None:
         if state is not self.state:
             self.state, self.since_s = state, self._loop.time()
 
     def _drop(self) -> None:
-        self._asked_s = None
+        self._asked_s, self._late = None, False
         if self._socket is not None:
-            self._loop.remove_reader(self._socket)
+            self._breaks.forget(self._socket.fileno())
             self._socket.close()
             self._socket = None
 

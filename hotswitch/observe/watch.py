@@ -41,6 +41,7 @@ from hotswitch.observe.queues import Queues
 from hotswitch.observe.slots import SLOT_S, Due, slots_of
 from hotswitch.observe.tripwire import HeldConnection
 
+SHARED_SLOTS = 10  # a pace that asks in fewer slots than this is too quick for them
 DEAF_S = 1.0  # a held connection that gives no answer for so long is replaced
 TEARDOWN_S = 0.0003  # between looks while a killed proxy's sockets close; all are closed about 2 ms after the kill
 TEARDOWN_LOOKS = 20
@@ -90,7 +91,7 @@ class PodWatch:
         self._look()
         now_s = self._loop.time()
         self._fresh_due_s = now_s + random.uniform(0, self._pace.fresh_s)
-        self._timer = self._loop.call_at(now_s + random.uniform(0, self._pace.idle_s), self._tick)
+        self._timer = self._call_about(now_s + random.uniform(0, self._pace.idle_s), self._tick)
         self._comparisons.start()
 
     def close(self) -> None:
@@ -168,6 +169,7 @@ class PodWatch:
         self._processes.look()
 
     def _tick(self) -> None:
+        self._tripwire.listen()
         if self._ask_cheaply():
             return
         if not self._namespace.still_named():
@@ -183,26 +185,39 @@ class PodWatch:
                 self._queues.look(self._loop.time())
                 self._processes.look()
         self._ask()
-        self._timer = self._loop.call_later(self._wait_s(), self._tick)
+        since_s = self._loop.time() if self.urgent else self._now_s
+        self._timer = self._call_about(since_s + self._wait_s(), self._tick)
         if self.urgent:
             self._news()
 
     def _ask_cheaply(self) -> bool:
         """All is well and a fresh connection is not due yet."""
-        now_s = self._loop.time()
+        now_s = self._now_s
         if self.urgent or self._fresh or now_s >= self._fresh_due_s:
             self._fresh_due_s = now_s + self._pace.fresh_s
             return False
         if not self._tripwire.ask(self._spoke):
             return False
         self._doubt.end()
-        self._call_about(now_s + self._slow_s, self._hurry)
+        self._call_about(now_s + self._slow_s, self._listen)
         self._timer = self._call_about(now_s + self._pace.idle_s, self._tick)
         return True
 
+    def _listen(self) -> None:
+        self._tripwire.listen()
+        self._hurry()
+
+    @property
+    def _now_s(self) -> float:
+        """When the present tick was due, unless it is much later: else each would make all later ones a slot later."""
+        now_s = self._loop.time()
+        due_s = now_s if self._timer is None else self._timer.when()
+        return due_s if now_s - SLOT_S < due_s < now_s else now_s
+
     def _call_about(self, at_s: float, call: Callable[[], None]) -> asyncio.TimerHandle | Due:
         """A little later, at an instant that all watches share: waking up for each pod would cost more than asking."""
-        return (self._loop if self._pace.idle_s < 10 * SLOT_S else self._slots).call_at(at_s, call)
+        shared = self._pace.idle_s >= SHARED_SLOTS * SLOT_S and not self.urgent
+        return (self._slots if shared else self._loop).call_at(at_s, call)
 
     def _wait_s(self) -> float:
         """A doubt is settled fast. Once it is, and while a gate is open, there is less hurry: many may be ill."""
@@ -216,7 +231,7 @@ class PodWatch:
     def _ask(self) -> None:
         self._fresh.ask(self._thresholds)
         if not self.suspicious:
-            self._loop.call_later(self._slow_s, self._hurry)
+            self._call_about(self._loop.time() + self._slow_s, self._hurry)
 
     def _spoke(self, result: Probe) -> None:
         if result.outcome is ProbeOutcome.OK and not self._answers.were_ready:
@@ -248,6 +263,7 @@ class PodWatch:
         late = self._timer is not None and self._timer.when() - self._loop.time() > self._pace.fast_s
         if self._timer and late and self.suspicious and not self._doubt and not self._alert:
             self._timer.cancel()
+            self._timer = None
             self._comparisons.hurry()
             self._tick()
 

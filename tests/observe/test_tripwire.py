@@ -76,9 +76,15 @@ async def scenario_health_is_asked_over_it(netns: str) -> None:
         assert watched.held.ask(answers.put_nowait)
         assert not watched.held.ask(answers.put_nowait), "one question at a time"
         assert (await loop.sock_recv(accepted, 4096)).startswith(b"GET /healthz/ready HTTP/1.1\r\n")
+        assert watched.held.waited_s == 0, "nobody has listened yet"
+        watched.held.listen()
         assert watched.held.waited_s > 0
         await loop.sock_sendall(accepted, b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
-        assert (await asyncio.wait_for(answers.get(), 2)).outcome is ProbeOutcome.UNREADY
+        async with asyncio.timeout(30):
+            while answers.empty():
+                watched.held.listen()
+                await asyncio.sleep(0)
+        assert answers.get_nowait().outcome is ProbeOutcome.UNREADY
         assert watched.held.waited_s == 0
         assert watched.held.ask(answers.put_nowait), "the same connection again"
         accepted.close()
