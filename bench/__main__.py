@@ -18,10 +18,24 @@ from pathlib import Path
 
 from bench import machine
 from bench.figures import Goal, Row, Table
-from bench.rows import agents, beside, clean, controller, cycles, endpoints, expiry, fast, faults, flip, restore, scale
+from bench.rows import (
+    agents,
+    beside,
+    clean,
+    controller,
+    cycles,
+    endpoints,
+    expiry,
+    fast,
+    faults,
+    flip,
+    restore,
+    scale,
+    scale_node,
+)
 from bench.settings import FULL, QUICK, Settings
 
-ROWS = (faults, fast, restore, cycles, expiry, flip, clean, scale, controller, agents, endpoints, beside)
+ROWS = (faults, fast, restore, cycles, expiry, flip, clean, scale, scale_node, controller, agents, endpoints, beside)
 NAMES = tuple(name for module in ROWS for name in module.NAMES)
 RESULTS = Path(__file__).with_name("results")
 

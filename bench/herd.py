@@ -66,47 +66,50 @@ class Member:
 class Herd:
     """`start` makes it; the sandbox removes it."""
 
+    spiffe_id = SPIFFE_ID
+
     def __init__(self, box: Sandbox) -> None:
         self.box = box
         self.members: list[Member] = []
-        self._directory = box.estate.directory / "herd"
+        self.directory = box.estate.directory / "herd"
         self._processes: list[Process] = []
 
     async def start(self, count: int) -> None:
         """Raises TimeoutError, CommandFailed."""
-        self._directory.mkdir()
+        self.directory.mkdir()
         for number in range(count):
-            self.members.append(await self._member(number))
+            self.members.append(await self.member(number))
         self._start_sds()
         self._start_envoy()
         last = self.members[-1]
         await _until_answered(last)
         await _until_exists(last.socket)
 
-    async def _member(self, number: int) -> Member:
+    async def member(self, number: int) -> Member:
         place = await self.box.network.attach(f"herd-{number}", ipv6=False)
         for command in commands(parse(INIT_ARGS), netns=place.netns):
             await asyncio.to_thread(run, command, check=True)
         cgroups = self.box.estate.make_cgroups(f"herd-{number}", "istio-proxy")
-        self._start(("sleep", "infinity"), "sleep.log", cgroups)
-        return Member(place, number, self._directory / f"{number}.sock", cgroups)
+        self.launch(("sleep", "infinity"), "sleep.log", cgroups)
+        return Member(place, number, self.directory / f"{number}.sock", cgroups)
 
-    def _start(self, argv: Sequence[str], log: str, cgroups: tuple[Path, ...] = ()) -> None:
-        self._processes.append(start(self.box.estate, argv, log=self._directory / log, cgroups=cgroups))
+    def launch(self, argv: Sequence[str], log: str, cgroups: tuple[Path, ...] = (), netns: str | None = None) -> None:
+        made = start(self.box.estate, argv, log=self.directory / log, cgroups=cgroups, netns=netns)
+        self._processes.append(made)
 
     def _start_sds(self) -> None:
-        certificates = self._directory / "certs"
-        self.box.ca.issue(SPIFFE_ID).write(certificates, 0, 0)
-        sockets = self._directory / "sockets.json"
+        certificates = self.directory / "certs"
+        self.box.ca.issue(self.spiffe_id).write(certificates, 0, 0)
+        sockets = self.directory / "sockets.json"
         sockets.write_text(json.dumps([str(member.socket) for member in self.members]))
-        self._start((sys.executable, "-m", "bench.herd_sds", str(certificates), str(sockets)), "sds.log")
+        self.launch((sys.executable, "-m", "bench.herd_sds", str(certificates), str(sockets)), "sds.log")
 
     def _start_envoy(self) -> None:
-        config = self._directory / "envoy.json"
+        config = self.directory / "envoy.json"
         listeners = [_listener(member, port) for member in self.members for port in PORTS]
         config.write_text(json.dumps({"static_resources": {"listeners": listeners}}))
         quiet = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning")
-        self._start((str(find_envoy()), "-c", str(config), *quiet), "envoy.log")
+        self.launch((str(find_envoy()), "-c", str(config), *quiet), "envoy.log")
 
     async def stop(self) -> None:
         await asyncio.gather(*(process.stop() for process in self._processes))

@@ -1,70 +1,80 @@
-"""The agent of a node beside the standalone agent: the same fault, the same load, in turns, in one run (S4.2, S4.4).
+"""The agents of a node and of a pod beside the standalone agent: the same fault, the same load, in turns, in one run,
+with the API server stopped (S4.2, S4.4, I1).
 
 Both act on pods of one cluster in miniature. The node's agent is the shipped DaemonSet's container: its capabilities,
-pids and root of its own, within a standing grant; `shared`: the same with the node's pids (hostPID), for which an
-Envoy's end shows by its threads as well. Requests go straight to the pod, each on a new connection.
+pids and root of its own, within a standing grant; `shared`: the same with the node's pids (hostPID). The pod's agent is
+in its pod as the injection template has it. Requests go straight to the pod, each on a new connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import yaml
 
 from bench.actors import Hotswitch
 from bench.figures import Figure, Goal, Row, Sample, Table, number
+from bench.podagent import PodAgent
 from bench.settings import READY_S, Settings
 from bench.trials import Say
 from hotswitch.cluster.kinds import NAMESPACES
 from hotswitch.sandbox.clients import Client
-from hotswitch.sandbox.cluster.agents import OVERLAY, NodeAgent
+from hotswitch.sandbox.cluster.agents import OVERLAY
 from hotswitch.sandbox.cluster.cluster import SandboxCluster
 from hotswitch.sandbox.cluster.published import Published
 from hotswitch.sandbox.kubelet import Timings
 from hotswitch.sandbox.manifests import render
 from hotswitch.sandbox.protector import POLICY
 
-NAMES = ("beside",)
-ALONE, NODE, SHARED = "standalone agent", "node agent", "node agent, hostPID"
-FAULTS = {"kill": 4.0, "hang": 5.0}  # seconds of load after the fault
+WHO: Mapping[str, str] = {
+    "beside": "node agent",
+    "beside-shared": "node agent, hostPID",
+    "beside-pod": "pod agent",
+}
+NAMES = tuple(WHO)
+ALONE = "standalone agent"
+FAULTS = {"kill": 2.5, "hang": 4.0}  # seconds of load after the fault
 RATE, BEFORE_S = 250.0, 0.5
 MOST_TIMES = 1.5
 QUICKLY = {"recover_after_s": 0.5, "hold_down_s": 0.5, "hold_down_max_s": 0.5}
+Guards = Callable[[], Awaitable[None]]
 
 
 async def run(names: Collection[str], settings: Settings, say: Say) -> AsyncIterator[Row]:
-    row = Row("beside", "the node's agent beside the standalone one, in turns; plain client, new connections")
-    for shares in (False, True):
-        who = SHARED if shares else NODE
-        for (fault, actor), outages in (await _measured(who, settings, say)).items():
+    for name in names:
+        row = Row(name, f"the {WHO[name]} beside the standalone one, in turns; plain client, new connections")
+        for (fault, actor), outages in (await _measured(name, settings, say)).items():
             row.figures.append(Figure("outage", fault, actor, "ms", Sample.of(outages)))
-    row.tables.append(_table(row.figures))
-    row.goals += _goals(row.figures)
-    yield row
+        row.tables.append(_table(row.figures))
+        row.goals += _goals(row.figures, WHO[name])
+        yield row
 
 
-async def _measured(who: str, settings: Settings, say: Say) -> dict[tuple[str, str], list[float]]:
-    """Outages in ms by fault and agent; the standalone one's are named after the run they belong to."""
-    alone = f"{ALONE}, beside {who}"
+async def _measured(name: str, settings: Settings, say: Say) -> dict[tuple[str, str], list[float]]:
+    """Outages in ms by fault and agent."""
+    who = WHO[name]
     found: dict[tuple[str, str], list[float]] = {}
-    async with SandboxCluster(namespace="shop") as cluster:
-        pods = {alone: await _pod(cluster, "alone-0", "off"), who: await _pod(cluster, "ours-0", "auto")}
+    async with AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(SandboxCluster(namespace="shop"))
+        pods = {ALONE: await _pod(cluster, "alone-0", "off"), who: await _pod(cluster, "ours-0", "auto")}
         client = await cluster.box.client("caller")
-        agent = await _node_agent(cluster, shares=who == SHARED)
-        keeper = Hotswitch(cluster.box, [pods[alone].pod], policy=QUICKLY)
+        make = _pod_agent if name == "beside-pod" else _node_agent
+        guards = await make(cluster, pods[who], name, stack)
+        keeper = Hotswitch(cluster.box, [pods[ALONE].pod], policy=QUICKLY)
+        stack.push_async_callback(keeper.stop)
         await keeper.start()
-        try:
-            for fault in FAULTS:
-                for _ in range(settings.ours):
-                    for actor, web in pods.items():
-                        outage_ms = await _once(client, web, fault)
-                        found.setdefault((fault, actor), []).append(outage_ms)
-                        say(f"{fault}, {actor}: {number(outage_ms)} ms")
-                        await _at_rest(agent, keeper, web)
-        finally:
-            await keeper.stop()
+        await cluster.api.stop()
+        stack.push_async_callback(cluster.api.start)
+        for fault in FAULTS:
+            for _ in range(settings.ours):
+                for actor, web in pods.items():
+                    outage_ms = await _once(client, web, fault, settings)
+                    found.setdefault((fault, actor), []).append(outage_ms)
+                    say(f"{fault}, {actor}: {number(outage_ms)} ms")
+                    await _at_rest(guards, keeper, web)
     return found
 
 
@@ -75,23 +85,39 @@ async def _pod(cluster: SandboxCluster, name: str, mode: str) -> Published:
     return web
 
 
-async def _node_agent(cluster: SandboxCluster, *, shares: bool) -> NodeAgent:
+async def _node_agent(cluster: SandboxCluster, web: Published, name: str, stack: AsyncExitStack) -> Guards:
     installed = await cluster.install("tier-0-observe", ())
     cluster.api.apply(render(OVERLAY))
     await cluster.cluster.patch_merge(NAMESPACES, None, "shop", {"metadata": {"labels": {"hotswitch.io/mode": "auto"}}})
     agent = installed.agent(HOTSWITCH_POLICY="/run/hotswitch/policy.yaml")
-    agent.shares_pids = shares
+    agent.shares_pids = name == "beside-shared"
     agent.directory.mkdir()
     policy = {"policy": {**POLICY, **QUICKLY}, "budget": {"node": 10, "workload": 10}}
     Path(agent.directory / "policy.yaml").write_text(yaml.safe_dump(policy))
     agent.start()
-    await agent.guards("shop/ours-0", timeout_s=READY_S)
-    return agent
+
+    async def guards() -> None:
+        await agent.guards(f"shop/{web.pod.name}", timeout_s=READY_S)
+
+    await guards()
+    return guards
 
 
-async def _once(client: Client, web: Published, fault: str) -> float:
-    after_s = FAULTS[fault]
-    load = client.load((web.pod.ip, 8080), rate=RATE, seconds=BEFORE_S + after_s, timeout_s=2.0)
+async def _pod_agent(cluster: SandboxCluster, web: Published, name: str, stack: AsyncExitStack) -> Guards:
+    agent = PodAgent(cluster.box, web.pod, {**POLICY, **QUICKLY})
+    agent.start()
+    stack.push_async_callback(agent.stop)
+
+    async def guards() -> None:
+        await agent.guards(READY_S)
+
+    await guards()
+    return guards
+
+
+async def _once(client: Client, web: Published, fault: str, settings: Settings) -> float:
+    seconds = BEFORE_S + FAULTS[fault]
+    load = client.load((web.pod.ip, 8080), rate=RATE * settings.load, seconds=seconds, timeout_s=2.0)
     await load.begun()
     await asyncio.sleep(BEFORE_S)
     made = await getattr(web.pod.faults, fault)()
@@ -100,10 +126,10 @@ async def _once(client: Client, web: Published, fault: str) -> float:
     return results.since(made.at_s).summary(made.at_s).outage_s * 1000
 
 
-async def _at_rest(agent: NodeAgent, keeper: Hotswitch, web: Published) -> None:
+async def _at_rest(guards: Guards, keeper: Hotswitch, web: Published) -> None:
     await web.pod.ready(READY_S)
     web.pod.proxy.hurry()
-    await agent.guards("shop/ours-0", timeout_s=READY_S)
+    await guards()
     async with asyncio.timeout(READY_S):
         await keeper.look()
         while keeper.unrest():
@@ -123,13 +149,11 @@ def _table(figures: Sequence[Figure]) -> Table:
     return Table(("fault", "who", "outage, median, ms", "worst, ms", "n"), lines)
 
 
-def _goals(figures: Sequence[Figure]) -> list[Goal]:
+def _goals(figures: Sequence[Figure], who: str) -> list[Goal]:
     goals = []
     for fault in FAULTS:
-        for who in (NODE, SHARED):
-            ours = _of(figures, fault, who).median
-            alone = _of(figures, fault, f"{ALONE}, beside {who}").median
-            text = f"{fault}, {who}: outage within {MOST_TIMES:g} times the standalone agent's"
-            measured = f"{number(ours)} ms against {number(alone)} ms"
-            goals.append(Goal(text, "-", measured, ours <= MOST_TIMES * alone))
+        ours, alone = _of(figures, fault, who).median, _of(figures, fault, ALONE).median
+        text = f"{fault}, {who}: outage within {MOST_TIMES:g} times the standalone agent's"
+        measured = f"{number(ours)} ms against {number(alone)} ms"
+        goals.append(Goal(text, "-", measured, ours <= MOST_TIMES * alone))
     return goals

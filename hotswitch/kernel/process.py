@@ -74,12 +74,18 @@ def hold_threads(pid: int, most: int, prefix: str, proc: Path = PROC) -> list[in
     whose numbers mean other processes here."""
     if not shares_pids(proc):
         return []
+    first = threads(pid, prefix, PROC)
+    others = (thread for thread in threads(pid, "", PROC) if thread not in first)
+    return [fd for thread in [*first, *others][:most] for fd in _descriptor(thread)]
+
+
+def threads(pid: int, prefix: str, proc: Path = PROC) -> list[int]:
+    """Numbers of the process's threads but the main one whose name begins with `prefix`. None where it is gone."""
     try:
-        threads = [int(name) for name in os.listdir(f"/proc/{pid}/task") if int(name) != pid]
+        each = sorted(int(name) for name in os.listdir(f"{proc}/{pid}/task") if int(name) != pid)
     except OSError:
         return []
-    wanted = sorted(threads, key=lambda thread: (not _name(pid, thread).startswith(prefix), thread))[:most]
-    return [fd for thread in wanted for fd in _descriptor(thread)]
+    return [thread for thread in each if not prefix or _name(pid, thread, proc).startswith(prefix)]
 
 
 def _descriptor(thread: int) -> list[int]:
@@ -88,7 +94,7 @@ def _descriptor(thread: int) -> list[int]:
     return []
 
 
-def _name(pid: int, thread: int) -> str:
+def _name(pid: int, thread: int, proc: Path) -> str:
     with contextlib.suppress(OSError):
-        return content(f"/proc/{pid}/task/{thread}/comm").decode("utf-8", "replace")
+        return content(f"{proc}/{pid}/task/{thread}/comm").decode("utf-8", "replace")
     return ""

@@ -4,8 +4,9 @@ The kernel ends a process thread by thread, and the last one gives back all its 
 threads other than the main one are held, of which one at least goes before that; and when it has gone, the kernel's
 word on the process decides: to be killed or on its way out, as a whole. A thread alone that ends means nothing.
 
-Without descriptors of threads (before Linux 6.9, or where the process is not to be seen) nothing is held, and the held
-connection tells of the death as it always did. Two processes that are both called envoy: likewise.
+Without descriptors of threads (before Linux 6.9, or in a pid namespace of our own) the kernel's tracepoint tells of the
+worker threads (observe.ends). Without that either, or with two processes that are both called envoy, nothing is held,
+and the held connection tells of the death as it always did.
 
 A killed process that gets no CPU cannot even end a thread; then it is a look on suspicion that sees it is to be killed.
 """
@@ -17,7 +18,8 @@ import os
 from collections.abc import Callable, Sequence
 
 from hotswitch.kernel.cgroup import WORKER, Container
-from hotswitch.kernel.process import Process, hold_threads, read
+from hotswitch.kernel.process import Process, hold_threads, read, threads
+from hotswitch.observe.ends import ends_of
 
 ENVOY = "envoy"  # the name of its process, in Istio's image and as released
 HELD = 2
@@ -31,7 +33,9 @@ class Ending:
     def __init__(self, container: Container, doomed: Callable[[], None]) -> None:
         self._container, self._doomed = container, doomed
         self._loop = asyncio.get_running_loop()
-        self._held: list[int] = []
+        self._ends = ends_of(self._loop)
+        self._held: list[int] = []  # descriptors
+        self._awaited: list[int] = []  # threads
         self._followed: Process | None = None
         self._again: asyncio.TimerHandle | None = None
         self.since_s: float | None = None
@@ -40,10 +44,13 @@ class Ending:
         """These are the container's processes now. Quick unless there is another Envoy than before (about 0.3 ms)."""
         living = _living(processes)
         if len(living) > 1:
-            self.close()
+            self._let_go()
+            self._followed = None
         elif living and not _same(living[0], self._followed):
             self._followed, self.since_s = living[0], None
             self._hold()
+        elif living and not (self._held or self._awaited or self._again):
+            self._hold()  # it had just begun, and has its threads by now
         elif not living and self.since_s is None and any(_same(each, self._followed) for each in processes):
             self._let_go()
             self.since_s = self._loop.time()
@@ -51,10 +58,14 @@ class Ending:
 
     def _hold(self) -> None:
         self._let_go()
-        if self._followed is not None:
-            self._held = hold_threads(self._followed.pid, HELD, WORKER, self._followed.proc)
+        if self._followed is None:
+            return
+        self._held = hold_threads(self._followed.pid, HELD, WORKER, self._followed.proc)
         for fd in self._held:
             self._loop.add_reader(fd, self._ended)
+        if not self._held and self._ends.join(self):
+            self._awaited = threads(self._followed.pid, WORKER, self._followed.proc)
+            self._ends.call_at_end(self._awaited, self._ended)
 
     def _ended(self) -> None:
         """A thread has. Most often it is the end of all; else others are held, once this one is gone for certain."""
@@ -90,10 +101,12 @@ class Ending:
         for fd in self._held:
             self._loop.remove_reader(fd)
             os.close(fd)
-        self._held = []
+        self._ends.forget(self._awaited)
+        self._held, self._awaited = [], []
 
     def close(self) -> None:
         self._let_go()
+        self._ends.leave(self)
         self._followed = None
 
 

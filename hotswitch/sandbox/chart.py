@@ -27,7 +27,9 @@ PLAIN = "tier-0-observe"
 TIERS = ("tier-1-rescue", "tier-2-direct", "tier-3-endpoints")
 """Each has what the one before it has."""
 COMPONENTS = ("exec", "ephemeral", "monitoring", "agents")
-AGENTS = "agent-node"
+AGENTS, IN_PODS = "agent-node", "agent-pod"
+BESIDE: Mapping[str, str] = {AGENTS: ".Values.agents.enabled", IN_PODS: ".Values.agents.inPods"}
+"""Overlays that stand beside a tier, each in a file of its own."""
 CONDITIONS: Mapping[str, str] = {
     **{name: f"ge (int .Values.tier) {number}" for number, name in enumerate(TIERS, 1)},
     **{name: f".Values.{name}.enabled" for name in COMPONENTS},
@@ -81,9 +83,8 @@ def templates() -> dict[str, str]:
     for key in dict.fromkeys(key for each in (plain, *variants.values()) for key in each):
         known = {name: each[key] for name, each in variants.items() if key in each}
         found.setdefault(_file(key), []).extend(_one(key, plain.get(key), known))
-    found[AGENTS] = _under(
-        ".Values.agents.enabled", [each for obj in _objects(AGENTS).values() for each in _text_of(obj)]
-    )
+    for name, condition in BESIDE.items():
+        found[name] = _under(condition, (line for obj in _objects(name).values() for line in _text_of(obj)))
     return {f"{name}.yaml": f"{HEAD}{_chosen(name, lines)}\n" for name, lines in found.items()}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -11,83 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pydantic import BaseModel
 
 from hotswitch.agent.node.settings import NodeSettings
 from hotswitch.agent.pod.settings import PodSettings, from_environment
 from hotswitch.config.agentfile import ConfigError
-from hotswitch.sandbox.ca import TRUST_DOMAIN
 from hotswitch.sandbox.clients import Client
 from hotswitch.sandbox.kubelet import Timings
 from hotswitch.sandbox.pod import Pod
-from hotswitch.sandbox.process import start
-from hotswitch.sandbox.protector import JournalTail, asked
+from hotswitch.sandbox.protector import JournalTail
 from hotswitch.sandbox.sandbox import Sandbox
-from tests.agent.inpod import InPod, children, confined, program
+from tests.agent.inpod import children
 from tests.agent.keeper import gate_text, rules, until
-
-POLICY = {
-    "mode": "auto",
-    "mtls": "PERMISSIVE",
-    "inbound": ["rescue", "hold"],
-    "outbound": ["rescue", "hold"],
-    "recover_after_s": 0.5,
-    "hold_down_s": 1.0,
-    "hold_down_max_s": 2.0,
-}
-
-
-class Agent(InPod):
-    """`hotswitch agent --pod` in the place of the helper."""
-
-    def environment(self) -> dict[str, str]:
-        settings = self.pod_settings
-        (self.directory / "policy.yaml").write_text(yaml.safe_dump({"policy": POLICY}))
-        return {
-            "HOTSWITCH_POD": settings["name"],
-            "HOTSWITCH_NAMESPACE": settings["namespace"],
-            "HOTSWITCH_UID": settings["uid"],
-            "HOTSWITCH_ADDRESSES": ",".join(settings["addresses"]),
-            "HOTSWITCH_TRUST_DOMAIN": TRUST_DOMAIN,
-            "HOTSWITCH_PORTS": ",".join(map(str, settings["app"]["ports"])),
-            "HOTSWITCH_PROBERS": json.dumps(settings["app"]["probers"]),
-            "HOTSWITCH_PROBE": json.dumps(settings["app"]["probe"]),
-            "HOTSWITCH_IDENTITY": settings["identity"]["socket"],
-            "HOTSWITCH_CAPTURE": json.dumps({key: settings["capture"][key] for key in ("args", "env")}),
-            "HOTSWITCH_DIRECTORY": str(self.directory),
-            "HOTSWITCH_POLICY": str(self.directory / "policy.yaml"),
-        }
-
-    async def launch(self) -> None:
-        words = [f"{key}={value}" for key, value in self.environment().items()]
-        first = ("unshare", "--pid", "--fork", "--mount-proc", "env", *words, *confined(program("agent", "--pod")))
-        cgroups = self._box.estate.make_cgroups(f"agent-{self.pod.name}")[-1:]
-        log = self.directory / "helper.log"
-        self._process = start(self._box.estate, first, log=log, netns=self.pod.netns, cgroups=cgroups)
-
-    async def status(self) -> dict[str, Any]:
-        try:
-            answer = await asked(self.directory / "agent.sock", {"verb": "status"})
-        except (OSError, ValueError):
-            return {}
-        return next(iter(answer["pods"]), {})
-
-    async def until_inbound(self, level: str) -> None:
-        async def stands() -> bool:
-            return (await self.status()).get("levels", {}).get("inbound") == level
-
-        await until(stands, lambda: f"inbound is not {level}: {self.log}")
-
-    async def guards(self) -> None:
-        status: dict[str, Any] = {}
-
-        async def rests() -> bool:
-            nonlocal status
-            status = await self.status()
-            return status.get("fault") == "well" and status["rescue"] == status["gate"] == "ready"
-
-        await until(rests, lambda: f"it does not guard its pod: {status} {self.log}")
+from tests.agent.ownpod import Agent
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,13 @@ def test_it_has_what_the_manifest_says_and_it_is_enough(runner: asyncio.Runner, 
         mask = next(int(line.split()[1], 16) for line in status if line.startswith(f"{kind}:"))
         assert mask == sum(1 << NUMBERS[name] for name in listed), kind
     assert "NoNewPrivs:\t1" in status
+
+
+def test_it_hears_of_threads_that_end_though_it_sees_none(runner: asyncio.Runner, stage: Stage) -> None:  # S4.2a
+    """One listener a CPU, in the container as it is shipped."""
+    runner.run(stage.agent.guards(POD, LEGACY))
+    held = [os.readlink(each) for each in Path(f"/proc/{stage.agent.agent_pid()}/fd").iterdir()]
+    assert len([each for each in held if "perf_event" in each]) >= len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize("capability", FAILS)

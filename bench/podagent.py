@@ -1,0 +1,80 @@
+"""The agent of one pod as the injection template has it: in the pod's network, alone with its own processes and mounts,
+root with the exempt group and five capabilities. What it may do is said by a file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from bench.fleet import BenchFailed
+from hotswitch.api.names import HELPER_CAPABILITIES
+from hotswitch.sandbox.ca import TRUST_DOMAIN
+from hotswitch.sandbox.cluster.rights import Rights
+from hotswitch.sandbox.pod import Pod
+from hotswitch.sandbox.process import Process, start
+from hotswitch.sandbox.protector import asked
+from hotswitch.sandbox.sandbox import Sandbox
+from hotswitch.sandbox.sidecar import PROXY_GID
+
+POLL_S = 0.05
+
+
+class PodAgent:
+    def __init__(self, box: Sandbox, pod: Pod, policy: Mapping[str, Any]) -> None:
+        self._box, self._pod = box, pod
+        self._directory = box.estate.directory / f"agent-in-{pod.name}"
+        self._policy = policy
+        self._process: Process | None = None
+
+    def start(self) -> None:
+        self._directory.mkdir()
+        (self._directory / "policy.yaml").write_text(yaml.safe_dump({"policy": dict(self._policy)}))
+        rights = Rights(gid=PROXY_GID, capabilities=HELPER_CAPABILITIES, no_new_privileges=True)
+        words = [f"{key}={value}" for key, value in self._environment().items()]
+        program = rights.argv((sys.executable, "-m", "hotswitch.cli.start", "agent", "--pod"))
+        argv = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "env", *words, *program)
+        cgroups = self._box.estate.make_cgroups(f"agent-in-{self._pod.name}")[-1:]
+        log = self._directory / "log"
+        self._process = start(self._box.estate, argv, log=log, netns=self._pod.netns, cgroups=cgroups)
+
+    def _environment(self) -> dict[str, str]:
+        told = self._pod.agent_config({})
+        return {
+            "HOTSWITCH_POD": told["name"],
+            "HOTSWITCH_NAMESPACE": told["namespace"],
+            "HOTSWITCH_UID": told["uid"],
+            "HOTSWITCH_ADDRESSES": ",".join(told["addresses"]),
+            "HOTSWITCH_TRUST_DOMAIN": TRUST_DOMAIN,
+            "HOTSWITCH_PORTS": ",".join(map(str, told["app"]["ports"])),
+            "HOTSWITCH_PROBERS": json.dumps(told["app"]["probers"]),
+            "HOTSWITCH_PROBE": json.dumps(told["app"]["probe"]),
+            "HOTSWITCH_IDENTITY": told["identity"]["socket"],
+            "HOTSWITCH_CAPTURE": json.dumps({key: told["capture"][key] for key in ("args", "env")}),
+            "HOTSWITCH_DIRECTORY": str(self._directory),
+            "HOTSWITCH_POLICY": str(self._directory / "policy.yaml"),
+        }
+
+    async def guards(self, timeout_s: float) -> None:
+        """Wait until its pod is well, and rescue and gate are ready. Raises BenchFailed."""
+        status: dict[str, Any] = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._process is not None and self._process.running:
+                    with contextlib.suppress(OSError, ValueError):
+                        answer = await asked(self._directory / "agent.sock", {"verb": "status"})
+                        status = next(iter(answer["pods"]), {})
+                    if status.get("fault") == "well" and status["rescue"] == status["gate"] == "ready":
+                        return
+                    await asyncio.sleep(POLL_S)
+        words = (self._directory / "log").read_text()[-2000:]
+        raise BenchFailed(f"the agent in {self._pod.name} does not guard it: {status}; {words}")
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            await self._process.stop(patience_s=3.0)

@@ -1,0 +1,82 @@
+"""`hotswitch agent --pod` beside a sandbox's pod, with no more rights than its container has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from hotswitch.sandbox.ca import TRUST_DOMAIN
+from hotswitch.sandbox.process import start
+from hotswitch.sandbox.protector import asked
+from tests.agent.inpod import InPod, confined, program
+from tests.agent.keeper import until
+
+POLICY = {
+    "mode": "auto",
+    "mtls": "PERMISSIVE",
+    "inbound": ["rescue", "hold"],
+    "outbound": ["rescue", "hold"],
+    "recover_after_s": 0.5,
+    "hold_down_s": 1.0,
+    "hold_down_max_s": 2.0,
+}
+
+
+class Agent(InPod):
+    """In the place of the helper. `obeys`: variables that name a controller; none: a file says what may be done."""
+
+    obeys: Mapping[str, str] = MappingProxyType({})
+
+    def environment(self) -> dict[str, str]:
+        settings = self.pod_settings
+        (self.directory / "policy.yaml").write_text(yaml.safe_dump({"policy": POLICY}))
+        own = {"HOTSWITCH_POLICY": str(self.directory / "policy.yaml")}
+        return {
+            "HOTSWITCH_POD": settings["name"],
+            "HOTSWITCH_NAMESPACE": settings["namespace"],
+            "HOTSWITCH_UID": settings["uid"],
+            "HOTSWITCH_WORKLOAD": settings["workload"],
+            "HOTSWITCH_ADDRESSES": ",".join(settings["addresses"]),
+            "HOTSWITCH_TRUST_DOMAIN": TRUST_DOMAIN,
+            "HOTSWITCH_PORTS": ",".join(map(str, settings["app"]["ports"])),
+            "HOTSWITCH_PROBERS": json.dumps(settings["app"]["probers"]),
+            "HOTSWITCH_PROBE": json.dumps(settings["app"]["probe"]),
+            "HOTSWITCH_IDENTITY": settings["identity"]["socket"],
+            "HOTSWITCH_CAPTURE": json.dumps({key: settings["capture"][key] for key in ("args", "env")}),
+            "HOTSWITCH_DIRECTORY": str(self.directory),
+            **(self.obeys or own),
+        }
+
+    async def launch(self) -> None:
+        words = [f"{key}={value}" for key, value in self.environment().items()]
+        first = ("unshare", "--pid", "--fork", "--mount-proc", "env", *words, *confined(program("agent", "--pod")))
+        cgroups = self._box.estate.make_cgroups(f"agent-{self.pod.name}")[-1:]
+        log = self.directory / "helper.log"
+        self._process = start(self._box.estate, first, log=log, netns=self.pod.netns, cgroups=cgroups)
+
+    async def status(self) -> dict[str, Any]:
+        try:
+            answer = await asked(self.directory / "agent.sock", {"verb": "status"})
+        except (OSError, ValueError):
+            return {}
+        return next(iter(answer["pods"]), {})
+
+    async def until_inbound(self, level: str) -> None:
+        async def stands() -> bool:
+            return (await self.status()).get("levels", {}).get("inbound") == level
+
+        await until(stands, lambda: f"inbound is not {level}: {self.log}")
+
+    async def guards(self) -> None:
+        status: dict[str, Any] = {}
+
+        async def rests() -> bool:
+            nonlocal status
+            status = await self.status()
+            return status.get("fault") == "well" and status["rescue"] == status["gate"] == "ready"
+
+        await until(rests, lambda: f"it does not guard its pod: {status} {self.log}")
