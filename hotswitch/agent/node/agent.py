@@ -26,7 +26,7 @@ from hotswitch.agent.guard import Guard
 from hotswitch.agent.linked import speaking
 from hotswitch.agent.node.describe import Undescribed, described, known, reached, wanted
 from hotswitch.agent.node.finder import Finder, Found, NotFound, Proxy, Wanted
-from hotswitch.agent.node.memory import Memory, trimmed
+from hotswitch.agent.node.memory import Manifests, Memory, trimmed
 from hotswitch.agent.node.roster import Roster
 from hotswitch.agent.node.settings import NodeSettings
 from hotswitch.agent.rehearsal import rehearse
@@ -37,7 +37,7 @@ from hotswitch.cluster.failure import ApiFailure
 from hotswitch.config.agentfile import Pod
 from hotswitch.kernel import pins, procfs
 from hotswitch.kernel.cgroup import Container
-from hotswitch.model import PodRef, PodUid, Surroundings
+from hotswitch.model import Fault, PodRef, PodUid, Surroundings
 from hotswitch.observe.podlife import reference, terminating
 from hotswitch.report.journal import entry
 from hotswitch.rescue.service import Rescue, RescueBusy, RescueUnavailable
@@ -46,6 +46,7 @@ from hotswitch.rescue.xds import RescueUnanswered
 ATTACH_S = 20.0
 READ_AT_ONCE = 8
 LOOK_S = 1.0  # how often proxies that have no process are looked for, and pods that were not found
+WELL_ROUNDS = 10  # of such looks, until each pod that is well has had one
 RETRY_MOST_S = 15.0
 
 
@@ -59,9 +60,11 @@ class NodeAgent(Agent):
         self.finder = Finder(node.proc, node.cgroups)
         self.proxies: dict[str, Proxy] = {}
         self._memory = Memory(node.directory / "pods")
-        self._manifests = {found["metadata"]["uid"]: found for found in self._memory.read()}
+        self._manifests = Manifests()
+        self._manifests.update({found["metadata"]["uid"]: found for found in self._memory.read()})
         self._retry_s: dict[str, tuple[float, float]] = {}  # uid: not before, and the pause that led there
         self._said: dict[str, str] = {}
+        self._round, self._ill = 0, set[str]()
         self._news = asyncio.Event()
         self._stack = contextlib.AsyncExitStack()
         self._keeping: asyncio.Task[None] | None = None
@@ -243,8 +246,13 @@ class NodeAgent(Agent):
     # ---- proxies come and go within their pods ----
 
     async def _find_proxies(self) -> None:
-        """Where the container that was known has no process any more."""
-        lost = {uid for uid, guard in self.guards.items() if not self._members(guard.pod)}
+        """Where the container that was known has no process any more. One that has another container by now was ill
+        before, most often; so the well ones are looked at in turn."""
+        before, self._ill = self._ill, {uid for uid, guard in self.guards.items() if _is_ill(guard)}
+        self._round += 1
+        in_turn = list(self.guards)[self._round % WELL_ROUNDS :: WELL_ROUNDS]
+        due = (before | self._ill | set(in_turn)) & self.guards.keys()
+        lost = {uid for uid in due if not self._members(self.guards[uid].pod)}
         asked = []
         for uid in lost & self._manifests.keys():
             pod = self.roster.wanted().get(uid)
@@ -307,6 +315,10 @@ class NodeAgent(Agent):
             pins.unpin(pin)
         except OSError as failure:
             self._say_of_node(str(failure))
+
+
+def _is_ill(guard: Guard) -> bool:
+    return guard.standing.fault is not Fault.WELL or guard.watch.suspicious
 
 
 def _remembered(manifests: Mapping[str, dict[str, Any]]) -> dict[str, pods.Pod]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,32 @@ def _container(container: Mapping[str, Any]) -> Manifest:
     if container.get("name") in _ISTIOS:
         return dict(container)
     return {key: each for key, each in container.items() if key not in ("env", "envFrom", "command", "args")}
+
+
+class Manifests(MutableMapping[str, Manifest]):
+    """By uid, as text: unpacked, those of a full node would take as much memory as all else of the agent's pods."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, bytes] = {}
+
+    def __getitem__(self, uid: str) -> Manifest:
+        found: Manifest = msgspec.json.decode(self._texts[uid])
+        return found
+
+    def __setitem__(self, uid: str, manifest: Manifest) -> None:
+        self._texts[uid] = msgspec.json.encode(manifest)
+
+    def __delitem__(self, uid: str) -> None:
+        del self._texts[uid]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._texts
 
 
 class Memory:
