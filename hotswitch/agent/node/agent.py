@@ -37,7 +37,9 @@ from hotswitch.cluster.failure import ApiFailure
 from hotswitch.config.agentfile import Pod
 from hotswitch.kernel import pins, procfs
 from hotswitch.kernel.cgroup import Container
+from hotswitch.kernel.process import read
 from hotswitch.model import Fault, PodRef, PodUid, Surroundings
+from hotswitch.observe.ending import ENVOY
 from hotswitch.observe.podlife import reference, terminating
 from hotswitch.report.journal import entry
 from hotswitch.rescue.service import Rescue, RescueBusy, RescueUnavailable
@@ -246,13 +248,14 @@ class NodeAgent(Agent):
     # ---- proxies come and go within their pods ----
 
     async def _find_proxies(self) -> None:
-        """Where the container that was known has no process any more. One that has another container by now was ill
-        before, most often; so the well ones are looked at in turn."""
+        """Where the container that was known has no process any more, or its Envoy has only begun. Before that a proxy
+        is ill, most often; so the well ones are looked at in turn."""
         before, self._ill = self._ill, {uid for uid, guard in self.guards.items() if _is_ill(guard)}
         self._round += 1
-        in_turn = list(self.guards)[self._round % WELL_ROUNDS :: WELL_ROUNDS]
-        due = (before | self._ill | set(in_turn)) & self.guards.keys()
-        lost = {uid for uid in due if not self._members(self.guards[uid].pod)}
+        in_turn = set(list(self.guards)[self._round % WELL_ROUNDS :: WELL_ROUNDS])
+        ill = (before | self._ill) & self.guards.keys()
+        lost = {uid for uid in ill if not self._has_envoy(self.guards[uid].pod)}
+        lost |= {uid for uid in in_turn - ill if not self._members(self.guards[uid].pod)}
         asked = []
         for uid in lost & self._manifests.keys():
             pod = self.roster.wanted().get(uid)
@@ -265,6 +268,10 @@ class NodeAgent(Agent):
             if guard is not None and proxy.pids and proxy != self.proxies.get(uid):
                 self.proxies[uid] = proxy
                 guard.watch.see_container(self._container(guard.pod))
+                guard.watch.look_soon()  # whose threads are to be heard of from now on
+
+    def _has_envoy(self, ref: PodRef) -> bool:
+        return any(read(pid, self.node.proc).name == ENVOY for pid in self._members(ref))
 
     def _container(self, ref: PodRef) -> Container:
         return Container(self.proxies[ref.uid].cgroups, self.node.proc, partial(self._members, ref))
