@@ -26,8 +26,10 @@ def overlay() -> list[Object]:
 
 
 def chart(namespace: str = NAMESPACE, **changed: Any) -> list[Object]:
-    plain = helm.rendered(CHART, namespace, helm.values_of(CHART))
-    return [each for each in helm.rendered(CHART, namespace, helm.values_of(CHART, **changed)) if each not in plain]
+    """What the value adds."""
+    plain = helm.rendered(CHART, namespace, helm.values_of(CHART, **changed))
+    added = helm.rendered(CHART, namespace, helm.values_of(CHART, agents__inPods=True, **changed))
+    return [each for each in added if each not in plain]
 
 
 def template(objects: list[Object]) -> str:
@@ -48,12 +50,12 @@ def test_it_grants_nothing_and_runs_nothing() -> None:
 
 
 def test_the_chart_has_the_same() -> None:
-    assert chart(agents__inPods=True) == overlay()
+    assert chart() == overlay()
 
 
 def test_the_chart_names_the_image_and_the_controller_that_were_chosen() -> None:
     chosen = {"images__agent__repository": "example.org/agent", "images__agent__tag": "1.2"}
-    text = template(chart("mesh-tools", agents__inPods=True, **chosen))
+    text = template(chart("mesh-tools", **chosen))
     assert "image: example.org/agent:1.2\n" in text
     assert "value: hotswitch-agents.mesh-tools.svc:8443\n" in text
     assert '{{- if eq .Name "istio-proxy" }}' in text  # of Istio's language, not of Helm's

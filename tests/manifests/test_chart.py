@@ -127,7 +127,7 @@ def test_schema_knows_every_value_and_no_other() -> None:
 
 def test_every_value_is_used_and_every_used_one_is_there() -> None:
     texts = "".join(path.read_text() for path in (CHART / "templates").iterdir())
-    actions = "".join(found[3] for found in helm.TOKEN.finditer(texts))  # what else is in braces is Istio's
+    actions = " ".join(found[3] for found in helm.TOKEN.finditer(texts))  # what else is in braces is Istio's
     used = set(re.findall(r"\.Values\.([\w.]+)", actions))
 
     def leaves(value: Any, path: str) -> set[str]:

@@ -21,13 +21,13 @@ pytestmark = pytest.mark.netns
 
 PATIENCE_S = 30
 ENVOY = """
-import ctypes, sys, threading
+import ctypes, os, sys, threading
 name = ctypes.CDLL(None).prctl
 name(15, b"envoy", 0, 0, 0)
 ends = [threading.Event() for _ in range(3)]
 def work(number):
     name(15, b"wrk:worker_%d" % number, 0, 0, 0)
-    print(number, flush=True)
+    os.write(1, b"%d\\n" % number)
     ends[number].wait()
 for number in range(3):
     threading.Thread(target=work, args=(number,), daemon=True).start()
@@ -55,8 +55,10 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made: list[Ending] = []
 
     def watch(*processes: subprocess.Popen[str]) -> tuple[Ending, asyncio.Event]:
-        (tmp_path / "cgroup.procs").write_text("".join(f"{each.pid}\n" for each in processes))
-        container, doomed = Container([tmp_path]), asyncio.Event()
+        cgroup = tmp_path / str(len(made))
+        cgroup.mkdir()
+        (cgroup / "cgroup.procs").write_text("".join(f"{each.pid}\n" for each in processes))
+        container, doomed = Container([cgroup]), asyncio.Event()
         made.append(Ending(container, doomed.set))
         made[-1].follow(container.processes())
         return made[-1], doomed
