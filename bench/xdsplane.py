@@ -18,49 +18,24 @@ from itertools import count
 from statistics import median
 
 from bench.usage import usage_of_self
-from hotswitch.backends import (
-    Backend,
-    BackendPort,
-    Conditions,
-    Locality,
-    Published,
-    PublishedEndpoint,
-    ServiceId,
-    ServiceMode,
-    ServicePort,
-    ServiceRecord,
-)
+from hotswitch.backends import Backend, Locality, ServiceId
 from hotswitch.decide.endpoints.place import Caller
 from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.xds.callers import caller_of
 from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.endpoints.xds.publisher import EdsPublisher
 from hotswitch.endpoints.xds.server import XdsServer
-from hotswitch.model import PodRef, PodUid
+from hotswitch.sandbox import eds_service
+from hotswitch.sandbox.app import HTTP_PORT
+from hotswitch.sandbox.eds_service import HTTP_NAME, SERVICE, published, record
 
-HTTP, GRPC = 8080, 8082
-SERVICE = ServiceId("shop", "db")
 NODES, UPDATES = 100, 200
-PORTS = (ServicePort("http", HTTP, HTTP), ServicePort("grpc", GRPC, GRPC, app_protocol="grpc"))
-RECORD = ServiceRecord(SERVICE, "service-uid", ServiceMode.NEAREST, PORTS)
 
 
 def backend(number: int, name: str = "", address: str = "", service: ServiceId = SERVICE) -> Backend:
-    name = name or f"db-{number}"
     place = Locality("", "north", f"zone-{number % NODES % 3}", f"node-{number % NODES}")
-    return Backend(
-        service=service,
-        pod=PodRef(name, service.namespace, PodUid(f"uid-{service.name}-{name}")),
-        addresses=(address or f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",),
-        ports=tuple(BackendPort(each.name, each.port) for each in PORTS),
-        locality=place,
-        kubelet_ready=True,
-    )
-
-
-def published(backends: Sequence[Backend]) -> Published:
-    ready = Conditions(ready=True, serving=True, terminating=False)
-    return Published(RECORD, tuple(PublishedEndpoint(each, ready) for each in backends))
+    address = address or f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    return eds_service.backend(name or f"db-{number}", address, place, service, kubelet_ready=True)
 
 
 def cost(size: int) -> tuple[float, float]:
@@ -72,11 +47,11 @@ def cost(size: int) -> tuple[float, float]:
     for update in range(UPDATES):
         changed = list(backends)
         changed[update % size] = replace(backends[update % size], weight=2 + update)
-        news = published(changed)
+        news = published(record(), changed)
         began = time.perf_counter()
         publisher.publish(news)
         middle = time.perf_counter()
-        publisher.resource(Kind.ENDPOINTS, f"db.shop:{HTTP}", caller)
+        publisher.resource(Kind.ENDPOINTS, HTTP_NAME, caller)
         took.append(1e3 * (middle - began))
         answered.append(1e3 * (time.perf_counter() - middle))
     return median(took[1:]), median(answered[1:])
@@ -91,8 +66,8 @@ def memory(size: int) -> tuple[float, float]:
         registry.put(backend(number, service=services[number % len(services)]))
     registered = usage_of_self().rss_mb
     for service in services:
-        publisher.publish(replace(published(registry.backends(service)), service=replace(RECORD, id=service)))
-        publisher.resource(Kind.ENDPOINTS, f"{service.name}.shop:{HTTP}", Caller(locality=Locality(node="node-1")))
+        publisher.publish(published(record(service=service), registry.backends(service)))
+        publisher.resource(Kind.ENDPOINTS, f"{service.name}.shop:{HTTP_PORT}", Caller(locality=Locality(node="node-1")))
     return registered - before, usage_of_self().rss_mb - registered
 
 
@@ -125,7 +100,7 @@ class Plane:
         return self._publish([backend(number, name, address) for number, (name, _, address) in enumerate(pairs)])
 
     def _publish(self, backends: Sequence[Backend]) -> str:
-        news, began_ns = published(backends), time.monotonic_ns()
+        news, began_ns = published(record(), backends), time.monotonic_ns()
         self._publisher.publish(news)
         return str(began_ns)
 

@@ -2,7 +2,7 @@
 
 Server, clients, backends and subscribers are processes of their own. A switch is counted from the moment at which the
 server is told, to the first answer of the new one; how long it takes to know of a fault and to fence the old one is not
-in it.
+in it: that is row failover.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from bench.figures import Figure, Goal, Row, Sample, Table, find, number, ratio
 from bench.fleet import BenchFailed
 from bench.settings import PREFIX, READY_S, Settings
 from bench.trials import Say
-from hotswitch.sandbox.clients import EnvoyClient
+from hotswitch.sandbox.eds_service import GRPC_NAME, HTTP_NAME
+from hotswitch.sandbox.followers import Follower, Followers
 from hotswitch.sandbox.pod import Pod
-from hotswitch.sandbox.process import HOME, module_argv, start
 from hotswitch.sandbox.sandbox import Sandbox
 from hotswitch.sandbox.xds_client import XdsClientSpec
 
 NAMES = ("endpoints",)
 PORT, LISTEN = 18000, 7000
-HTTP_NAME, GRPC_NAME = "db.shop:8080", "db.shop:8082"
 SWITCH, UPDATE, ANSWER, FAN_OUT, MEMORY = "switch", "update", "answer", "fan-out", "memory"
 ENVOY, DELTA, GRPC, POLLER = "Envoy, EDS", "Envoy, delta ADS", "gRPC, xds:///", "asks each second"
 CASE, FAILED, OURS = "a switch", "failed", "hotswitch"
@@ -95,83 +94,53 @@ async def _line(child: asyncio.subprocess.Process) -> str:
 # ---- switches ----
 
 
-class Watch:
-    """A client at work; the last request that each backend answered first."""
-
-    def __init__(self, box: Sandbox, who: str, netns: str, words: tuple[str, ...], variable: str = "") -> None:
-        log = box.estate.directory / f"{who.replace(' ', '-').replace('/', '')}.log"
-        argv = ("env", f"PYTHONPATH={HOME}", *((variable,) if variable else ()), *module_argv("follow", *words))
-        self.process = start(box.estate, argv, log=log, netns=netns, pipe=True)
-        self.failures = 0
-        self._now, self._since_ns = "", 0
-        self._more = asyncio.Event()
-        self._task = asyncio.ensure_future(self._read())
-
-    async def _read(self) -> None:
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, self.process.output)
-        while line := (await reader.readline()).decode():
-            _, end_ns, answer = line.split()
-            self.failures += answer.startswith("!") and bool(self._now)
-            if answer != self._now and not answer.startswith("!"):
-                self._now, self._since_ns = answer, int(end_ns)
-                self._more.set()
-
-    async def until(self, name: str) -> int:
-        """The end of the first request that it answered, ns."""
-        async with asyncio.timeout(PATIENCE_S):
-            while self._now != name:
-                self._more.clear()
-                await self._more.wait()
-        return self._since_ns
-
-    async def stop(self) -> None:
-        await self.process.stop()
-        await self._task
-
-
-async def _clients(box: Sandbox, addresses: Path) -> dict[str, Watch]:
+async def _clients(box: Sandbox, clients: Followers, addresses: Path) -> dict[str, Follower]:
     server = (box.network.node.ipv4, PORT)
     found = {}
     for who, name, ads in ((ENVOY, "envoy-eds", False), (DELTA, "envoy-delta", True)):
         spec = XdsClientSpec(name, server, {"node": name}, incremental=ads, listen={LISTEN: HTTP_NAME})
-        client = EnvoyClient(box.estate, await box.network.attach(name), name)
-        box.clients[name] = client
-        spec.save(client.bootstrap, spec.envoy_ads() if ads else spec.envoy_eds())
-        await client.restart()
-        found[who] = Watch(box, who, client.netns, ("http", f"127.0.0.1:{LISTEN}"))
-    spec, place = XdsClientSpec("grpc", server, {"node": "grpc"}), await box.network.attach("grpc")
-    path = box.estate.directory / "grpc.json"
-    spec.save(path, spec.grpc_bootstrap())
-    found[GRPC] = Watch(box, GRPC, place.netns, ("grpc", f"xds:///{GRPC_NAME}"), f"GRPC_XDS_BOOTSTRAP={path}")
+        found[who] = clients.http(await clients.envoy(spec, ads=ads), LISTEN)
+    found[GRPC] = await clients.grpc(XdsClientSpec("grpc", server, {"node": "grpc"}), f"xds:///{GRPC_NAME}")
     place = await box.network.attach("poller")
-    found[POLLER] = Watch(box, POLLER, place.netns, ("poll", str(addresses)))
+    found[POLLER] = clients.start(place.netns, "follow", ("poll", str(addresses)))
     return found
 
 
 async def _switches(box: Sandbox, plane: Plane, pods: list[Pod], rounds: int, say: Say) -> list[Figure]:
+    clients = Followers(box.estate, box.network)
+    try:
+        return await _switched(box, clients, plane, pods, rounds, say)
+    finally:
+        await clients.close()
+
+
+async def _switched(
+    box: Sandbox, clients: Followers, plane: Plane, pods: list[Pod], rounds: int, say: Say
+) -> list[Figure]:
     addresses = box.estate.directory / "active"
 
-    async def switch(new: int) -> int:
+    async def switch(new: int) -> float:
         addresses.write_text(f"{pods[new].ip}:8080")
         (began_ns,) = await plane.tell(f"publish db-{new}={pods[new].ip}")
-        return int(began_ns)
+        return began_ns / 1e9
 
     await switch(0)
-    watches = await _clients(box, addresses)
-    told: dict[str, list[float]] = {who: [] for who in watches}
+    followers = await _clients(box, clients, addresses)
+    await asyncio.gather(*(each.answered_by("db-0") for each in followers.values()))
+    begun = {who: each.mark() for who, each in followers.items()}
+    told: dict[str, list[float]] = {who: [] for who in followers}
     for turn in range(rounds):
-        await asyncio.gather(*(watch.until(f"db-{turn % 2}") for watch in watches.values()))
         await asyncio.sleep(random.uniform(0.1, 1.1))  # not in step with the one that asks each second
-        began_ns = await switch((turn + 1) % 2)
-        for who, watch in watches.items():
-            told[who].append((await watch.until(f"db-{(turn + 1) % 2}") - began_ns) / 1e6)
+        new, marks = (turn + 1) % 2, {who: each.mark() for who, each in followers.items()}
+        began_s = await switch(new)
+        for who, each in followers.items():
+            first = await each.first(lambda asked, name=f"db-{new}": asked.who == name, "the new one", marks[who])  # type: ignore[misc]
+            told[who].append(1e3 * (first.end_s - began_s))
     found = [Figure(SWITCH, CASE, who, "ms", Sample.of(values)) for who, values in told.items()]
-    found += [Figure(FAILED, CASE, who, "requests", Sample.of([each.failures])) for who, each in watches.items()]
-    for each in found:
-        say(f"{each.who}: {each.what} {each.sample} {each.unit}")
-    await asyncio.gather(*(watch.stop() for watch in watches.values()))
+    failures = {who: len(each.failures(begun[who])) for who, each in followers.items()}
+    found += [Figure(FAILED, CASE, who, "requests", Sample.of([count])) for who, count in failures.items()]
+    for each_ in found:
+        say(f"{each_.who}: {each_.what} {each_.sample} {each_.unit}")
     return found
 
 

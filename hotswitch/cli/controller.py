@@ -33,7 +33,7 @@ def controller(
     istiod_token: Annotated[
         Path | None, typer.Option(envvar="HOTSWITCH_ISTIOD_TOKEN", help="A token of audience istio-ca.")
     ] = None,
-    address: Annotated[str, typer.Option(help="Where /healthz, /readyz and /metrics are served.")] = "0.0.0.0",
+    address: Annotated[str, typer.Option(help="Where it listens; else everywhere.")] = "",
     port: Annotated[int, typer.Option(help="0: any.")] = 8080,
     agents_port: Annotated[
         int | None, typer.Option(envvar="HOTSWITCH_AGENTS_PORT", help="Where agents are served; none: they are not.")

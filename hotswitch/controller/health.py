@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from hotswitch.controller.app import Controller
+from hotswitch.controller.listening import listen
 
 
 @asynccontextmanager
@@ -31,8 +32,7 @@ async def serve(controller: Controller) -> AsyncIterator[int]:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, controller.settings.address, controller.settings.port)
-        await site.start()
+        await web.SockSite(runner, listen(controller.settings.address, controller.settings.port)).start()
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()

@@ -20,6 +20,7 @@ from hotswitch.cluster.kinds import SERVICES
 from hotswitch.cluster.lease_record import instant
 from hotswitch.controller.explaining import RouteServer
 from hotswitch.controller.invalid import InvalidObjects
+from hotswitch.controller.listening import listen, target
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.controller.speaking import Speaker
 from hotswitch.decide.endpoints.active_standby import Verdict, Word
@@ -182,7 +183,7 @@ class Serving:
         app.add_routes([*self._server.routes, *self._routing.routes])
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, settings.address, settings.roles_port).start()
+        await web.SockSite(self._runner, listen(settings.address, settings.roles_port)).start()
 
     async def _serve_end(self) -> None:
         await self._runner.cleanup()
@@ -253,7 +254,8 @@ class Serving:
 
     def refresh_metrics(self) -> None:
         figures = self.xds.figures
-        self._metrics.xds(figures.streams, figures.pushes, figures.bytes_sent, figures.nacks)
+        ended = {"malformed": figures.malformed, "full": figures.refused}
+        self._metrics.xds(figures.streams, figures.pushes, figures.bytes_sent, figures.nacks, ended)
         registry = self.endpoints.registry
         modes = dict.fromkeys((str(each) for each in ServiceMode), 0)
         backends = {"available": 0, "unavailable": 0}
@@ -277,7 +279,7 @@ def _xds(settings: ControllerSettings) -> XdsSettings:
     identity = None
     if settings.xds_certificate is not None and settings.xds_key is not None:
         identity = Identity(settings.xds_certificate, settings.xds_key, settings.xds_clients)
-    address = f"{settings.address}:{settings.xds_port}"
+    address = target(settings.address, settings.xds_port)
     return XdsSettings(address=address, identity=identity, domain=settings.domain)
 
 

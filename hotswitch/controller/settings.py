@@ -16,8 +16,8 @@ class ControllerSettings:
     """`kubeconfig` None: the pod's service account, or what kubectl would take. `namespace`: its own. `helper_image`:
     of the ephemeral container; "": that actuator is not offered. `istiod`: host:port of the xDS by which `direct`
     inbound is checked; "": not checked, and not offered to meshed clients. `istiod_roots` (PEM) and `istiod_token`: how
-    it is known, and we are known to it; None: its plaintext port. `address`: where /healthz, /readyz and
-    /metrics are served. `journal` None: standard output. `cluster`: its name, for people who have several. `docs_url`:
+    it is known, and we are known to it; None: its plaintext port. `address`: where it listens, for all but agents; "":
+    on every address. `journal` None: standard output. `cluster`: its name, for people who have several. `docs_url`:
     where a code's page is, with `{code}` in it; alerts link to it. `endpoints`: whether Services are published;
     pods ask their role at `roles_port`, and `keepers` are the accounts whose confirmations count. `clusters`: further
     ones by name, each a kubeconfig and a context. `agents_port`: where agents are served; None: they are not.
@@ -37,7 +37,7 @@ class ControllerSettings:
     istiod: str = ""
     istiod_roots: Path | None = None
     istiod_token: Path | None = None
-    address: str = "0.0.0.0"
+    address: str = ""
     port: int = 8080
     agents_port: int | None = None
     agents_tls: Path | None = None

@@ -96,6 +96,7 @@ class ControllerMetrics:
         self.xds_pushes = self._counter("hotswitch_xds_pushes_total", "Answers sent to such clients", ["kind"])
         self.xds_bytes = self._counter("hotswitch_xds_sent_bytes_total", "Bytes sent to such clients", ["kind"])
         self.xds_nacks = self._counter("hotswitch_xds_nacks_total", "Answers that a client has refused", ["kind"])
+        self.xds_ended = self._counter("hotswitch_xds_ended_total", "Streams that were ended from here", ["reason"])
         self._counted: dict[tuple[Counter, str], float] = {}
 
     def _of_agents(self) -> None:
@@ -213,9 +214,10 @@ class ControllerMetrics:
         self.switch_s.observe(seconds)
 
     def xds(self, streams: int, *totals: Mapping[str, int]) -> None:
-        """`totals`, by type URL, since the start: answers, bytes, refusals."""
+        """`totals` since the start: answers, bytes, refusals by type URL; streams ended by reason."""
         self.xds_streams.set(streams)
-        for counter, by_kind in zip((self.xds_pushes, self.xds_bytes, self.xds_nacks), totals, strict=True):
+        counters = self.xds_pushes, self.xds_bytes, self.xds_nacks, self.xds_ended
+        for counter, by_kind in zip(counters, totals, strict=True):
             for url, total in by_kind.items():
                 kind = url.rpartition(".")[2]
                 counter.labels(kind).inc(total - self._counted.get((counter, kind), 0))

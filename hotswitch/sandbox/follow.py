@@ -5,7 +5,8 @@
     python -m hotswitch.sandbox.follow poll FILE [INTERVAL_S]     the ADDRESS:PORT in FILE, looked at each second
 
 One request at a time, each on the connection that stands. A line for each on standard output: start and end
-(CLOCK_MONOTONIC, ns), and the pod, or "!" and the failure. gRPC's target may be xds:///, with GRPC_XDS_BOOTSTRAP set.
+(CLOCK_MONOTONIC, ns), and the pod (POD/GENERATION where it says one), or "!" and the failure. gRPC's target may be
+xds:///, with GRPC_XDS_BOOTSTRAP set.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ import http.client
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from hotswitch.sandbox.process import die_with_parent
 
 TIMEOUT_S = 2.0
 POLL_S = 1.0
 Ask = Callable[[int], str]
+
+
+def named(said: Mapping[str, Any]) -> str:
+    return "/".join(str(said[key]) for key in ("pod", "generation") if key in said)
 
 
 def http_asker(address: str, path: str = "/", header: str = "") -> Ask:
@@ -38,7 +44,7 @@ def http_asker(address: str, path: str = "/", header: str = "") -> Ask:
         except (OSError, http.client.HTTPException) as failure:
             connection.close()
             return f"!{type(failure).__name__}"
-        return str(json.loads(body)["pod"]) if response.status == 200 else f"!{response.status}"
+        return named(json.loads(body)) if response.status == 200 else f"!{response.status}"
 
     return ask
 
@@ -74,13 +80,17 @@ def grpc_asker(target: str) -> Ask:
     return ask
 
 
+def say(start_ns: int, answer: str) -> None:
+    sys.stdout.write(f"{start_ns} {time.monotonic_ns()} {answer}\n")
+    sys.stdout.flush()
+
+
 def run(ask: Ask, interval_s: float) -> None:
     number, due_s = 0, time.monotonic()
     while True:
         start_ns = time.monotonic_ns()
         answer = ask(number)
-        sys.stdout.write(f"{start_ns} {time.monotonic_ns()} {answer}\n")
-        sys.stdout.flush()
+        say(start_ns, answer)
         number, due_s = number + 1, max(due_s + interval_s, time.monotonic())
         time.sleep(max(0.0, due_s - time.monotonic()))
 

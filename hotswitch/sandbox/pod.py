@@ -163,7 +163,8 @@ class Pod:
             self._pilot_config().save(self._proxy_dir / "pilot.json")
             self.proxy_cgroups = self.make_cgroups(PROXY)
             self.kubelet.add(self._proxy_container())
-        self.kubelet.add(self._app_container())
+        if self.spec.app:
+            self.kubelet.add(self._app_container())
 
     def _capture(self) -> None:
         """istio-init."""

@@ -30,7 +30,8 @@ class PodSpec:
     `readiness_*`: the sidecar's probe, Istio's by default. `liveness`: the kubelet restarts an app whose (rewritten)
     liveness probe fails `app_failures` times. `probe`: what the app's probes are, httpGet, tcpSocket or grpc (with
     `tcp` or `grpc`). `native`: the sidecar is an init container that keeps running. `restart`: the pod's restartPolicy.
-    `configured` False: istiod has never answered its sidecar, so it never becomes ready."""
+    `app` False: somebody else brings one. `configured` False: istiod has never answered its sidecar, so it never
+    becomes ready."""
 
     workload: str = ""
     namespace: str = "default"
@@ -41,6 +42,7 @@ class PodSpec:
     dns: Literal["", "servers", "all"] = ""
     mtls: Mtls = Mtls.PERMISSIVE
     sidecar: bool = True
+    app: bool = True
     tcp: bool = False
     grpc: bool = False
     readiness_period_s: float = 15.0

@@ -1,9 +1,10 @@
 """A sample stateful app: a register that one pod serves at a time, on storage that all of them share (S0.3, S0.5).
 
 :5432 `/write?n=N` has a row appended and tells its number, `/read` tells the newest number from memory; both answer
-with pod and generation. :8080 `/healthz`. The app is told its role over the role endpoint and believes it for as long
-as it hears nothing else: that it stops in time is its keeper's matter, not its own. What it does itself is the part
-that no fence of the network can do: it shows its generation to the storage, and an older one writes nothing any more.
+with pod and generation. :5434, if wanted, gRPC (app.GRPC_METHOD): "POD/GENERATION". :8080 `/healthz`. The app is told
+its role over the role endpoint and believes it for as long as it hears nothing else: that it stops in time is its
+keeper's matter, not its own. What it does itself is the part that no fence of the network can do: it shows its
+generation to the storage, and an older one writes nothing any more.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import sys
 from collections.abc import Awaitable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from hotswitch.sandbox.app import GRPC_METHOD
 from hotswitch.sandbox.ask import ask
 from hotswitch.sandbox.httpd import Request, Response, listen
 from hotswitch.sandbox.process import die_with_parent
 
-PORT, HEALTH_PORT, STORAGE_PORT = 5432, 8080, 5433
+PORT, HEALTH_PORT, STORAGE_PORT, GRPC_PORT = 5432, 8080, 5433, 5434
 WAIT_S = 5.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS epochs (generation INTEGER PRIMARY KEY, pod TEXT NOT NULL);
@@ -39,6 +42,7 @@ class RegisterConfig:
     uid: str
     storage: str
     roles: tuple[str, ...]
+    grpc: bool = False
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)))
@@ -81,6 +85,10 @@ class Register:
         self._config = config
         self.generation = 0  # in which we are active; 0: we are not
         self._seq = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self._config.pod}/{self.generation}"
 
     def handle(self, request: Request) -> Response | Awaitable[Response]:
         if not self.generation:
@@ -143,11 +151,29 @@ def _said(body: object, status: int = 200) -> Response:
     return Response(json.dumps(body).encode(), status, (("content-type", "application/json"),))
 
 
+async def _serve_grpc(register: Register) -> Any:
+    import grpc.aio
+
+    async def say(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        if not register.generation:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "standby")
+        return register.name.encode()
+
+    service, method = GRPC_METHOD.strip("/").split("/")
+    handlers = {method: grpc.unary_unary_rpc_method_handler(say)}
+    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    server.add_insecure_port(f"[::]:{GRPC_PORT}")
+    await server.start()
+    return server
+
+
 async def _run(config: RegisterConfig) -> None:
     register = Register(config)
     servers = [
         await listen(register.handle, PORT),
         await listen(lambda request: Response(b"ok\n"), HEALTH_PORT),
+        *([await _serve_grpc(register)] if config.grpc else ()),
     ]
     await register.follow()
     del servers

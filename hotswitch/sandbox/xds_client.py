@@ -20,7 +20,8 @@ SERVER = "xds"
 
 @dataclass(frozen=True, slots=True)
 class XdsClientSpec:
-    """`server`: host and port. `where`: pod_ip, node, zone, cluster. `listen`: ports on 127.0.0.1, by Service name."""
+    """`server`: host and port; `more`: others, of which one leads and listens. `where`: pod_ip, node, zone, cluster.
+    `listen`: ports on 127.0.0.1, by Service name."""
 
     name: str
     server: tuple[str, Port]
@@ -28,6 +29,7 @@ class XdsClientSpec:
     incremental: bool = False
     listen: Mapping[Port, str] = field(default_factory=dict)
     tls: Config | None = None  # transport socket towards the server
+    more: tuple[tuple[str, Port], ...] = ()
 
     @property
     def api_type(self) -> str:
@@ -35,17 +37,22 @@ class XdsClientSpec:
 
     def grpc_bootstrap(self) -> dict[str, Any]:
         """The file that GRPC_XDS_BOOTSTRAP names."""
-        host, port = self.server
         return {
             "xds_servers": [
                 {
-                    "server_uri": f"{host}:{port}",
+                    "server_uri": self._uri(),
                     "channel_creds": [{"type": "insecure"}],
                     "server_features": ["xds_v3"],
                 }
             ],
             "node": self._node(),
         }
+
+    def _uri(self) -> str:
+        """All of them behind one name."""
+        is_v6 = ":" in self.server[0]
+        every = [f"[{host}]:{port}" if is_v6 else f"{host}:{port}" for host, port in (self.server, *self.more)]
+        return f"ipv{6 if is_v6 else 4}:{','.join(every)}"
 
     def envoy_eds(self) -> Config:
         """Own clusters and routes; endpoints from the server."""
@@ -81,14 +88,13 @@ class XdsClientSpec:
         }
 
     def _server_cluster(self) -> Config:
-        host, port = self.server
-        endpoint = {"endpoint": {"address": address(host, port)}}
+        every = [{"endpoint": {"address": address(*each)}} for each in (self.server, *self.more)]
         secure = {"transport_socket": self.tls} if self.tls else {}
         return {
             "name": SERVER,
             "type": "STATIC",
             "connect_timeout": "1s",
-            "load_assignment": {"cluster_name": SERVER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+            "load_assignment": {"cluster_name": SERVER, "endpoints": [{"lb_endpoints": every}]},
             **only_h2(),
             **secure,
         }

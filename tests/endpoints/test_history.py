@@ -46,5 +46,7 @@ def test_a_number_given_twice() -> None:
     assert any("number 1 of db-1 after 1" in each for each in breaches([FIRST, again], ROWS))
 
 
-def test_gaps_are_told() -> None:
-    assert gaps([FIRST, replace(SECOND, came_s=9.0)]) == [8.0]
+def test_gaps_are_told_by_what_was_done() -> None:
+    history = [replace(FIRST, came_s=at_s) for at_s in (1.0, 1.5, 4.0, 4.5, 4.75)]
+    times = [("killed", 1.75, 4.1), ("hung", 4.2, 4.6), ("killed", 4.6, 9.0)]
+    assert gaps(history, times) == {"killed": 2.5, "hung": 0.5}

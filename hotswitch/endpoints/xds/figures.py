@@ -11,13 +11,15 @@ from hotswitch.endpoints.xds.kinds import Kind
 @dataclass(slots=True)
 class Figures:
     """`streams`: open now. `pushes`, `bytes_sent`, `nacks`, by type URL: since the start. `malformed`: streams
-    that were ended since what came was no message, or asked for too much."""
+    that were ended since what came was no message, or asked for too much; `refused`: since all streams together had
+    come to their bound."""
 
     streams: int = 0
     pushes: Counter[str] = field(default_factory=Counter)
     bytes_sent: Counter[str] = field(default_factory=Counter)
     nacks: Counter[str] = field(default_factory=Counter)
     malformed: int = 0
+    refused: int = 0
 
     def sent(self, kind: Kind, size: int) -> None:
         self.pushes[kind] += 1

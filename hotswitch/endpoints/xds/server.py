@@ -2,7 +2,7 @@
 
 Fan-out: a change marks names on the streams that want them and wakes those; each makes its own answer when its client
 can take one (HTTP/2 flow control), from what there is at that moment. So a slow client costs its set of marked names
-and one message, never a queue.
+and one message, never a queue; and all of them together no more than there is room for.
 
 Nothing is said before `open`: a controller that has not read everything would tell clients that nobody serves, and they
 would believe it. They keep what they have and wait (I1).
@@ -29,11 +29,11 @@ from hotswitch.endpoints.xds.figures import Figures
 from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.endpoints.xds.loads import Loads, Reporter, answer
 from hotswitch.endpoints.xds.request import Node, node_of
+from hotswitch.endpoints.xds.room import Full, Room, Seat
 from hotswitch.endpoints.xds.stream import INCREMENTAL, WHOLE, Protocol, Stream
 from hotswitch.endpoints.xds.subscription import Source, TooMuch
 from hotswitch.protowire import Malformed
 
-MOST_STREAMS = 4096
 REQUEST_BYTES = 4 << 20
 ALIVE = (  # a client whose host is gone is noticed, and lets go of its stream
     ("grpc.keepalive_time_ms", 30_000),
@@ -87,8 +87,9 @@ class XdsServer:
         identity: Identity | None = None,
         figures: Figures | None = None,
         loads: Loads | None = None,
+        room: Room | None = None,
     ) -> None:
-        self.figures = figures or Figures()
+        self.figures, self.room = figures or Figures(), room or Room()
         self.port = 0
         self._source, self._who, self._address, self._identity = source, who, address, identity
         self._loads = loads
@@ -98,7 +99,7 @@ class XdsServer:
 
     async def start(self) -> None:
         """Raises OSError when the address is taken or a certificate cannot be read."""
-        server = grpc.aio.server(options=ALIVE, maximum_concurrent_rpcs=MOST_STREAMS)
+        server = grpc.aio.server(options=ALIVE)
         for service, (kinds, methods) in METHODS.items():
             handlers = {name: self._handler(protocol, kinds) for name, protocol in methods.items()}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
@@ -139,31 +140,51 @@ class XdsServer:
 
     # ---- one client ----
 
+    @contextlib.asynccontextmanager
+    async def _seated(self, context: Any) -> AsyncIterator[Seat]:
+        """What ends a stream is said to its client, and counted."""
+        try:
+            with self.room.seat() as seat:
+                yield seat
+        except Full as full:
+            self.figures.refused += 1
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(full))
+        except (Malformed, TooMuch) as failure:
+            self.figures.malformed += 1
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(failure))
+
     def _handler(self, protocol: Protocol, kinds: tuple[Kind, ...]) -> Any:
         async def serve(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-            stream = Stream(protocol, kinds, self._source, self._who, self.figures)
-            wake = self._streams[stream] = asyncio.Event()
-            self.figures.streams += 1
-            listening = asyncio.ensure_future(self._listen(requests, stream, wake))
-            try:
-                async for message in self._answers(stream, wake, listening):
-                    yield message
-                if (failure := listening.exception()) is not None:
-                    self.figures.malformed += 1
-                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(failure))
-            finally:
-                listening.cancel()
-                del self._streams[stream]
-                self.figures.streams -= 1
+            async with self._seated(context) as seat:
+                stream = Stream(protocol, kinds, self._source, self._who, self.figures)
+                wake = self._streams[stream] = asyncio.Event()
+                self.figures.streams += 1
+                listening = asyncio.ensure_future(self._listen(requests, stream, seat, wake))
+                try:
+                    async for message in self._answers(stream, wake, listening):
+                        seat.keep(stream.weight)
+                        with seat.sending(len(message)):
+                            yield message
+                    listening.result()
+                finally:
+                    listening.cancel()
+                    del self._streams[stream]
+                    self.figures.streams -= 1
 
         return grpc.stream_stream_rpc_method_handler(serve)
 
-    async def _listen(self, requests: AsyncIterator[bytes], stream: Stream, wake: asyncio.Event) -> None:
+    async def _listen(self, requests: AsyncIterator[bytes], stream: Stream, seat: Seat, wake: asyncio.Event) -> None:
+        """Raises Malformed, TooMuch, Full."""
         try:
             with contextlib.suppress(grpc.aio.UsageError):  # the client is gone
                 async for data in requests:
                     stream.hear(data)
+                    seat.keep(stream.weight)
                     wake.set()
+        except Full:  # at once, though the stream ends only when the client has taken what is under way
+            stream.forget()
+            seat.keep(0)
+            raise
         finally:
             wake.set()
 
@@ -177,22 +198,17 @@ class XdsServer:
             wake.clear()
             while (message := stream.answer()) is not None:
                 yield message
-        failure = listening.exception()
-        if failure is not None and not isinstance(failure, (Malformed, TooMuch)):
-            log.error("a stream has failed", exc_info=failure, extra={"node": stream.node.id})
 
     async def _reports(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         """One client's load, until it leaves."""
         assert self._loads is not None
         reporter = Reporter()
-        try:
-            async for data in requests:
-                if reporter.caller is None:
-                    reporter.caller = self._who(node_of(data, 1) or Node())
-                    yield answer()
-                self._loads.hear(reporter, data)
-        except Malformed as failure:
-            self.figures.malformed += 1
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(failure))
-        finally:
-            self._loads.forget(reporter)
+        async with self._seated(context):
+            try:
+                async for data in requests:
+                    if reporter.caller is None:
+                        reporter.caller = self._who(node_of(data, 1) or Node())
+                        yield answer()
+                    self._loads.hear(reporter, data)
+            finally:
+                self._loads.forget(reporter)

@@ -49,6 +49,15 @@ class Stream:
         self._subscriptions: dict[Kind, Subscription] = {}
         self.caller: Caller | None = None
 
+    @property
+    def weight(self) -> int:
+        """Bytes that are held for it while it stands."""
+        return sum(each.weight for each in self._subscriptions.values())
+
+    def forget(self) -> None:
+        """All that the client has asked for."""
+        self._subscriptions.clear()
+
     def hear(self, data: bytes) -> None:
         """Raises Malformed, TooMuch."""
         request = self._protocol.read(data)

@@ -28,6 +28,8 @@ ANSWER_BYTES = 1 << 20  # more is told in several answers: gRPC clients take 4 M
 MOST_NAMES = 20_000  # that one stream may ask for, or say that it has
 LONGEST_NAME = 512  # of a Service's port: less than 400 with the longest names that Kubernetes allows
 LONGEST_VERSION = 64
+WANTED_BYTES = 400  # what a name that is asked for takes beside its own characters, in every set that it may be in
+HAD_BYTES = 320  # and one that was sent, or is held from before: its version, and again its place
 
 
 class TooMuch(ValueError):
@@ -57,6 +59,7 @@ class Subscription(ABC):
         self.kind, self.refused = kind, set[str]()
         self._source, self._caller = source, caller
         self._wanted: set[str] = set()
+        self._wanted_bytes = self._held_bytes = 0  # of their characters
         self._all = False
         self._has: dict[str, str] = {}  # name -> version, as last sent, or held from before
         self._dirty: set[str] = set()  # to be looked at
@@ -67,6 +70,12 @@ class Subscription(ABC):
         self._owes = False  # an answer is waited for, be it empty
         self._count = 0
         self._begun = False
+
+    @property
+    def weight(self) -> int:
+        """Bytes that are held for as long as the stream stands; rather too many than too few."""
+        named = self._wanted_bytes + WANTED_BYTES * len(self._wanted)
+        return named + self._held_bytes + HAD_BYTES * len(self._has)
 
     # ---- from the client ----
 
@@ -117,14 +126,17 @@ class Subscription(ABC):
             if name == WILDCARD:
                 self._all = True
                 self._dirty.update(self._source.names(self.kind, self._caller), self._has)
-            else:
+            elif name not in self._wanted:
                 self._wanted.add(name)
+                self._wanted_bytes += len(name.encode())
 
     def _give_up(self, names: Iterable[str]) -> None:
         for name in names:
             if name == WILDCARD:
                 self._all = False
-            self._wanted.discard(name)
+            if name in self._wanted:
+                self._wanted.remove(name)
+                self._wanted_bytes -= len(name.encode())
             for known in (self._dirty, self._asked, self._later, self.refused):
                 known.discard(name)
             self._has.pop(name, None)
@@ -273,6 +285,7 @@ class IncrementalSubscription(Subscription):
         self._answered(request)
         if not self._begun:
             self._has.update((name, version[:LONGEST_VERSION]) for name, version in request.held.items())
+            self._held_bytes = sum(len(name.encode()) for name in request.held)
             if self.kind.is_whole and not request.names:
                 self._want((WILDCARD,))
             self._owes = self._all  # a client starts its work after a first answer, be it empty

@@ -13,8 +13,9 @@ import yaml
 from hotswitch.backends import Locality
 from hotswitch.sandbox.app import HTTP_PORT
 from hotswitch.sandbox.clients import EnvoyClient
+from hotswitch.sandbox.eds_service import SERVICE, backend, published
 from hotswitch.sandbox.envoy import client_tls, raw_socket
-from tests.endpoints.xds.world import LISTEN, SERVICE, World, backend, published, world
+from tests.endpoints.xds.world import LISTEN, World, world
 
 pytestmark = pytest.mark.envoy
 

@@ -14,19 +14,9 @@ import pytest
 
 from hotswitch.backends import Locality
 from hotswitch.kernel.command import Command, run
-from tests.endpoints.xds.world import (
-    GRPC_NAME,
-    HTTP_NAME,
-    LISTEN,
-    SERVICE,
-    Asked,
-    Follower,
-    World,
-    backend,
-    endpoints,
-    record,
-    world,
-)
+from hotswitch.sandbox.eds_service import GRPC_NAME, HTTP_NAME, SERVICE, backend, record
+from hotswitch.sandbox.followers import Asked, Follower
+from tests.endpoints.xds.world import LISTEN, World, endpoints, world
 
 pytestmark = pytest.mark.envoy
 

@@ -217,8 +217,9 @@ def test_figures_become_metrics() -> None:
     xds.figures.sent(Kind.ENDPOINTS, 100)
     xds.figures.nacks[Kind.CLUSTER] += 1
     for _ in range(2):  # each scrape asks; nothing is counted twice
-        metrics.xds(3, xds.figures.pushes, xds.figures.bytes_sent, xds.figures.nacks)
+        metrics.xds(3, xds.figures.pushes, xds.figures.bytes_sent, xds.figures.nacks, {"full": 2})
     value = metrics.registry.get_sample_value
     assert value("hotswitch_xds_streams") == 3
     assert value("hotswitch_xds_sent_bytes_total", {"kind": "ClusterLoadAssignment"}) == 100
     assert value("hotswitch_xds_nacks_total", {"kind": "Cluster"}) == 1
+    assert value("hotswitch_xds_ended_total", {"reason": "full"}) == 2

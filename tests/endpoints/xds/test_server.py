@@ -17,16 +17,17 @@ from hotswitch.backends import Backend, ServiceMode
 from hotswitch.endpoints.xds.callers import caller_of
 from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.endpoints.xds.publisher import EdsPublisher
+from hotswitch.endpoints.xds.room import Room
 from hotswitch.endpoints.xds.server import Identity, XdsServer
 from hotswitch.endpoints.xds.serving import XdsServing, XdsSettings
 from hotswitch.protowire import every, first, message, string, text
 from hotswitch.sandbox.ca import CertificateAuthority
+from hotswitch.sandbox.eds_service import HTTP_NAME, SERVICE, backend, published, record
 from hotswitch.sandbox.kubeapi.tls import serve_tls
-from tests.endpoints.xds.world import HTTP_NAME, SERVICE, backend, published, record
 
 pytestmark = pytest.mark.k8s
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 DELTA = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 NODE = text(1, "client") + message(3, message(1, text(1, "node") + message(2, text(3, "n1"))))
@@ -57,9 +58,9 @@ def nonce_of(answer: bytes) -> str:
 
 
 class Served:
-    def __init__(self, identity: Identity | None = None) -> None:
+    def __init__(self, identity: Identity | None = None, room: Room | None = None) -> None:
         self.publisher = EdsPublisher(lambda kinds, names: self.server.changed(kinds, names))
-        self.server = XdsServer(self.publisher, caller_of, identity=identity)
+        self.server = XdsServer(self.publisher, caller_of, identity=identity, room=room)
 
     def publish(self, *numbers: int) -> None:
         self.tell([backend(f"db-{number}", f"10.0.{number >> 8}.{number & 255}") for number in numbers])
@@ -69,8 +70,10 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(identity: Identity | None = None, *, is_open: bool = True) -> AsyncIterator[Served]:
-    made = Served(identity)
+async def served(
+    identity: Identity | None = None, *, is_open: bool = True, room: Room | None = None
+) -> AsyncIterator[Served]:
+    made = Served(identity, room)
     await made.server.start()
     if is_open:
         made.server.open()
@@ -81,9 +84,11 @@ async def served(identity: Identity | None = None, *, is_open: bool = True) -> A
 
 
 @contextlib.asynccontextmanager
-async def stream(port: int, method: str = ADS, credentials: Any = None) -> AsyncIterator[Any]:
+async def stream(
+    port: int, method: str = ADS, credentials: Any = None, options: tuple[tuple[str, int], ...] = ()
+) -> AsyncIterator[Any]:
     target = f"127.0.0.1:{port}"
-    own = (("grpc.use_local_subchannel_pool", 1), ("grpc.ssl_target_name_override", "localhost"))
+    own = (("grpc.use_local_subchannel_pool", 1), ("grpc.ssl_target_name_override", "localhost"), *options)
     made = grpc.aio.secure_channel(target, credentials, own) if credentials else grpc.aio.insecure_channel(target, own)
     async with made as channel:
         yield channel.stream_stream(method)()

@@ -17,7 +17,9 @@ from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.endpoints.xds.server import XdsServer
 from hotswitch.kernel.netns import inside
 from hotswitch.model import PodUid
-from tests.endpoints.xds.world import HTTP_NAME, LISTEN, Follower, World, backend, record, world
+from hotswitch.sandbox.eds_service import HTTP_NAME, backend, record
+from hotswitch.sandbox.followers import Follower
+from tests.endpoints.xds.world import LISTEN, World, world
 
 pytestmark = pytest.mark.envoy
 

@@ -19,7 +19,7 @@ from hotswitch.endpoints.xds.request import incremental, state_of_the_world
 from hotswitch.endpoints.xds.resource import Resource, incremental_answer, whole_answer
 from hotswitch.model import Level, PodUid
 from hotswitch.protowire import Malformed
-from tests.endpoints.xds.world import backend
+from hotswitch.sandbox.eds_service import backend
 
 with warnings.catch_warnings():  # its own modules warn about pydantic when they are first imported
     warnings.simplefilter("ignore")
