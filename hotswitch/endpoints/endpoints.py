@@ -179,8 +179,16 @@ class Endpoints:
         )
 
     def _fences(self) -> tuple[Fence, ...]:
-        gone = Gone(self._is_heard, lambda backend: any(each.was_forced(backend) for each in self._parts.sources))
+        gone = Gone(self._is_heard, self)
         return gone, Confirmed(self.roles), RunOut(self.roles, self._parts.clock)
+
+    def was_forced(self, backend: BackendId) -> bool:
+        """A pod that is no more was seen to go while its containers ran."""
+        return any(each.was_forced(backend) for each in self._parts.sources)
+
+    def was_seen(self, backend: BackendId) -> bool:
+        """It was seen to go, and had ended."""
+        return any(each.was_seen(backend) for each in self._parts.sources)
 
     def _source(self, cluster: str) -> Source | None:
         return next((each for each in self._parts.sources if each.place.cluster == cluster), None)

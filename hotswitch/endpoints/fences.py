@@ -26,6 +26,23 @@ class Suspect:
     generation: Generation
     ttl_s: float | None = None  # for which it was told that it is active
 
+    @property
+    def is_leased(self) -> bool:
+        """It stops by itself, and that it has counts."""
+        return self.ttl_s is not None and RunOut.name in self.service.options.lease.fences
+
+
+class Departures(Protocol):
+    """How pods went that are no more."""
+
+    def was_forced(self, backend: BackendId) -> bool:
+        """It was seen to go while its containers ran."""
+        ...
+
+    def was_seen(self, backend: BackendId) -> bool:
+        """It was seen to go, and its containers had ended."""
+        ...
+
 
 class Fence(Protocol):
     name: str
@@ -41,18 +58,24 @@ class Fence(Protocol):
 
 class Gone:
     """The pod has ended, or its object is gone from a cluster that is heard of. One that was deleted by force while it
-    ran is no proof: its node may not even know."""
+    ran is no proof: its node may not even know.
+
+    One that went while nobody looked may have been deleted so. Where a lease bounds how long it can serve, that is
+    waited for; where none does, it counts as gone, or a Service whose node died with its controller would wait for
+    ever."""
 
     name = "gone"
 
-    def __init__(self, is_heard: Callable[[str], bool], was_forced: Callable[[BackendId], bool]) -> None:
-        self._is_heard, self._was_forced = is_heard, was_forced
+    def __init__(self, is_heard: Callable[[str], bool], departures: Departures) -> None:
+        self._is_heard, self._departures = is_heard, departures
 
     def proof(self, suspect: Suspect) -> str:
         if suspect.backend is not None:
             return "all its containers have ended" if suspect.backend.ended else ""
         cluster = suspect.id.cluster
-        if not self._is_heard(cluster) or self._was_forced(suspect.id):
+        if not self._is_heard(cluster) or self._departures.was_forced(suspect.id):
+            return ""
+        if suspect.is_leased and not self._departures.was_seen(suspect.id):
             return ""
         return "the pod is gone" if cluster == HOME else f"the pod is gone from cluster {cluster}"
 

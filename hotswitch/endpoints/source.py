@@ -73,6 +73,7 @@ class Source:
         self._watched: dict[ServiceId, _Watched] = {}
         self._standing: dict[BackendId, Backend] = {}  # the last valid one of each
         self._unclean: deque[BackendId] = deque(maxlen=GRAVES)
+        self._clean: deque[BackendId] = deque(maxlen=GRAVES)
         self._pending: set[asyncio.Task[None]] = set()
         self.synced = asyncio.Event()
         self._staleness: dict[ServiceId, Staleness] = {}
@@ -112,6 +113,10 @@ class Source:
     def was_forced(self, backend: BackendId) -> bool:
         """It went while its containers ran: somebody deleted it by force, or it is selected no more. It may run on."""
         return backend in self._unclean
+
+    def was_seen(self, backend: BackendId) -> bool:
+        """It went before our eyes, and all its containers had ended for good."""
+        return backend in self._clean
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -194,7 +199,7 @@ class Source:
         self._pending.add(known.task)
         known.task.add_done_callback(self._pending.discard)
         for pod in known.watcher.store.values():  # another selector may mean others: they run on all the same
-            self._note_running(service, pod)
+            self._note_end(service, pod)
         for backend in self._registry.backends(service):
             if backend.locality.cluster == self.place.cluster:
                 self._forget(service, backend.id)
@@ -207,14 +212,14 @@ class Source:
         if change.type is ChangeType.DELETED:
             self._judged(_ref(pod), ())
             if change.size_bytes:  # else it went unseen, while nothing was heard
-                self._note_running(service, pod)
+                self._note_end(service, pod)
             self._forget(service, identity)
             return
         record = self._registry.service(service)
         if record is not None:
             self._put(record, pod)
 
-    def _note_running(self, service: ServiceId, pod: Pod) -> None:
+    def _note_end(self, service: ServiceId, pod: Pod) -> None:
         """Only where it matters: thousands of pods of others must not push out those that do."""
         record = self._registry.service(service)
         if record is None or record.mode is not ServiceMode.ACTIVE_STANDBY:
@@ -223,6 +228,8 @@ class Source:
         runs = any(each.is_running for each in pod.status.container_statuses or ())
         if runs and identity not in self._unclean:
             self._unclean.append(identity)
+        elif assemble.has_ended(pod):
+            self._clean.append(identity)
 
     def _forget(self, service: ServiceId, backend: BackendId) -> None:
         self._standing.pop(backend, None)

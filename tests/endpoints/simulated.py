@@ -66,7 +66,8 @@ class Pod:
     def __init__(self, name: str, number: int, now: Now, chance: random.Random) -> None:
         self.clock = Clock(now, 1 + chance.uniform(-DRIFT / 2, DRIFT / 2), chance.uniform(0, 1e6))
         self.backend: Backend = backend(name, number)
-        self.is_well, self.is_gone = True, False
+        self.is_well = True
+        self.is_deleted = False  # by force: its object is gone, and it serves on for as long as the kernel lets it
         self.kernel = Kernel(self.clock)
         self.restart_keeper()
 
@@ -95,6 +96,16 @@ class Store:
     lease_term: int = 0
 
 
+class Unseen:
+    """Nobody sees pods go."""
+
+    def was_forced(self, backend: BackendId) -> bool:
+        return False
+
+    def was_seen(self, backend: BackendId) -> bool:
+        return False
+
+
 class Controller:
     def __init__(self, name: str, world: World) -> None:
         self.name, self._world = name, world
@@ -110,9 +121,7 @@ class Controller:
     def _follow(self) -> None:
         self._record: tuple[Election, int] | None = None
         self.roles = RoleBook(lambda: self.leads, self.clock)
-        self.fences = (
-            Gone(lambda cluster: True, lambda uid: False), Confirmed(self.roles), RunOut(self.roles, self.clock)
-        )  # fmt: skip
+        self.fences = (Gone(lambda cluster: True, Unseen()), Confirmed(self.roles), RunOut(self.roles, self.clock))
 
     @property
     def leads(self) -> bool:
@@ -156,7 +165,7 @@ class Controller:
             self._since_s = self.clock()
         election, version = self._record
         verdict = step(self._situation(election))
-        members = frozenset(each.id for each in self._world.members)
+        members = frozenset(each.id for each in self._world.pods)
         if verdict.election == election:
             self.roles.appoint(SERVICE, election.active, election.generation, election.ttl_s, members)
             return
@@ -175,7 +184,7 @@ class Controller:
 
     def _situation(self, election: Election) -> Situation:
         backends = tuple(
-            replace(each.backend, health=Health.AVAILABLE, kubelet_ready=each.is_well) for each in self._world.members
+            replace(each.backend, health=Health.AVAILABLE, kubelet_ready=each.is_well) for each in self._world.pods
         )
         now = Situation(
             service=service(options=OPTIONS), backends=backends, election=election,
@@ -198,6 +207,7 @@ class World:
     def __init__(self, seed: int, pods: int = 3, controllers: int = 2) -> None:
         self.chance, self.now, self.store = random.Random(seed), Now(), Store()
         self.pods = [Pod(f"db-{number}", number, self.now, self.chance) for number in range(pods)]
+        self.ghosts: list[Pod] = []  # deleted by force
         self.controllers = [Controller(f"controller-{number}", self) for number in range(controllers)]
         self._queue: list[tuple[float, int, Callable[[], None], object]] = []
         self._numbers = 0
@@ -206,10 +216,6 @@ class World:
         self.breach = ""
         self.generations: list[int] = []
         self.served_s = 0.0
-
-    @property
-    def members(self) -> list[Pod]:
-        return [each for each in self.pods if not each.is_gone]
 
     def later(self, delay_s: float, work: Callable[[], None], of: object) -> None:
         """`of`: whose death means that it never happens."""
@@ -240,7 +246,7 @@ class World:
     @property
     def serving(self) -> list[Pod]:
         """Those that the kernel lets serve, dead or alive: what is stopped may go on."""
-        return [each for each in self.pods if each.kernel.is_open and not each.is_gone]
+        return [each for each in (*self.pods, *self.ghosts) if each.kernel.is_open]
 
     def _look(self) -> None:
         found = self.serving
@@ -271,7 +277,7 @@ class World:
         asked_s, keeper = pod.clock(), pod.keeper
 
         def arrive() -> None:
-            answer = controller.roles.ask(pod.id) if controller.leads and not pod.is_gone else None
+            answer = controller.roles.ask(pod.id) if controller.leads and not pod.is_deleted else None
             if answer is None:
                 return
             said: dict[str, Any] = text_of(answer)
@@ -289,6 +295,13 @@ class World:
     def _confirm(self, pod: Pod, controller: Controller, generation: int) -> None:
         if controller.leads:
             controller.roles.confirm(pod.id, generation)  # type: ignore[arg-type]
+
+    def delete_by_force(self, pod: Pod) -> None:
+        """And another one comes in its place."""
+        number = len(self.pods) + len(self.ghosts)
+        pod.is_deleted = True
+        self.ghosts.append(pod)
+        self.pods[self.pods.index(pod)] = Pod(f"db-{number}", number, self.now, self.chance)
 
     def restart_keeper(self, pod: Pod) -> None:
         self.forget(pod.keeper)

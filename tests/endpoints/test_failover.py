@@ -15,8 +15,9 @@ from hotswitch.api.values import shown_instant
 from hotswitch.backends import Check, Health, ServiceId, ServiceMode
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import ENDPOINTSLICES, LEASES, PODS
+from hotswitch.cluster.lease import clock_s
 from hotswitch.cluster.watch import Watcher
-from hotswitch.decide.endpoints import everyone
+from hotswitch.decide.endpoints import activity, everyone
 from hotswitch.endpoints import checks, memory
 from hotswitch.endpoints.ledger import Ledger, Record, Stale
 from hotswitch.endpoints.role_server import Keepers, RoleServer
@@ -58,6 +59,51 @@ async def test_active_pod_was_deleted_by_force_while_it_ran() -> None:  # I7: th
             await until(lambda: "HSE004" in place.codes)
             assert await place.ready() == []
             assert memory.read(await place.lease()).active is None
+
+
+@story
+async def test_active_pod_was_deleted_by_force_while_no_controller_ran() -> None:  # I7
+    """Its node may be cut off, and it may serve on: until its lease has surely run out, nobody succeeds it."""
+    async with town() as place:
+        await two_pods(place, activity_lease="2s")
+        async with leader(place, term=1):
+            await place.until_ready("db-0")
+        await place.delete("db-0", clean=False)
+        began_s = clock_s()
+        async with leader(place, term=2):
+            await place.until_ready("db-1")
+        assert clock_s() >= activity.over_s(began_s, 2.0)
+        assert "its activity lease has run out" in memory.read(await place.lease()).history[-1].sentence
+
+
+@story
+async def test_active_pod_ended_and_went_while_a_controller_looked() -> None:  # S0.6: no lease is waited for
+    async with town() as place:
+        await place.service(activity_lease="5m")
+        await place.pod("db-0")
+        await place.pod("db-1", ready=False)
+        async with leader(place):
+            await place.until_ready("db-0")
+            await place.delete("db-0")
+            await place.status("db-1", True)
+            await place.until_ready("db-1")
+
+
+@pytest.mark.parametrize("annotations", [{}, {"activity_lease": "5m", "fences": "gone"}], ids=["none", "not a proof"])
+def test_without_a_lease_a_pod_that_went_unseen_counts_as_gone(annotations: dict[str, str]) -> None:
+    """Nothing bounds it; a Service whose node died with its controller must not wait for ever."""
+
+    @story
+    async def tale() -> None:
+        async with town() as place:
+            await two_pods(place, **annotations)
+            async with leader(place, term=1):
+                await place.until_ready("db-0")
+            await place.delete("db-0", clean=False)
+            async with leader(place, term=2):
+                await place.until_ready("db-1")
+
+    tale()
 
 
 @story

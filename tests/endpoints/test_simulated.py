@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from hotswitch.decide.endpoints import activity
-from tests.endpoints.simulated import TTL_S, Pod, World
+from tests.endpoints.simulated import TTL_S, Pod, Unseen, World
 
 pytestmark = pytest.mark.unit
 DELAYS = st.sampled_from([0.0, 0.001, 0.05, 0.9, 2.5, 4.9, 7.0, 20.0])
@@ -53,6 +53,10 @@ class Election(RuleBasedStateMachine):
     @rule(which=WHICH)
     def a_keeper_is_started_anew(self, which: int) -> None:
         self.world.restart_keeper(self.world.pods[which])
+
+    @rule(which=WHICH)
+    def a_pod_is_deleted_by_force_and_nobody_sees_it(self, which: int) -> None:
+        self.world.delete_by_force(self.world.pods[which])
 
     @rule(which=WHICH)
     def things_go_well_for_a_moment(self, which: int) -> None:
@@ -101,7 +105,7 @@ def days_work(seed: int, seconds: float, tick_s: float = 0.25) -> World:
 
 def _break_something(world: World, chance: random.Random, frozen: dict[object, float]) -> None:
     pod: Pod = chance.choice(world.pods)
-    match chance.choice(("ill", "keeper", "controller", "killed", "restarted")):
+    match chance.choice(("ill", "keeper", "controller", "killed", "restarted", "deleted")):
         case "ill":
             pod.is_well = not pod.is_well
         case "keeper":
@@ -112,6 +116,8 @@ def _break_something(world: World, chance: random.Random, frozen: dict[object, f
             world.kill(chance.choice(world.controllers))
         case "restarted":
             world.restart_keeper(pod)
+        case "deleted":
+            world.delete_by_force(pod)
 
 
 def _work(world: World, chance: random.Random, frozen: dict[object, float]) -> None:
@@ -140,6 +146,11 @@ def test_two_hours_of_faults(seed: int) -> None:  # S0.6, S0.7
 def test_without_waiting_for_the_lease_two_would_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     """The search finds what it is there to find."""
     monkeypatch.setattr("hotswitch.endpoints.fences.over_s", lambda told_s, ttl_s: told_s)
+    assert any(days_work(seed, TWO_HOURS_S).breach for seed in range(5))
+
+
+def test_a_pod_that_went_unseen_taken_for_gone_would_serve_beside_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Unseen, "was_seen", lambda self, backend: True)
     assert any(days_work(seed, TWO_HOURS_S).breach for seed in range(5))
 
 
