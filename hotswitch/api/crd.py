@@ -167,6 +167,11 @@ def _spec() -> Schema:
         budgets=described("How many pods may be open at once: a count or a share; the least wins.", _budgets()),
         actuators=described("Ways to act that may be used.", a_set(one_of("agent", "helper", "exec"), most=3)),
         dependencies=described("What to do when something that the proxy depends on is not well.", _dependencies()),
+        adopt=described(
+            "when-below: Services that ask for it may be taken over while bypass leaves them too few ready endpoints; "
+            "the most careful wins. Not in a policy that selects pods by labels.",
+            one_of("never", "when-below"),
+        ),
         alerts=described("Whom to tell, how.", _alerts()),
     )
 

@@ -19,6 +19,7 @@ from hotswitch.model import ACTED_ON, Dependency, Direction, Mode, Reaction
 
 Profile = Literal["default", "fast"]
 OptIn = Literal["label", "all"]
+Adopt = Literal["never", "when-below"]
 ActuatorName = Literal["agent", "helper", "exec"]
 
 Share = Annotated[Allowance, BeforeValidator(allowance)]
@@ -149,6 +150,7 @@ class PolicySpec(Strict):
     budgets: Budgets = Budgets()
     actuators: Annotated[tuple[ActuatorName, ...], AfterValidator(no_doubles)] | None = None
     dependencies: Dependencies = Dependencies()
+    adopt: Adopt | None = None
     alerts: Alerts = Alerts()
 
 

@@ -64,7 +64,7 @@ def selector(annotations: Annotations) -> dict[str, str]:
     """Raises InvalidValue, also when it selects everything or nothing is said."""
     if SELECTOR not in annotations:
         raise InvalidValue(SELECTOR, "", f"is missing: a Service with {MODE} says by it which pods it means")
-    return _read(annotations, SELECTOR, _labels, {})
+    return _read(annotations, SELECTOR, selector_words, {})
 
 
 def options(annotations: Annotations) -> ServiceOptions:
@@ -173,7 +173,8 @@ def _seconds(least_s: float, most_s: float) -> Callable[[str], float]:
     return read
 
 
-def _labels(text: str) -> dict[str, str]:
+def selector_words(text: str) -> dict[str, str]:
+    """`app=db,tier=data`. Raises ValueError."""
     found: dict[str, str] = {}
     for word in words(text):
         key, equals, value = (part.strip() for part in word.partition("="))

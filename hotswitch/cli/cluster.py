@@ -294,6 +294,21 @@ def resume(
 
 
 @app.command()
+def adopt(
+    service: ServiceName,
+    again: Annotated[bool, typer.Option("--again", help="Try once more, after somebody else has won.")] = False,
+    dry_run: DryRun = False,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    """How an ordinary Service stands that may be taken over while bypass leaves it too few ready endpoints."""
+    from hotswitch.cli import cluster_endpoints as serving
+
+    typer.echo("\n".join(_asked(kubeconfig, context, serving.adopt, service, namespace, again, dry_run)))
+
+
+@app.command()
 def drain(
     pod: Annotated[str, typer.Argument(help="namespace/name or name.")],
     undo: Annotated[bool, typer.Option("--undo", help="Back into rotation.")] = False,

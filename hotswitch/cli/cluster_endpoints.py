@@ -14,14 +14,18 @@ from typing import Any
 import msgspec
 
 from hotswitch.api import service as said
+from hotswitch.api.adopt import ADOPT, ADOPT_AGAIN
 from hotswitch.api.values import InvalidValue, shown_instant
 from hotswitch.backends import Backend, BackendId, Role, ServiceId, ServiceMode, ServiceRecord
+from hotswitch.cli import cluster_adopt as adopting
+from hotswitch.cli.cluster_adopt import Taken
 from hotswitch.cluster.client import MERGE, Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import ENDPOINTSLICES, LEASES, NODES, PODS, SERVICES
 from hotswitch.cluster.pods import Pod
 from hotswitch.controller.settings import SYSTEM_NAMESPACE
 from hotswitch.controller.snapshot import NotFound
+from hotswitch.decide.endpoints.adopt import Phase
 from hotswitch.decide.endpoints.availability import is_available
 from hotswitch.endpoints import assemble, memory, objects
 from hotswitch.endpoints.labels import recalled
@@ -40,7 +44,7 @@ class Refused(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """One Service. `published`: uids of pods that slices call ready. `memory` None: the Lease cannot be read, `unread`
-    says why."""
+    says why. `taken`: of an ordinary one that may be taken over."""
 
     record: ServiceRecord
     backends: tuple[Backend, ...]
@@ -48,6 +52,11 @@ class Shown:
     memory: Memory | None
     active: BackendId | None
     unread: str = ""
+    taken: Taken | None = None
+
+    @property
+    def mode(self) -> str:
+        return str(self.record.mode) if self.taken is None else f"adopt: {self.taken.phase}"
 
 
 async def shown(cluster: Cluster, name: str, namespace: str | None) -> list[Shown]:
@@ -64,12 +73,14 @@ async def shown(cluster: Cluster, name: str, namespace: str | None) -> list[Show
             continue
         if record is not None and own in ("", record.id.name):
             found.append(await _one(cluster, record))
+        elif (taken := await adopting.shown(cluster, read, own)) is not None:
+            found.append(await _one(cluster, taken.record, taken))
     if own and not found:
-        raise NotFound(f"no Service {name} with the annotation {said.MODE}")
+        raise NotFound(f"no Service {name} with the annotation {said.MODE} or {ADOPT}")
     return found
 
 
-async def _one(cluster: Cluster, record: ServiceRecord) -> Shown:
+async def _one(cluster: Cluster, record: ServiceRecord, taken: Taken | None = None) -> Shown:
     selector = ",".join(f"{key}={text}" for key, text in sorted(record.selector.items()))
     pods = [_converted(each, Pod) for each in await cluster.list(PODS, record.id.namespace, label_selector=selector)]
     nodes = await _nodes(cluster)
@@ -85,6 +96,7 @@ async def _one(cluster: Cluster, record: ServiceRecord) -> Shown:
         memory=remembered,
         active=active,
         unread=unread,
+        taken=taken,
     )
 
 
@@ -139,7 +151,7 @@ def _row(one: Shown, backend: Backend) -> tuple[str, ...]:
     return (
         one.record.id.namespace,
         one.record.id.name,
-        str(one.record.mode),
+        one.mode,
         backend.pod.name,
         str(role),
         generation,
@@ -178,6 +190,8 @@ def notes(services: list[Shown]) -> list[str]:
     for each in services:
         if each.unread:
             found.append(f"{each.record.id}: {each.unread}")
+        if each.taken is not None:
+            found.append(f"{each.record.id}: {adopting.sentence(each.taken, each.backends)}")
         if each.record.options.paused:
             found.append(f"{each.record.id}: promoting is paused")
         if each.memory is not None and each.memory.fencing is not None:
@@ -189,7 +203,7 @@ def tree(services: list[Shown]) -> list[str]:
     """Service, zone, node, pod: who is near whom."""
     lines = []
     for each in services:
-        lines.append(f"{each.record.id} ({each.record.mode})")
+        lines.append(f"{each.record.id} ({each.mode})")
         places: dict[tuple[str, str], list[Backend]] = {}
         for backend in each.backends:
             places.setdefault((backend.locality.zone or "-", backend.locality.node or "-"), []).append(backend)
@@ -209,6 +223,8 @@ def _leaf(one: Shown, backend: Backend) -> list[str]:
 
 
 def history(one: Shown) -> list[str]:
+    if one.taken is not None:
+        return [f"{each.at}  {each.what}  {each.sentence}" for each in one.taken.history]
     if one.memory is None:
         return []
     return [f"{each.at}  gen {each.generation}  {each.what}  {each.sentence}" for each in one.memory.history]
@@ -219,7 +235,7 @@ def as_json(services: list[Shown]) -> list[dict[str, Any]]:
     return [
         {
             "service": str(each.record.id),
-            "mode": str(each.record.mode),
+            "mode": each.mode,
             "generation": each.memory.generation if each.memory else None,
             "paused": each.record.options.paused,
             "backends": [dict(zip(keys, _row(each, backend), strict=True)) for backend in each.backends],
@@ -257,6 +273,21 @@ async def pause(cluster: Cluster, name: str, namespace: str, paused: bool, dry_r
     if one.record.options.paused == paused:
         return [f"{one.record.id} is {'paused' if paused else 'not paused'} already"]
     return await _annotate(cluster, one.record, {said.PAUSED: "true" if paused else None}, dry_run)
+
+
+async def adopt(cluster: Cluster, name: str, namespace: str, again: bool, dry_run: bool) -> list[str]:
+    """How it stands; `again`: tell hotswitch to try once more. Raises ApiFailure, NotFound, Refused."""
+    place, _, own = name.rpartition("/")
+    (one, *_) = await shown(cluster, f"{place or namespace}/{own}", None)
+    if one.taken is None:
+        raise Refused(f"{one.record.id} is of mode {one.record.mode}: it is hotswitch's already")
+    if not again:
+        return [*notes([one]), *history(one)]
+    if one.taken.phase is not Phase.YIELDED:
+        raise Refused(
+            f"{one.record.id} is {one.taken.phase}: nobody has taken it back, so there is nothing to try again"
+        )
+    return await _annotate(cluster, one.record, {ADOPT_AGAIN: shown_instant(time.time())}, dry_run)
 
 
 async def drain(cluster: Cluster, pod: str, namespace: str, undo: bool, dry_run: bool) -> list[str]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from hotswitch.api.adopt import kept_selector
+from hotswitch.api.values import InvalidValue
 from hotswitch.capture import manifest
-from hotswitch.config.meshfields import Object, common, complete, labels, port, spec, text, word
+from hotswitch.capture.fields import SpecError
+from hotswitch.config.meshfields import Object, common, complete, labels, metadata, port, spec, text, word
 from hotswitch.mesh.objects import (
     ClientTls,
     DestinationRule,
@@ -100,15 +103,24 @@ def service_entry(found: Object) -> ServiceEntry:
 
 
 def service(found: Object) -> Service:
-    """`elsewhere` and revisions are none of a Service's; its selector is a plain map."""
+    """`elsewhere` and revisions are none of a Service's; its selector is a plain map. While it is taken over, that
+    stands in an annotation, and its pods are the same."""
     body = spec(found)
     base = common("Service", {**found, "spec": {}})
-    base["selector"] = labels("spec.selector", body.get("selector"))
+    base["selector"] = labels("spec.selector", body.get("selector")) or _taken(found)
     return Service(
         **base,
         ports=tuple(_service_port(item) for item in manifest.objects("spec.ports", body.get("ports"))),
         headless=body.get("clusterIP") == "None",
     )
+
+
+def _taken(found: Object) -> dict[str, str]:
+    words = labels("metadata.annotations", metadata(found).get("annotations"))
+    try:
+        return kept_selector(words) or {}
+    except InvalidValue as invalid:
+        raise SpecError(invalid.field, invalid.value, invalid.why) from invalid
 
 
 def _service_port(item: Object) -> ServicePort:

@@ -89,7 +89,7 @@ class PolicyObject:
         return (not selector.namespaces or namespace in selector.namespaces) and selector.selects(labels)
 
 
-_UNREADABLE = PolicySpec(mode=Mode.OBSERVE)
+_UNREADABLE = PolicySpec(mode=Mode.OBSERVE, adopt="never")
 """Without a selector: which pods it was meant for is not known either."""
 
 

@@ -123,4 +123,5 @@ ACTUATOR = Safety[tuple[str, ...]](
     lambda first, others: tuple(name for name in first if name in others),
     lambda chosen: ", ".join(chosen) or "none",
 )
+ADOPT = Safety[str]("adopt", "never", lambda spec: spec.adopt, _least(("never", "when-below")))
 DEPENDENCIES: Mapping[Dependency, Safety[Reaction]] = {dependency: _reaction(dependency) for dependency in Dependency}

@@ -3,8 +3,9 @@ nothing; the rest of the policy holds.
 
 Root namespace only: accepted codes, bounds, opt-in, the budgets of mesh and node, namespaces in the selector, and the
 addresses of receivers. A budget speaks of what the policy speaks of as a whole: that of a namespace cannot come from a
-policy that selects some of its pods, that of the mesh not from one that selects at all. And what the root namespace
-gives goes to namespaces, or to all: labels alone are the workload's own word.
+policy that selects some of its pods, that of the mesh not from one that selects at all; whether Services may be taken
+over not from one that speaks of some pods. And what the root namespace gives goes to namespaces, or to all: labels
+alone are the workload's own word.
 """
 
 from __future__ import annotations
@@ -75,8 +76,11 @@ def _budgets(policy: PolicyObject, in_root: bool) -> Iterator[Refusal]:
     for name, value in (("mesh", budgets.mesh), ("node", budgets.node)):
         if value is not None and (not in_root or selects):
             yield f"budgets.{name}", value, "only a policy in the root namespace, without a selector, may say this"
+    why = "a policy that selects pods by labels may not say this"
     if budgets.namespace is not None and selector.match_labels:
-        yield "budgets.namespace", budgets.namespace, "a policy that selects pods by labels may not say this"
+        yield "budgets.namespace", budgets.namespace, why
+    if policy.spec.adopt is not None and selector.match_labels:
+        yield "adopt", policy.spec.adopt, why
 
 
 def _without(spec: PolicySpec, fields: set[str]) -> PolicySpec:
@@ -87,6 +91,7 @@ def _without(spec: PolicySpec, fields: set[str]) -> PolicySpec:
         "bounds": _NOBODY.bounds,
         "accept": tuple(entry for place, entry in enumerate(spec.accept) if f"accept[{place}]" not in fields),
         "budgets": spec.budgets.model_copy(update=budgets),
+        "adopt": None,
         "alerts": spec.alerts.model_copy(update={"receivers": _receivers(spec, fields)}),
     }
     touched = {field.partition("[")[0].partition(".")[0] for field in fields}

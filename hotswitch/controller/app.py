@@ -19,8 +19,10 @@ from hotswitch.cluster.client import connect
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.lease import Elector
 from hotswitch.cluster.pods import Pod
+from hotswitch.config import adoption
 from hotswitch.controller import actuators
 from hotswitch.controller.agents.office import Office
+from hotswitch.controller.alarms import KEY
 from hotswitch.controller.figures import refresh
 from hotswitch.controller.fleet import Fleet
 from hotswitch.controller.invalid import InvalidObjects
@@ -28,7 +30,7 @@ from hotswitch.controller.means import Means
 from hotswitch.controller.picture import Picture
 from hotswitch.controller.policies import report_status
 from hotswitch.controller.preparing import Preparing
-from hotswitch.controller.serving import KEY, Serving
+from hotswitch.controller.serving import Serving
 from hotswitch.controller.settings import LEASE, ControllerSettings
 from hotswitch.controller.speaking import Speaker
 from hotswitch.controller.watching import Watching
@@ -93,7 +95,9 @@ class Controller:
         )
         self.serving: Serving | None = None
         if settings.endpoints:
-            opened = Serving.open(self.cluster, settings, self.speaker, self.metrics, lambda: self.elector.leading)
+            opened = Serving.open(
+                self.cluster, settings, self.speaker, self.metrics, lambda: self.elector.leading, self._no_adopting
+            )
             self.serving = await self._stack.enter_async_context(opened)
         return self
 
@@ -108,6 +112,10 @@ class Controller:
 
     def _least_term(self) -> int:
         return max(self.picture.highest_term, 0 if self.serving is None else self.serving.highest_term)
+
+    def _no_adopting(self, namespace: str) -> str:
+        """Why Services of a namespace may not be taken over; "" when they may."""
+        return adoption.refusal(self.picture.settings.policies, self.settings.root_namespace, namespace)
 
     def shift_s(self) -> float:
         """The same for long, so that an instant that is written stays the same; another after the wall clock was set,
@@ -238,6 +246,8 @@ class Controller:
 
     def _policies_changed(self) -> None:
         self.speaker.policies_changed()
+        if self.serving is not None:
+            self.serving.adopting.adopter.policies_changed()
         for uid in list(self.fleet.workers):
             self.fleet.news(uid)
         self._reviewing = asyncio.get_running_loop().create_task(self._review())

@@ -1,7 +1,6 @@
 """Endpoints inside the controller: made of its settings, told to people by its voice, counted by its metrics (S0, S2).
 
-An alarm is raised only when it has lasted ALARM_AFTER_S: a failover passes through "nobody serves" each time. It has
-one end, whatever the election says in between.
+What lasts is told as an alarm (alarms.py); ordinary Services that are taken over are another page (adopting.py).
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 
 from aiohttp import web
 
@@ -18,6 +16,8 @@ from hotswitch.backends import HOME, Published, ServiceId, ServiceMode, ServiceR
 from hotswitch.cluster.client import Cluster, connect
 from hotswitch.cluster.kinds import SERVICES
 from hotswitch.cluster.lease_record import instant
+from hotswitch.controller.adopting import Adopting
+from hotswitch.controller.alarms import KEY, Alarms
 from hotswitch.controller.explaining import RouteServer
 from hotswitch.controller.invalid import InvalidObjects
 from hotswitch.controller.listening import listen, target
@@ -35,59 +35,9 @@ from hotswitch.endpoints.xds.serving import XdsServing, XdsSettings
 from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.events import Regarding
 from hotswitch.report.journal import Entry
-from hotswitch.report.notice import Notice, Severity
 
-ALARM_AFTER_S = 5.0
 FOREIGN = "HSE010"
-KEY = "endpoints/"
 WARNINGS = frozenset({Word.WITHDRAWN, Word.NONE_AVAILABLE, Word.FENCING, Word.ORDER_REFUSED})
-
-
-class Alarms:
-    """One for each Service and matter; told after a while, ended once."""
-
-    def __init__(self, tell: Callable[[Notice], None], after_s: float = ALARM_AFTER_S) -> None:
-        self._tell, self._after_s = tell, after_s
-        self._waiting: dict[str, asyncio.TimerHandle] = {}
-        self._raised: dict[str, Notice] = {}
-        self._newest: dict[str, Notice] = {}
-
-    def set(self, key: str, code: str, sentence: str, namespace: str) -> None:
-        self._newest[key] = Notice(
-            key=key, code=code, sentence=sentence, severity=Severity.CRITICAL, namespace=namespace,
-            starts_unix_s=time.time(),
-        )  # fmt: skip
-        if key not in self._waiting and key not in self._raised:
-            self._waiting[key] = asyncio.get_running_loop().call_later(self._after_s, self._raise, key)
-
-    def _raise(self, key: str) -> None:
-        self._waiting.pop(key, None)
-        notice = self._raised[key] = self._newest[key]
-        self._tell(notice)
-
-    def clear(self, key: str) -> None:
-        self._newest.pop(key, None)
-        timer = self._waiting.pop(key, None)
-        if timer is not None:
-            timer.cancel()
-        raised = self._raised.pop(key, None)
-        if raised is not None:
-            self._tell(_ended(raised))
-
-    def goes_on(self, key: str) -> bool:
-        return key in self._newest
-
-    def stop(self) -> None:
-        """Somebody else leads: what goes on is theirs to find."""
-        for timer in self._waiting.values():
-            timer.cancel()
-        self._waiting.clear()
-        self._raised.clear()
-        self._newest.clear()
-
-
-def _ended(notice: Notice) -> Notice:
-    return replace(notice, ends_unix_s=time.time())
 
 
 class Endings:
@@ -117,6 +67,7 @@ class Serving:
         metrics: ControllerMetrics,
         leads: Callable[[], bool],
         others: Mapping[str, Cluster],
+        refusal: Callable[[str], str],
     ) -> None:
         self._speaker, self._metrics = speaker, metrics
         self._since: dict[ServiceId, float] = {}
@@ -142,6 +93,8 @@ class Serving:
             more=(self.xds, Endings(self.alarms)),
         )
         self.endpoints = Endpoints(parts)
+        self.adopting = Adopting(cluster, settings.namespace, speaker, metrics, self.alarms, leads, refusal)
+        self.invalid.append(self.adopting.invalid)
         self._server = RoleServer(
             self.endpoints.roles, Keepers(cluster, frozenset(settings.keepers)), self.endpoints.find
         )
@@ -155,13 +108,15 @@ class Serving:
         speaker: Speaker,
         metrics: ControllerMetrics,
         leads: Callable[[], bool],
+        refusal: Callable[[str], str],
     ) -> AsyncIterator[Serving]:
         async with AsyncExitStack() as stack:
             others = {}
             for name, (kubeconfig, context) in settings.clusters.items():
                 others[name] = await stack.enter_async_context(connect(kubeconfig, context))
-            serving = cls(cluster, settings, speaker, metrics, leads, others)
+            serving = cls(cluster, settings, speaker, metrics, leads, others, refusal)
             stack.push_async_callback(serving.xds.stop)
+            stack.push_async_callback(serving.adopting.adopter.stop)
             stack.push_async_callback(serving.endpoints.stop)
             stack.push_async_callback(serving._serve_end)
             await serving._serve(settings)
@@ -196,17 +151,22 @@ class Serving:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self.endpoints.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.endpoints.run())
+            tasks.create_task(self.adopting.adopter.run())
 
     async def synced(self) -> None:
         await self.endpoints.synced.wait()
+        await self.adopting.adopter.synced.wait()
         self.highest_term = await self.endpoints.highest_term()
 
     def lead(self, term: int) -> None:
         self.xds.lead(self.endpoints.registry.services.values())
         self.endpoints.lead(term)
+        self.adopting.adopter.lead(term)
 
     def follow(self) -> None:
+        self.adopting.adopter.follow()
         self.endpoints.follow()
         self.xds.follow()
         self.alarms.stop()
@@ -267,6 +227,7 @@ class Serving:
             for backend in registry.backends(service):
                 backends["available" if is_available(backend, record.options) else "unavailable"] += 1
         self._metrics.serving(modes, backends, without)
+        self.adopting.refresh_metrics()
 
 
 def _foreign_key(service: ServiceId) -> str:

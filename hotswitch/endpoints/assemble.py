@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hotswitch.api import service as said
+from hotswitch.api.adopt import ADOPTED
 from hotswitch.api.names import HELPER_CONTAINER, STATUS
 from hotswitch.api.status import StatusError, decode
 from hotswitch.api.values import InvalidValue
@@ -45,6 +46,10 @@ def service(content: objects.Service) -> ServiceRecord | None:
     mode = said.mode(annotations)
     if mode is None:
         return None
+    if ADOPTED in annotations:
+        raise InvalidValue(
+            said.MODE, mode, f"has to wait: it is taken over for a while, and {ADOPTED} has its selector"
+        )
     if spec.selector:
         raise InvalidValue(
             said.MODE, mode, "needs a Service without spec.selector: another controller writes its slices"
@@ -57,7 +62,7 @@ def service(content: objects.Service) -> ServiceRecord | None:
         id=ServiceId(metadata.namespace, metadata.name),
         uid=metadata.uid,
         mode=mode,
-        ports=tuple(map(_service_port, spec.ports or ())),
+        ports=service_ports(content),
         selector=said.selector(annotations),
         families=spec.ip_families or ("IPv4",),
         options=said.options(annotations),
@@ -65,6 +70,10 @@ def service(content: objects.Service) -> ServiceRecord | None:
         labels=metadata.labels or {},
         headless=spec.cluster_ip == "None",
     )
+
+
+def service_ports(content: objects.Service) -> tuple[ServicePort, ...]:
+    return tuple(map(_service_port, content.spec.ports or ()))
 
 
 def _service_port(port: objects.Port) -> ServicePort:

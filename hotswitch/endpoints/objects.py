@@ -28,6 +28,7 @@ class ServiceSpec(Shared, frozen=True, gc=False, rename="camel"):
     ip_families: tuple[str, ...] | None = None
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
     type: str = ""
+    publish_not_ready_addresses: bool = False
 
 
 class Service(msgspec.Struct, frozen=True, gc=False):

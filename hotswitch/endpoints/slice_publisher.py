@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hotswitch.api.adopt import ADOPTED
 from hotswitch.backends import Published, ServiceId
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster
@@ -221,11 +222,13 @@ class SlicePublisher:
                 await asyncio.sleep(backoff.next_s())
 
     async def tidy(self, is_left: Callable[[ServiceId], bool]) -> None:
-        """Take away what stands of Services that ceased to be ours while nobody led. Raises ApiFailure."""
+        """Take away what stands of Services that ceased to be ours while nobody led; of one that is taken over for a
+        while its own worker knows. Raises ApiFailure."""
         for content in await self._cluster.list(ENDPOINTSLICES, label_selector=f"{MANAGED_BY}={MANAGER}"):
             metadata = content["metadata"]
-            service = ServiceId(metadata["namespace"], (metadata.get("labels") or {}).get(SERVICE_NAME, ""))
-            if is_left(service):
+            labels = metadata.get("labels") or {}
+            service = ServiceId(metadata["namespace"], labels.get(SERVICE_NAME, ""))
+            if ADOPTED not in labels and is_left(service):
                 uid, version = metadata["uid"], metadata["resourceVersion"]
                 try:
                     await self._cluster.delete(

@@ -39,6 +39,19 @@ Judged = Callable[[ObjectRef, tuple[Problem, ...]], None]
 """All that is wrong with an object now; nothing: it is well, or gone."""
 
 
+def _none(content: objects.Service) -> ServiceRecord | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Which Services count, and as what. `service` raises InvalidValue; `careful`: what one counts as whose words
+    cannot be read and never could."""
+
+    service: Callable[[objects.Service], ServiceRecord | None] = assemble.service
+    careful: Callable[[objects.Service], ServiceRecord | None] = _none
+
+
 @dataclass(slots=True)
 class _Watched:
     """The pods of one Service. `task` runs `watcher`."""
@@ -59,11 +72,13 @@ class Source:
         place: Place | None = None,
         *,
         is_home: bool = True,
+        reading: Reading = Reading(),
         judged: Judged = lambda ref, problems: None,
         trouble: Callable[[str], None] = lambda sentence: None,
     ) -> None:
         self._cluster, self._registry, self.place = cluster, registry, place or Place()
         self.is_home, self._judged, self._trouble = is_home, judged, trouble
+        self._reading = reading
         self.services: Watcher[objects.Service] = Watcher(
             cluster, SERVICES, objects.Service, on_event=self._service, on_problem=trouble
         )
@@ -149,11 +164,14 @@ class Source:
             self._drop(service)
             return
         try:
-            record = assemble.service(change.object)
-        except InvalidValue as invalid:  # the last valid one stays; there may be none
+            record = self._reading.service(change.object)
+        except InvalidValue as invalid:  # the last valid one stays
             self._judged(ref, (problem(ref, invalid),))
-            return
-        self._judged(ref, ())
+            record = self._registry.service(service) or self._reading.careful(change.object)
+            if record is None:
+                return
+        else:
+            self._judged(ref, ())
         if record is None:
             self._drop(service)
         else:

@@ -88,6 +88,10 @@ class ControllerMetrics:
             "hotswitch_endpoints_without_active", "Services with an active one of which none serves", []
         )
         self.elections = self._counter("hotswitch_endpoints_elections_total", "Steps of elections by code", ["code"])
+        self.adopted_services = self._gauge(
+            "hotswitch_adopted_services", "Ordinary Services that may be taken over, by where they are", ["phase"]
+        )
+        self.adoptions = self._counter("hotswitch_adoptions_total", "What became of such Services, by code", ["code"])
         self.slice_writes = self._counter("hotswitch_endpoint_slice_writes_total", "EndpointSlices written", ["verb"])
         self.switch_s = self._histogram(
             "hotswitch_endpoints_switch_seconds", "An active one withdrawn to its successor", [], ACT_BUCKETS_S
@@ -209,6 +213,12 @@ class ControllerMetrics:
 
     def election(self, code: str) -> None:
         self.elections.labels(self._codes(code)).inc()
+
+    def adopted(self, phases: Mapping[str, int]) -> None:
+        self._set_all(self.adopted_services, {(phase,): number for phase, number in phases.items()})
+
+    def adoption(self, code: str) -> None:
+        self.adoptions.labels(self._codes(code)).inc()
 
     def switched(self, seconds: float) -> None:
         self.switch_s.observe(seconds)

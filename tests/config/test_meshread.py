@@ -176,6 +176,14 @@ def test_service() -> None:
     )
 
 
+@pytest.mark.parametrize(("kept", "selector"), [("app=web", {"app": "web"}), ("web", None)])
+def test_service_that_is_taken_over_still_has_its_pods(kept: str, selector: dict[str, str] | None) -> None:  # I2
+    annotations = {"endpoints.hotswitch.io/adopted": kept}
+    found = {"metadata": {"name": "web", "namespace": "shop", "annotations": annotations}, "spec": {}}
+    read = read_object(found, api_version="v1", kind="Service")
+    assert read.selector == selector if isinstance(read, Service) else selector is None and isinstance(read, Doubt)
+
+
 def test_old_api_versions_are_read_alike() -> None:
     for version in ("v1", "v1beta1", "v1alpha3"):
         found = {

@@ -12,8 +12,9 @@ from hotswitch.api import service as said
 from hotswitch.backends import Published, ServiceId, ServiceMode, ServiceRecord
 from hotswitch.cluster.client import connect
 from hotswitch.cluster.kinds import EVENTS, NAMESPACES, NODES, SERVICES
+from hotswitch.controller.alarms import Alarms
 from hotswitch.controller.app import Controller
-from hotswitch.controller.serving import Alarms, Endings
+from hotswitch.controller.serving import Endings
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.report.notice import Notice
 from hotswitch.sandbox.cluster.installed import ACCOUNT, NAMESPACE, ROOT_NAMESPACE, manifests

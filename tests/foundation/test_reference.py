@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from hotswitch.api.adopt import ADOPT_ANNOTATIONS
 from hotswitch.api.crd import crd
 from hotswitch.api.knobs import KNOBS, NO_KNOBS, Bearer
+from hotswitch.api.service import SERVICE_ANNOTATIONS
 from hotswitch.cli.main import app
 from hotswitch.config import agentfile
+from hotswitch.controller.serving import FOREIGN
 from hotswitch.decide.codes import MEANING, Code
+from hotswitch.decide.endpoints import active_standby, adopt
 from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.metrics import Metrics
 
@@ -27,6 +31,16 @@ def page(name: str) -> str:
 def test_every_code_has_its_sentence() -> None:
     rows = dict(re.findall(r"^\| `(HSD\d+)` \| (.+) \|$", page("codes"), re.M))
     assert rows == {str(code): MEANING[code] for code in Code}
+
+
+def test_every_code_of_endpoints() -> None:
+    rows = set(re.findall(r"^\| `(HSE\d+)` \|", page("endpoints"), re.M))
+    assert rows == {*map(str, active_standby.Word), *map(str, adopt.Word), FOREIGN}
+
+
+def test_every_annotation_of_a_service() -> None:
+    missing = [name for name in (*SERVICE_ANNOTATIONS, *ADOPT_ANNOTATIONS) if f"`{name}`" not in page("endpoints")]
+    assert missing == []
 
 
 @pytest.mark.parametrize(

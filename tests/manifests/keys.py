@@ -104,6 +104,55 @@ SLICES = (
     Case("port", {"ports": [{"name": "http", "port": 81, "protocol": "TCP"}]}, f"{_SLICES} endpoints"),
 )
 
+SERVICE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {
+        "labels": {"team": "shop"},
+        "annotations": {"owner": "shop", "endpoints.hotswitch.io/adopt": "when-below"},
+    },
+    "spec": {"selector": {"app": "web", "tier": "front"}, "ports": [{"name": "http", "port": 80}]},
+}
+KEPT = "endpoints.hotswitch.io/adopted"
+
+
+def taken(kept: str | None = "app=web,tier=front", **more: Any) -> dict[str, Any]:
+    return {"metadata": {"annotations": {KEPT: kept, **more}}, "spec": {"selector": None}}
+
+
+def given(**selector: str) -> dict[str, Any]:
+    return {"metadata": {"annotations": {KEPT: None}}, "spec": {"selector": selector}}
+
+
+SERVICES = (
+    Case("selector-away", taken(), changed=KEPT),
+    Case("selector-away-unsaid", taken(None), "hotswitch may take a Service's selector away only where"),
+    Case("selector-away-half-said", taken("app=web"), "hotswitch may take a Service's selector away only where"),
+    Case(
+        "selector-away-said-wrong", taken("app=web,tier=f"), "hotswitch may take a Service's selector away only where"
+    ),
+    Case("other-selector", given(app="web", tier="back"), "hotswitch may give a Service only the selector that stands"),
+    Case("other-annotation", {"metadata": {"annotations": {"owner": "x"}}}, "of a Service's annotations hotswitch"),
+    Case("annotation-gone", {"metadata": {"annotations": {"owner": None}}}, "of a Service's annotations hotswitch"),
+    Case("label", label("team", "other"), "hotswitch may not change a Service's labels"),
+    Case("owner", {"metadata": {"ownerReferences": [OWNER]}}, "hotswitch may not change a Service's labels"),
+    Case("type", {"spec": {"type": "NodePort"}}, "of a Service's spec hotswitch may change only the selector"),
+    Case("port", {"spec": {"ports": [{"name": "http", "port": 81}]}}, "of a Service's spec hotswitch may change only"),
+)
+TAKEN = {
+    **SERVICE,
+    "metadata": {**SERVICE["metadata"], "annotations": {"owner": "shop", KEPT: "app=web,tier=front"}},
+    "spec": {"ports": SERVICE["spec"]["ports"]},
+}
+"""As it is while its selector is away; that nobody asks for it any more is no reason not to put it back."""
+RETURNED = (
+    Case("back", given(app="web", tier="front"), changed='"front"'),
+    Case(
+        "back-as-another", given(app="web", tier="back"), "hotswitch may give a Service only the selector that stands"
+    ),
+    Case("back-with-more", given(app="web", tier="front", x="y"), "hotswitch may give a Service only the selector"),
+)
+
 HELPER: dict[str, Any] = {
     "name": HELPER_CONTAINER,
     "image": "hotswitch-agent:1.0",

@@ -14,14 +14,31 @@ import pytest
 
 from hotswitch.sandbox.manifests import render
 from tests.manifests.callers import MERGE, STRATEGIC, await_that, path_of
-from tests.manifests.keys import HELPERS, LABELS_DIRECT, LABELS_OBSERVE, POD, POD_STATUS, SLICE, SLICES, annotations
+from tests.manifests.keys import (
+    HELPERS,
+    LABELS_DIRECT,
+    LABELS_OBSERVE,
+    POD,
+    POD_STATUS,
+    RETURNED,
+    SERVICE,
+    SERVICES,
+    SLICE,
+    SLICES,
+    TAKEN,
+    annotations,
+)
 from tests.manifests.servers import connected
 from tests.manifests.shipped import ACCOUNT, NAMESPACE, with_opt_ins
 
 SHOP, ISTIO = "hotswitch-test-keys", "istio-system"
 RBAC = "rbac.authorization.k8s.io"
 COUNT = itertools.count()
-IN_FORCE = {"tier-1-rescue": "in this tier", "tier-2-direct": "only security.istio.io/tlsMode"}
+IN_FORCE = {
+    "tier-1-rescue": "in this tier",
+    "tier-2-direct": "only security.istio.io/tlsMode",
+    "tier-3-endpoints": "only security.istio.io/tlsMode",
+}
 
 
 def names(cases):
@@ -56,7 +73,7 @@ def tier(server, request, tmp_path_factory):
     objects = render(with_opt_ins(folder, request.param, "exec", "ephemeral"))
     for obj in objects:
         server.apply(obj)
-    canaries = [placed(POD, "canary"), placed(SLICE, "canary")]
+    canaries = [placed(POD, "canary"), placed(SLICE, "canary"), placed(SERVICE, "canary")]
     for canary in canaries:
         server.apply(canary)
     for policy, path, said in in_force(request.param, *map(path_of, canaries)):
@@ -74,7 +91,7 @@ def server_pod(server, name):
     return path_of(pod)
 
 
-def in_force(tier, pod, endpoint_slice):
+def in_force(tier, pod, endpoint_slice, service):
     """Each policy is taken up in its own time: what it says of an annotation, a label, and an added container."""
     yield "hotswitch-pods", f"{pod}/status", "of a pod's annotations"
     yield "hotswitch-pod-labels", f"{pod}/status?", IN_FORCE[tier]
@@ -82,6 +99,8 @@ def in_force(tier, pod, endpoint_slice):
     yield "hotswitch-exec", f"{pod}/exec?container=app&command=id&stdout=true", "only in hotswitch-helper"
     if tier == "tier-2-direct":
         yield "hotswitch-endpoint-slices", endpoint_slice, "of an EndpointSlice's annotations"
+    if tier == "tier-3-endpoints":
+        yield "hotswitch-services", service, "of a Service's annotations"
 
 
 def provoked(server, path):
@@ -182,6 +201,49 @@ def endpoint_slice(server, tier):
 @pytest.mark.parametrize("case", SLICES, ids=names(SLICES))
 def test_of_a_slice_one_annotation(server, tier, endpoint_slice, case):
     check(server, endpoint_slice, case)
+
+
+@pytest.mark.parametrize("tier", ["tier-3-endpoints"], indirect=True)
+@pytest.mark.parametrize(
+    ("template", "case"),
+    [*((SERVICE, each) for each in SERVICES), *((TAKEN, each) for each in RETURNED)],
+    ids=names((*SERVICES, *RETURNED)),
+)
+def test_of_a_service_the_selector_away_and_back(server, tier, template, case):
+    obj = placed(template, "web")
+    server.apply(obj)
+    try:
+        check(server, path_of(obj), case)
+    finally:
+        server.remove(obj)
+
+
+@pytest.mark.parametrize("tier", ["tier-3-endpoints"], indirect=True)
+def test_a_service_that_does_not_ask_keeps_its_selector(server, tier):
+    obj = placed(SERVICE, "plain")
+    del obj["metadata"]["annotations"]["endpoints.hotswitch.io/adopt"]
+    server.apply(obj)
+    try:
+        answer = server.send("PATCH", path_of(obj), SERVICES[0].patch, MERGE, as_account=ACCOUNT)
+        assert "only where endpoints.hotswitch.io/adopt asks" in answer.message
+    finally:
+        server.remove(obj)
+
+
+@pytest.mark.parametrize("tier", ["tier-3-endpoints"], indirect=True)
+@pytest.mark.parametrize(
+    ("manager", "refused"),
+    [("endpointslice-controller.k8s.io", ""), ("somebody-else", "hotswitch may make and remove only")],
+)
+def test_of_others_slices_those_go_that_come_again(server, tier, manager, refused):
+    obj = placed(SLICE, "theirs")
+    obj["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"] = manager
+    server.apply(obj)
+    try:
+        answer = server.send("DELETE", path_of(obj), as_account=ACCOUNT)
+        assert refused in answer.message if refused else answer.status == 200
+    finally:
+        server.remove(obj)
 
 
 @pytest.mark.parametrize("tier", ["tier-1-rescue"], indirect=True)

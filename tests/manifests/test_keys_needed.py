@@ -16,8 +16,12 @@ from tests.manifests.keys import (
     LABELS_OBSERVE,
     POD,
     POD_STATUS,
+    RETURNED,
+    SERVICE,
+    SERVICES,
     SLICE,
     SLICES,
+    TAKEN,
     Case,
     annotations,
 )
@@ -54,7 +58,7 @@ def installed(request, tmp_path_factory):
 def too_much():
     """The right to patch pods, slices and Leases at large: only the policies are left to say no."""
     group, name = "rbac.authorization.k8s.io", {"name": "too-much"}
-    resources = ["pods", "endpointslices", "leases"]
+    resources = ["pods", "endpointslices", "leases", "services"]
     rule = {
         "apiGroups": ["", "discovery.k8s.io", "coordination.k8s.io"],
         "resources": resources,
@@ -89,6 +93,12 @@ def refusals(server, policy):
         return [server.send("POST", path, lease, as_account=ACCOUNT).message]
     if policy == "hotswitch-own-slices":
         return list(slices_refused(server))
+    if policy == "hotswitch-services":
+        tried = [*((SERVICE, case) for case in SERVICES), *((TAKEN, case) for case in RETURNED)]
+        return [
+            server.send("PATCH", fresh(server, template), case.patch, case.kind, as_account=ACCOUNT).message
+            for template, case in tried
+        ]
     if policy == "hotswitch-exec":
         pod = fresh(server, POD)
         queries = [

@@ -69,14 +69,15 @@ def test_direct_adds_the_touch_of_endpoint_slices():
     assert added == {*slices, ("", "", "services", "", "get")}
 
 
-def test_endpoints_add_slices_elections_nodes_and_whose_a_token_is():
+def test_endpoints_add_slices_selectors_elections_nodes_and_whose_a_token_is():
     added = rights(tier("tier-3-endpoints")) - rights(tier("tier-2-direct"))
     slices = {
         ("", "discovery.k8s.io", "endpointslices", "", verb) for verb in ("get", "watch", "create", "update", "delete")
     }
     nodes = {("", "", "nodes", "", verb) for verb in ("list", "watch")}
     leases = {("hotswitch-system", "coordination.k8s.io", "leases", "", verb) for verb in ("get", "update", "delete")}
-    assert added == {*slices, *nodes, *leases, ("", "authentication.k8s.io", "tokenreviews", "", "create")}
+    adopt = {("", "", "services", "", "patch"), *(("", "", "endpoints", "", verb) for verb in ("get", "delete"))}
+    assert added == {*slices, *nodes, *leases, *adopt, ("", "authentication.k8s.io", "tokenreviews", "", "create")}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""An ordinary Service that may be taken over, as `kubectl hotswitch endpoints` and `adopt` show it (S0.2, I8).
+
+How far it is stands in the controller's record; what would be done now is reckoned here as the controller does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hotswitch.api.adopt import ADOPTED, shown_selector, wish
+from hotswitch.api.values import InvalidValue
+from hotswitch.backends import Backend, ServiceRecord
+from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.cluster.kinds import LEASES
+from hotswitch.controller.settings import SYSTEM_NAMESPACE
+from hotswitch.decide.endpoints.adopt import Phase, count
+from hotswitch.endpoints import adoption_ledger, objects, ordinary
+from hotswitch.endpoints.adoption_ledger import Adoption
+from hotswitch.endpoints.memory import MemoryUnreadable, Past
+
+_STANDS = {
+    Phase.IDLE: "Kubernetes makes its slices",
+    Phase.TAKING: "it is being taken over: our slices are made beside those of Kubernetes",
+    Phase.HELD: "it is taken over",
+    Phase.RETURNING: "it is being handed back",
+    Phase.YIELDED: "somebody else has taken it back: not again until told (`kubectl hotswitch adopt SERVICE --again`)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """`unread`: why the record cannot be read; "": it was, or there is none yet."""
+
+    record: ServiceRecord
+    phase: Phase
+    history: tuple[Past, ...] = ()
+    unread: str = ""
+
+
+async def shown(cluster: Cluster, content: objects.Service, wanted: str) -> Taken | None:
+    """None: it is not asked for (`wanted`: a name, "" for all), or is no such Service. Raises ApiFailure and, of one
+    that is asked for, InvalidValue."""
+    name = content.metadata.name
+    if wanted not in ("", name):
+        return None
+    try:
+        record = ordinary.adoptable(content)
+    except InvalidValue:
+        if wanted:
+            raise
+        record = ordinary.careful(content)
+    if record is None:
+        return None
+    known, unread = await _adoption(cluster, record)
+    return Taken(record, known.phase, known.history, unread)
+
+
+async def _adoption(cluster: Cluster, record: ServiceRecord) -> tuple[Adoption, str]:
+    try:
+        lease = await cluster.get(LEASES, SYSTEM_NAMESPACE, adoption_ledger.lease_name(record.id))
+        known = adoption_ledger.read(lease)
+    except MemoryUnreadable as failure:
+        return Adoption(), str(failure)
+    except ApiFailure as failure:
+        return _by_the_service(record), "" if failure.is_missing else f"its record cannot be read: {failure.message}"
+    return (known, "") if known.uid in ("", record.uid) else (Adoption(), "")
+
+
+def _by_the_service(record: ServiceRecord) -> Adoption:
+    return Adoption(phase=Phase.HELD if ADOPTED in record.annotations else Phase.IDLE)
+
+
+def sentence(taken: Taken, backends: Iterable[Backend]) -> str:
+    words = [_STANDS[taken.phase], str(count(wish(taken.record.annotations), backends))]
+    if ADOPTED in taken.record.annotations:
+        words.append(f"its selector is {shown_selector(taken.record.selector)}")
+    return "; ".join([*words, *([taken.unread] if taken.unread else [])])

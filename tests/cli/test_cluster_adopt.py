@@ -1,0 +1,38 @@
+"""`kubectl hotswitch adopt`, and `endpoints` of a Service that may be taken over: what they say and write (I8)."""
+
+from __future__ import annotations
+
+import pytest
+
+from hotswitch.api.adopt import ADOPT_AGAIN
+from hotswitch.cli import cluster_endpoints as serving
+from hotswitch.cluster.kinds import SERVICES
+from hotswitch.decide.endpoints.adopt import Phase
+from tests.endpoints.borough import SELECTOR, borough, hand
+from tests.endpoints.town import SHOP, story
+
+pytestmark = pytest.mark.k8s
+
+
+@story
+async def test_it_says_how_it_stands_and_tries_again_when_told() -> None:
+    async with borough() as place:
+        (idle,) = await serving.shown(place.admin, "web", SHOP)
+        assert idle.mode == "adopt: idle"
+        assert "1 of 2 are ready, 2 needed; 1 more by bypass" in "\n".join(serving.notes([idle]))
+        with pytest.raises(serving.Refused):
+            await serving.adopt(place.admin, "web", SHOP, True, False)
+        async with hand(place):
+            await place.until_held()
+            (held,) = await serving.shown(place.admin, "", SHOP)
+            assert [row[2:4] for row in serving.rows([held])] == [("adopt: held", f"web-{number}") for number in (0, 1)]
+            assert "its selector is app=web,example.org/tier=front" in serving.notes([held])[0]
+            assert any("HSE021" in line for line in serving.history(held))
+            await place.admin.patch_merge(SERVICES, SHOP, "web", {"spec": {"selector": SELECTOR}})
+            await place.until_ordinary(Phase.YIELDED)
+            lines = await serving.adopt(place.admin, "web", SHOP, False, False)
+            assert "not again until told" in lines[0]
+            said = await serving.adopt(place.admin, "web", SHOP, True, True)
+            assert said[0].startswith("would write") and ADOPT_AGAIN in said[1]
+            await serving.adopt(place.admin, "web", SHOP, True, False)
+            await place.until_held()
