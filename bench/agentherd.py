@@ -14,6 +14,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from hotswitch.model import (
     Generation,
     Grade,
     Level,
+    Opinion,
     PodRef,
     PodUid,
     Standing,
@@ -76,7 +78,8 @@ async def api(nodes: int, folder: Path) -> None:
         served.apply(
             [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": AGENTS}}]
         )
-        served.apply([crd(), POLICY])
+        record = {"name": "hotswitch-alerts", "namespace": "hotswitch-system"}
+        served.apply([crd(), POLICY, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": record}])
         table = served.catalogue.find("pods").table
         for each in pods:
             served.store.put(table, each)
@@ -106,6 +109,9 @@ class Unasked:
 
     def hurry(self, uid: str) -> None: ...
 
+    def look(self, uid: str, timeout_s: float, done: Callable[[Opinion], None]) -> None:
+        done(Opinion())
+
     def watch(self, uid: str, address: str) -> None: ...
 
     def forget(self, uid: str) -> None: ...
@@ -126,7 +132,7 @@ async def controller(nodes: int, folder: Path) -> None:
     (tls / "server.key").rename(tls / "tls.key")
     settings = ControllerSettings(
         kubeconfig=Path(os.environ["KUBECONFIG"]), journal=folder / "journal.jsonl", address="127.0.0.1",
-        lease_s=3, renew_s=1.0, retry_s=0.2, agents_port=0, agents_tls=tls,
+        lease_s=3, renew_s=1.0, retry_s=0.2, agents_port=0, agents_tls=tls, agents_per_address=nodes,
     )  # fmt: skip
     async with Controller(settings) as whole:
         whole.eyes = Unasked()  # type: ignore[assignment]

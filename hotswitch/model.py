@@ -236,6 +236,16 @@ class Facts:
     judged: Diagnosis | None = None  # what several observers agree on (decide.agree), in place of reading the rest
 
 
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What came of questions to 15021 that were asked from elsewhere, each on a connection of its own. `asked` 0:
+    whoever was to ask cannot tell, because it has never had an answer from this proxy, or has too much to do."""
+
+    asked: int = 0
+    answered: int = 0  # ready or not: somebody there reads and writes
+    silent: int = 0
+
+
 class Fault(StrEnum):
     """What is wrong, named as users would; WELL is the absence of a fault."""
 
@@ -288,6 +298,7 @@ class Thresholds:
     direct_after_s: float = 0.25  # `direct` inbound: the fault has stood at least this long, and a second source agrees
     recover_probes: int = 3  # end-to-end passes through the proxy before capture comes back
     recover_after_s: float = 1.0  # and well for at least this long
+    second_within_s: float = 1.0  # a controller that is asked about a hang is waited for so long, from the question
 
 
 class Dependency(StrEnum):

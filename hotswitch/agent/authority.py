@@ -16,7 +16,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from hotswitch.agent.neighbours import Neighbour, Neighbours
-from hotswitch.model import Capabilities, Diagnosis, Override, PodRef, PodUid, Policy, Standing, Surroundings
+from hotswitch.model import (
+    Capabilities,
+    Diagnosis,
+    Opinion,
+    Override,
+    PodRef,
+    PodUid,
+    Policy,
+    Standing,
+    Surroundings,
+)
 from hotswitch.report.journal import Entry
 
 
@@ -81,6 +91,15 @@ class Authority(Protocol):
 
     def right(self, pod: PodRef) -> Right: ...
 
+    def ask(self, uid: PodUid, timeout_s: float) -> bool:
+        """Have somebody elsewhere look whether the pod's proxy hangs: `opinion` is None until there is an answer, of
+        which `changed` tells. `timeout_s`: how long a question to the proxy may stand. False: nobody can be asked."""
+        ...
+
+    def opinion(self, uid: PodUid) -> Opinion | None:
+        """The answer to what was asked last."""
+        ...
+
     def state(self, uid: PodUid, state: PodState) -> None:
         """Whenever it has changed in anything that people are told; sent on as soon as the link allows."""
         ...
@@ -138,6 +157,12 @@ class OwnAuthority:
     def _tell(self, uid: PodUid) -> None:
         if uid in self._changed:
             self._changed[uid]()
+
+    def ask(self, uid: PodUid, timeout_s: float) -> bool:
+        return False
+
+    def opinion(self, uid: PodUid) -> Opinion | None:
+        return None
 
     def state(self, uid: PodUid, state: PodState) -> None:
         self.states[uid] = state

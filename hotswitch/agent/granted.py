@@ -12,12 +12,13 @@ from dataclasses import replace
 from hotswitch.agent.authority import Authority, Grant, PodState
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.means import Means
+from hotswitch.agent.second import SecondObserver
 from hotswitch.agent.spare import Spare
 from hotswitch.api.orders import whole_policies
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod
 from hotswitch.kernel.cgroup import Container
-from hotswitch.model import Decision, Level, Mode, Override, Policy
+from hotswitch.model import Act, Decision, Facts, Level, Mode, Override, Policy, View
 
 
 class GrantedGuard(Guard):
@@ -39,6 +40,7 @@ class GrantedGuard(Guard):
         self._proxy_user = proxy_user
         super().__init__(settings, spec, means, spare, container)
         self._authority, self._mapped = authority, mapped
+        self._second = SecondObserver(self.pod.uid, authority)
         self._taken = 0  # version of the grant that is in force
         self._ordered: Override | None = None
         self._told: PodState | None = None
@@ -115,8 +117,24 @@ class GrantedGuard(Guard):
         if self.watch.gone or grant is None:
             return self._step_without()
         decisions = super().step(who=who)
+        self._say_alone()
         self._tell()
         return decisions
+
+    def view(self, facts: Facts | None = None) -> View:
+        """A hang counts once two observers agree; what is only supposed (`facts`) is taken as it is told."""
+        view = super().view(facts)
+        return view if facts is not None else self._second.shown(view)
+
+    def _say_alone(self) -> None:
+        """Once for each hang; people hear of its end when the proxy is well."""
+        alone = self._second.alone
+        if alone is None or alone.code in self.standing.said:
+            return
+        self.standing = replace(self.standing, said=self.standing.said | {alone.code})
+        self._means.metrics.alone.labels(alone.why).inc()
+        why = f"{self.diagnosis.sentence}: {alone.sentence}"
+        self.note(str(Act.HOLD), code=alone.code, why=why, evidence=dict(self.diagnosis.evidence))
 
     def _step_without(self) -> tuple[Decision, ...]:
         if self.watch.gone:

@@ -23,10 +23,11 @@ from hotswitch.agent.grants import Grants
 from hotswitch.agent.kept import Kept, Memory, fresh
 from hotswitch.agent.outbox import Outbox
 from hotswitch.agent.places import Places, in_words
+from hotswitch.agent.questions import Questions
 from hotswitch.api.agent.checked import Malformed
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.decide.grants import Lease, Refused, Scope, use
-from hotswitch.model import PodRef, PodUid
+from hotswitch.model import Opinion, PodRef, PodUid
 from hotswitch.report.journal import Entry
 from hotswitch.rescue.calls import Call
 
@@ -34,6 +35,7 @@ NEWEST, OLDEST = 1, 1
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 30.0
 BEAT_S = 10.0
 SILENT_BEATS = 3
+KEEP_AFTER_S = 0.1  # what is told within it is written down in one go; a lease at once, before anything is said of it
 log = logging.getLogger("hotswitch.agent")
 
 
@@ -53,6 +55,9 @@ class ControllerAuthority:
         self._memory: Memory = fresh()
         self._pods: dict[PodUid, tuple[PodRef, Callable[[], None]]] = {}
         self.grants = Grants(self._pods)
+        self._questions = Questions()
+        self._keeping: asyncio.TimerHandle | None = None
+        self._is_answered = False  # by the controller whose link it is
         self.refused: dict[str, int] = {}
         self.failures = 0  # links that could not be made, or ended
         self.connected = asyncio.Event()
@@ -74,6 +79,7 @@ class ControllerAuthority:
         self._outbox.came(pod.uid)
 
     def detach(self, uid: PodUid) -> None:
+        self._questions.forget(uid)
         if self._pods.pop(uid, None) is not None:
             self._outbox.went(uid)
 
@@ -88,6 +94,15 @@ class ControllerAuthority:
 
     def acted(self, line: Entry) -> None:
         self._outbox.line(line)
+
+    def ask(self, uid: PodUid, timeout_s: float) -> bool:
+        if not (self._is_answered and self.connected.is_set()):
+            return False
+        self._outbox.question(self._questions.ask(uid, timeout_s))
+        return True
+
+    def opinion(self, uid: PodUid) -> Opinion | None:
+        return self._questions.opinion(uid)
 
     @property
     def lease(self) -> Lease:
@@ -189,6 +204,7 @@ class ControllerAuthority:
         self.lease.heard(welcome.term)
         if 0.1 <= welcome.beat_s <= 60.0:
             self._beat_s = min(self._beat_s, welcome.beat_s)
+        self._is_answered = welcome.answers
         self._outbox.begin_anew()
         self.connected.set()
 
@@ -199,9 +215,12 @@ class ControllerAuthority:
                 case "allotment":
                     self._take(message.allotment)
                 case "grant":
-                    self._take_grant(message.grant)
+                    self._hear_grant(message.grant)
                 case "withdrawal":
                     self._withdraw(message.withdrawal)
+                case "opinion":
+                    if self._questions.hear(message.opinion):
+                        self._tell(PodUid(message.opinion.uid))
         except Malformed as failure:
             raise Refused("malformed", str(failure)) from failure
         except Refused as refused:
@@ -222,17 +241,22 @@ class ControllerAuthority:
         if moved:
             self._tell_all()
 
-    def _take_grant(self, message: wire.PodGrant) -> None:
+    def _hear_grant(self, message: wire.PodGrant) -> None:
+        """One that cannot be read leaves the pod's last one as it is, and all others alone."""
         self.lease.heard(message.term)
         self.grants.must_be_newer(message)
-        self._tell(self.grants.take(message))
-        self._keep()
+        try:
+            uid = self.grants.take(message)
+        except Malformed as failure:
+            raise Refused("malformed", f"grant {message.term}/{message.version} of {message.uid}: {failure}") from failure
+        self._keep_soon()
+        self._tell(uid)
 
     def _withdraw(self, message: wire.Withdrawal) -> None:
         self.lease.heard(message.term)
         self.grants.must_be_newer(message)
+        self._keep_soon()
         self._tell(self.grants.withdraw(message))
-        self._keep()
 
     def _tell(self, uid: PodUid) -> None:
         """What goes wrong with one pod keeps no other one from being told."""
@@ -248,7 +272,15 @@ class ControllerAuthority:
         for uid in list(self._pods):
             self._tell(uid)
 
+    def _keep_soon(self) -> None:
+        """Grants come by the hundred, and the file is written as a whole."""
+        if self._keeping is None:
+            self._keeping = asyncio.get_running_loop().call_later(KEEP_AFTER_S, self._keep)
+
     def _keep(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            self._keeping = None
         lease = self.lease
         memory = Memory(
             boot=self._memory.boot,

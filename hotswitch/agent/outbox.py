@@ -32,6 +32,7 @@ class Outbox:
         self._lines: deque[Entry] = deque()
         self._unsaid: set[PodUid] = set()
         self._left: set[PodUid] = set()
+        self._questions: dict[str, wire.Question] = {}
         self._beat_due = True
         self._wake = asyncio.Event()
 
@@ -58,6 +59,11 @@ class Outbox:
         self._left.add(uid)
         self.beat_soon()
 
+    def question(self, question: wire.Question) -> None:
+        """Before all else that waits: a hang is not acted on meanwhile."""
+        self._questions[question.uid] = question
+        self._wake.set()
+
     def line(self, line: Entry) -> None:
         if len(self._lines) >= LINES_AT_MOST:
             self._lines.popleft()
@@ -72,6 +78,7 @@ class Outbox:
     def begin_anew(self) -> None:
         """On a new link every state is said, behind a beat."""
         self._unsaid |= self._states.keys()
+        self._questions.clear()
         self._beat_due = True
 
     # ---- saying it ----
@@ -87,7 +94,7 @@ class Outbox:
                 next_beat_s = loop.time() + beat_s * random.uniform(0.8, 1.2)
             await self._say_what_is_new(call)
             self._wake.clear()
-            if not (self._beat_due or self._unsaid or self._lines or self._left):
+            if not (self._beat_due or self._questions or self._unsaid or self._lines or self._left):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, next_beat_s - loop.time())):
                         await self._wake.wait()
@@ -95,13 +102,19 @@ class Outbox:
     async def _say_what_is_new(self, call: Call) -> None:
         while self._left:
             await _write(call, wire.FromAgent(gone=wire.PodGone(uid=self._left.pop())))
-        while self._unsaid:
-            uid = self._unsaid.pop()
-            if uid in self._states:
+        while self._questions or self._unsaid:
+            await self._ask(call)
+            if self._unsaid and (uid := self._unsaid.pop()) in self._states:
                 await _write(call, wire.FromAgent(pod=_report(uid, self._states[uid])))
         while self._lines:
             await _write(call, wire.FromAgent(line=line_message(self._lines[0])))
             self._lines.popleft()
+            await self._ask(call)
+
+    async def _ask(self, call: Call) -> None:
+        while self._questions:
+            _, question = self._questions.popitem()
+            await _write(call, wire.FromAgent(question=question))
 
 
 async def _write(call: Call, message: wire.FromAgent) -> None:

@@ -44,6 +44,12 @@ def controller(
     agents_clients: Annotated[
         Path | None, typer.Option(envvar="HOTSWITCH_AGENTS_CLIENTS", help="CA (PEM) of agents' own certificates.")
     ] = None,
+    agents_per_address: Annotated[
+        int,
+        typer.Option(
+            envvar="HOTSWITCH_AGENTS_PER_ADDRESS", min=1, help="Agents of one address whose tokens may wait at once."
+        ),
+    ] = 64,
     journal: Annotated[Path | None, typer.Option(help="A file instead of standard output.")] = None,
     cluster: Annotated[str, typer.Option(envvar="HOTSWITCH_CLUSTER", help="Its name, in alerts.")] = "",
     docs_url: Annotated[
@@ -101,6 +107,7 @@ def controller(
         agents_port=agents_port,
         agents_tls=agents_tls,
         agents_clients=agents_clients,
+        agents_per_address=agents_per_address,
         cluster=cluster,
         docs_url=docs_url,
         lease_s=lease_s,

@@ -70,7 +70,13 @@ class Controller:
         self.eyes = CentralProber(self.fleet.news, pace)
         self.actuators: Mapping[str, Actuator] = actuators.offered(self.cluster, settings, lambda: self.elector.leading)
         self.office = Office(
-            self.cluster, settings, self.picture, self.fleet, self.metrics, lambda: self.elector.leading
+            self.cluster,
+            settings,
+            self.picture,
+            self.fleet,
+            self.metrics,
+            lambda: self.elector.leading,
+            lambda uid, timeout_s, done: self.eyes.look(uid, timeout_s, done),
         )
         self.preparing = Preparing(self.picture, self.actuators, self._say_problem)
         self.watching = Watching(
@@ -111,7 +117,8 @@ class Controller:
         await self._stack.aclose()
 
     def _least_term(self) -> int:
-        return max(self.picture.highest_term, 0 if self.serving is None else self.serving.highest_term)
+        elected = 0 if self.serving is None else self.serving.highest_term
+        return max(self.picture.highest_term, self.office.highest_term, elected)
 
     def _no_adopting(self, namespace: str) -> str:
         """Why Services of a namespace may not be taken over; "" when they may."""
@@ -138,6 +145,7 @@ class Controller:
             if self.serving is not None:
                 tasks.create_task(self.serving.run())
                 await self.serving.synced()
+            await self.office.remember()
             await self.elector.run(self._lead, self._follow)
 
     async def finish(self) -> None:

@@ -24,7 +24,7 @@ class ControllerSettings:
     `agents_tls`: a folder with tls.crt and tls.key, as a Secret is mounted; None: plaintext, on loopback only.
     `agents_clients`: PEM of the CA that agents' own certificates must come from; None: none is asked for.
     `agents_namespace`: where agents of nodes are. `agents_life_s`: how long an agent may act without hearing from a
-    controller. `xds_port`: where Envoy and gRPC clients subscribe to endpoints; None: nowhere. `xds_certificate`,
+    controller. `agents_per_address`: whose tokens may wait to be looked at at once. `xds_port`: where Envoy and gRPC clients subscribe to endpoints; None: nowhere. `xds_certificate`,
     `xds_key`: PEM files, None: plaintext; `xds_clients`: roots of those who may subscribe, None: everybody. `domain`:
     the cluster's."""
 
@@ -44,6 +44,7 @@ class ControllerSettings:
     agents_clients: Path | None = None
     agents_namespace: str = "hotswitch-agents"
     agents_life_s: float = 600.0
+    agents_per_address: int = 64
     journal: Path | None = None
     cluster: str = ""
     docs_url: str = ""

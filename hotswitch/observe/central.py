@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hotswitch.model import HEALTH, Facts, Port, Probe, ProbeOutcome
+from hotswitch.model import HEALTH, Facts, Opinion, Port, Probe, ProbeOutcome
+from hotswitch.observe.asked import Asked
 from hotswitch.observe.health import READY_PATH, HttpProbe, outcome_of_status
 
 REMEMBERED = 8
+LOOKS_AT_MOST = 128  # at once, for agents that ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Target:
     alike: int = 0  # newest answers that are the same
     held: _Held = field(default_factory=_Held)
     fresh: HttpProbe | None = None
+    answered: bool = False  # it was ready once: only who has seen that is a witness of a hang
 
     @property
     def well(self) -> bool:
@@ -83,6 +86,7 @@ class CentralProber:
         self._news, self.pace, self._port = news, pace or CentralPace(), port
         self._targets: dict[str, Target] = {}
         self._connecting: set[asyncio.Task[object]] = set()
+        self._looks: set[Asked] = set()
 
     def watch(self, uid: str, address: str) -> None:
         """Begin, or go on with another address. The first questions are spread over one idle pause."""
@@ -116,6 +120,21 @@ class CentralProber:
         target = self._targets.get(uid)
         return target is not None and bool(target.probes) and not target.well
 
+    def look(self, uid: str, timeout_s: float, done: Callable[[Opinion], None]) -> None:
+        """What does its 15021 say now? Several questions at once, whatever was heard before. `done` may be called at
+        once, by somebody who cannot tell."""
+        target = self._targets.get(uid)
+        if target is None or not target.answered or len(self._looks) >= LOOKS_AT_MOST:
+            done(Opinion())
+            return
+
+        def heard(opinion: Opinion) -> None:
+            self._looks.discard(asked)
+            done(opinion)
+
+        asked = Asked(target.address, heard, timeout_s=timeout_s, lag_s=self.pace.lag_s, port=self._port)
+        self._looks.add(asked)
+
     async def run(self) -> None:
         """Until cancelled. Wakes ten times in an idle pause, or as often as the fast pace wants."""
         try:
@@ -130,6 +149,8 @@ class CentralProber:
                 _drop(target)
             for task in self._connecting:
                 task.cancel()
+            for look in self._looks:
+                look.cancel()
 
     # ---- asking ----
 
@@ -181,6 +202,7 @@ class CentralProber:
         before = target.probes[-1].outcome if target.probes else None
         target.alike = 1 if probe.outcome is not before else target.alike + 1
         target.probes.append(probe)
+        target.answered = target.answered or probe.outcome is ProbeOutcome.OK
         at_rest = target.well or target.alike > REMEMBERED  # ill for long: nothing new is to be learnt in a hurry
         target.due_s = probe.ended_s + (self.pace.idle_s if at_rest else self.pace.fast_s)
         if target.alike <= (1 if target.well else REMEMBERED):

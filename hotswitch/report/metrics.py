@@ -26,6 +26,12 @@ class Metrics:
         self.acts = Counter("hotswitch_acts_total", "Acts carried out", ["act", "code"], registry=self.registry)
         self.failures = Counter("hotswitch_act_failures_total", "Acts that failed", ["act"], registry=self.registry)
         self.pages = Counter("hotswitch_pages_total", "A person was needed", ["code"], registry=self.registry)
+        self.alone = Counter(
+            "hotswitch_hangs_not_seconded_total",
+            "Hangs that nothing was done about, because no second observer saw them",
+            ["why"],
+            registry=self.registry,
+        )
         self.decide_s = Histogram(
             "hotswitch_evidence_to_gate_seconds",
             "From the news to the written gate",

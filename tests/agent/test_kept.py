@@ -6,21 +6,22 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hotswitch.agent import link
 from hotswitch.agent.dialer import LinkSettings
 from hotswitch.agent.grants import STRANGERS_AT_MOST
-from hotswitch.agent.kept import boot_s
+from hotswitch.agent.kept import Memory, boot_s
 from hotswitch.agent.link import ControllerAuthority
 from hotswitch.api.agent.grants import policy_message
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.decide.grants import Refused
-from hotswitch.model import Mode, PodRef, PodUid, Policy
+from hotswitch.model import Mode, Opinion, PodRef, PodUid, Policy
 
 pytestmark = pytest.mark.unit
 
-OLD, NEW = PodUid("pod-of-an-earlier-leader"), PodUid("pod")
+OLD, NEW, THIRD = PodUid("pod-of-an-earlier-leader"), PodUid("pod"), PodUid("third")
 
 
 def settings(tmp_path: Path) -> LinkSettings:
@@ -114,21 +115,93 @@ def test_one_pod_that_cannot_be_told_keeps_no_other_from_it(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("authorization", ["nonsense", "[]"])
 def test_a_grant_that_cannot_be_read(tmp_path: Path, authorization: str) -> None:  # I2
-    """The link ends with a reason; the pod keeps what it had, and remembered, it keeps no agent from starting."""
+    """It is counted, and the link goes on; the pod keeps what it had, and remembered, it keeps no agent from starting."""
 
     async def story() -> None:
         before = started(tmp_path)
         hears(before, grant(OLD, term=1))
         message = grant(NEW, term=1)
         message.grant.authorization.append(authorization)
-        with pytest.raises(Refused, match="authorization"):
-            hears(before, message)
-        assert before.grant(NEW) is None and before.grant(OLD) is not None
+        hears(before, message)
+        assert before.refused == {"malformed": 1}
+        hears(before, grant(THIRD, term=1))
+        assert before.grant(NEW) is None and before.grant(OLD) is not None and before.grant(THIRD) is not None
         before.grants.raw[NEW] = message.grant.SerializeToString()
         before.close()
         after = started(tmp_path)
         assert after.grant(NEW) is None and after.grant(OLD) is not None
         after.close()
+
+    asyncio.run(story())
+
+
+def test_a_node_full_of_pods_is_granted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is one file: it is written once for them all, and not once for each."""
+
+    async def story() -> None:
+        authority, written = started(tmp_path), list[int]()
+        write = authority._kept.write
+
+        def counted(memory: Memory) -> None:
+            written.append(len(memory.grants))
+            write(memory)
+
+        monkeypatch.setattr(authority._kept, "write", counted)
+        for at in range(250):
+            hears(authority, grant(f"pod-{at}", term=1))
+        assert not written
+        async with asyncio.timeout(30.0):
+            while not written:
+                await asyncio.sleep(0.01)
+        assert written == [250]
+        hears(authority, wire.ToAgent(withdrawal=wire.Withdrawal(uid="pod-0", term=1, version=2)))
+        authority.close()
+        assert written == [250, 249]
+
+    asyncio.run(story())
+
+
+def test_a_lease_is_kept_before_anything_is_said_of_it(tmp_path: Path) -> None:  # I3
+    """Others may be given what it gives up, so that no later process may go on with more."""
+
+    async def story() -> None:
+        authority = started(tmp_path)
+        hears(authority, grant(NEW, term=1))
+        for serial, places in enumerate(({"mesh": 3}, {"mesh": 1}), start=1):
+            number = authority._beat().number
+            told = wire.Allotment(term=1, serial=serial, beat=number, life_s=600.0, places=places)
+            hears(authority, wire.ToAgent(allotment=told))
+            memory = msgspec.msgpack.decode((tmp_path / "granted").read_bytes(), type=Memory)
+            assert memory.places == places and list(memory.grants) == [NEW]
+        authority.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_answer_to_another_question(tmp_path: Path, number: int) -> None:  # I2
+    async def story() -> None:
+        authority, told = started(tmp_path), list[str]()
+        authority.attach(PodRef("web", "shop", NEW), lambda: told.append(NEW))
+        assert not authority.ask(NEW, 0.25), "there is no link"
+        welcome = wire.Welcome(version=1, term=1, answers=True)
+        authority._welcome(wire.ToAgent(welcome=welcome))
+        assert authority.ask(NEW, 0.25) and authority.ask(NEW, 0.25)
+        hears(authority, wire.ToAgent(opinion=wire.Opinion(uid=NEW, number=number, asked=3, silent=3)))
+        assert authority.opinion(NEW) is None and not told
+        hears(authority, wire.ToAgent(opinion=wire.Opinion(uid=NEW, number=2, asked=3, silent=3)))
+        assert authority.opinion(NEW) == Opinion(3, 0, 3) and told == [NEW]
+        authority.close()
+
+    asyncio.run(story())
+
+
+def test_an_older_controller_is_not_asked(tmp_path: Path) -> None:
+    async def story() -> None:
+        authority = started(tmp_path)
+        authority._welcome(wire.ToAgent(welcome=wire.Welcome(version=1, term=1)))
+        assert not authority.ask(NEW, 0.25)
+        authority.close()
 
     asyncio.run(story())
 

@@ -19,7 +19,8 @@ import pytest
 
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.controller.agents import server
-from hotswitch.controller.agents.limits import BURST, MESSAGE_BYTES
+from hotswitch.controller.agents.limits import BURST, MESSAGE_BYTES, Rejected
+from hotswitch.controller.agents.waiting import Crowd, Waiting
 from hotswitch.controller.app import Controller
 from hotswitch.sandbox.ca import CertificateAuthority, spiffe_id
 from hotswitch.sandbox.kubeapi.identity import AUDIENCE
@@ -34,11 +35,11 @@ METHOD = f"/{server.SERVICE}/{server.METHOD}"
 PATIENCE_S = 45.0
 
 
-def run(story: Story, tmp_path: Path) -> None:
+def run(story: Story, tmp_path: Path, **more: Any) -> None:
     async def within() -> None:
         async with town(policy=AGENTS, more=["agents"]) as made:
             tls = certificate(tmp_path / "tls")
-            async with serving(made, tls) as controller:
+            async with serving(made, tls, **more) as controller:
                 await leads(made, controller)
                 await story(made, tls, controller)
             assert not made.api.denied, made.api.denied
@@ -133,6 +134,63 @@ def test_who_is_not_believed(tmp_path: Path) -> None:
             assert [*controller.office.desk.agents] == ["node/node-0"]
 
     run(story, tmp_path)
+
+
+def test_strangers_fill_the_queue_for_tokens() -> None:
+    """One address its own part, all together the whole; who is there already is not sent away for it."""
+
+    async def story() -> None:
+        waiting, go = Waiting(Crowd(per_address=3, in_all=5, at_once=1)), asyncio.Event()
+        done: list[str] = []
+
+        async def review(peer: str) -> None:
+            async with waiting.turn(peer):
+                await go.wait()
+                done.append(peer)
+
+        async def busy(peer: str) -> str:
+            with pytest.raises(Rejected) as refused:
+                await review(peer)
+            return refused.value.reason
+
+        flood = [asyncio.create_task(review(f"ipv4:10.0.0.1:{port}")) for port in range(3)]
+        await asyncio.sleep(0)
+        assert await busy("ipv4:10.0.0.1:99") == "busy"
+        others = [asyncio.create_task(review(f"ipv6:%5Bfd00::{at}%5D:1")) for at in range(2)]
+        await asyncio.sleep(0)
+        assert await busy("ipv4:10.0.0.2:1") == "busy"
+        go.set()
+        await asyncio.gather(*flood, *others)
+        assert len(done) == 5
+        await review("ipv4:10.0.0.1:100")  # and nothing of it is left
+        assert not waiting._here
+
+    asyncio.run(story())
+
+
+def test_tokens_are_looked_at_one_after_the_other(tmp_path: Path) -> None:
+    """The API server is slow; more come than may wait. They are counted, and whoever waited is heard."""
+
+    async def story(made: Town, tls: Path, controller: Controller) -> None:
+        good, slow = token_of(made, agent_pod(made)), asyncio.Event()
+        admit = controller.office._server._doorkeeper.admit
+
+        async def slowly(token: str, said: wire.Hello) -> Any:
+            await slow.wait()
+            return await admit(token, said)
+
+        controller.office._server._doorkeeper.admit = slowly
+        async with calling(controller, tls, good) as first, calling(controller, tls, good) as second:
+            for call in (first, second):
+                await call.write(hello().SerializeToString())
+            waiting = controller.office._server._waiting
+            await made.until(lambda: waiting._here.total() == 2, "both wait")
+            assert await end_of(controller, tls, "x" * 40, hello()) == "busy"
+            assert counted(controller, "busy") == 1
+            slow.set()
+            await made.until(lambda: controller.office.desk.agents, "heard")
+
+    run(story, tmp_path, agents_per_address=2)
 
 
 def test_a_reviewer_that_knows_no_audiences(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from hotswitch.controller.agents.limits import Rejected
 from hotswitch.controller.agents.plan import Limit, limit_of
 from hotswitch.controller.agents.trust import Speaker
 from hotswitch.decide.grants import MESH, Scope, workload_scope
-from hotswitch.model import Capabilities, Diagnosis, Direction, Fault, Grade, Level, PodRef, PodUid, Standing
+from hotswitch.model import Capabilities, Diagnosis, Direction, Fault, Grade, Level, Opinion, PodRef, PodUid, Standing
 
 pytestmark = pytest.mark.unit
 
@@ -34,6 +34,8 @@ class Around:
     mesh: int = 8
     cap: int = 3
     workload: int = 6
+    namespace: int = 0  # 0: as much as the mesh
+    bank: int = 0  # so many pods more on each node, in a namespace without a budget of its own
     ours: list[PodRef] = field(default_factory=list)
     why_frozen: str = ""
 
@@ -43,6 +45,8 @@ class Around:
         return [
             PodRef(f"{name}-{at}-{node}", "shop", PodUid(f"{name}{at}/{node}"), f"deploy/{name}")
             for name in ("web", "db") for at in range(2)
+        ] + [
+            PodRef(f"till-{at}-{node}", "bank", PodUid(f"till{at}/{node}"), "deploy/till") for at in range(self.bank)
         ]  # fmt: skip
 
     def place_of(self, uid: PodUid) -> tuple[PodRef, str] | None:
@@ -52,7 +56,8 @@ class Around:
 
     def limit(self, pod: PodRef) -> Limit:
         return limit_of(
-            pod, mesh=self.mesh, namespace=self.mesh, workload=self.workload, node=self.cap,
+            pod, mesh=self.mesh, namespace=(self.namespace or self.mesh) if pod.namespace == "shop" else self.mesh,
+            workload=self.workload, node=self.cap,
             pods=lambda _: 2 * self.nodes,
         )  # fmt: skip
 
@@ -90,11 +95,14 @@ class Room:
     leads: bool = True
 
     def __post_init__(self) -> None:
+        self.looks: list[tuple[str, float, Callable[[Opinion], None]]] = []
         self.desk = Desk(
             self.around, now_s=lambda: self.now_s, news=lambda _: None, rejected=self.rejected.append,
-            came=lambda _: None, leads=lambda: self.leads, life_s=LIFE_S,
+            came=lambda _: None, leads=lambda: self.leads, look=lambda *asked: self.looks.append(asked), life_s=LIFE_S,
         )  # fmt: skip
-        self.desk.lead(self.term, first=self.term == 1)
+        self.desk.lead(self.term)
+        if self.term == 1:
+            self.desk.be_sure()
 
     def come(self, node: str, **hello: Any) -> Agent:
         link = self.links[node] = Link()
@@ -102,13 +110,19 @@ class Room:
 
     def beat(self, agent: Agent, used: dict[str, int] | None = None) -> dict[str, int]:
         """The places that it is given; it acts on what it was given last."""
-        node = agent.speaker.node
-        self.beats[node] = self.beats.get(node, 0) + 1
+        name = agent.speaker.pod_uid or agent.speaker.node
+        self.beats[name] = self.beats.get(name, 0) + 1
         given = agent.allotted
         order = wire.Order(term=given.term, serial=given.serial) if given is not None else None
-        message = wire.Beat(number=self.beats[node], acts_on=order, used=used or {})
+        message = wire.Beat(number=self.beats[name], acts_on=order, used=used or {})
         self.desk.hear(agent, wire.FromAgent(beat=message))
-        return dict(self.links[node].allotment.places)
+        return dict(self.links[name].allotment.places)
+
+    def come_inside(self, uid: str, **hello: Any) -> Agent:
+        """An agent that lives in the pod, whose name in `links` is its pod's."""
+        link = self.links[uid] = Link()
+        node = uid.partition("/")[2]
+        return self.desk.come(Speaker(node=node, pod_uid=uid), wire.Hello(instance="i", **hello), link)
 
     def report(self, agent: Agent, uid: str, state: str) -> None:
         """`state`: well, waits or open."""
@@ -162,6 +176,71 @@ def test_places_that_its_predecessor_never_gave() -> None:  # I3
     assert room.beat(honest)[MESH] == 2
     room.now_s += LIFE_S + SKEW_S
     assert room.beat(honest)[MESH] > 2
+
+
+CLAIMS = {MESH: 10**6, "namespace/shop": 10**6, "workload/shop/deploy/web": 10**6}
+
+
+@pytest.mark.parametrize("term", [1, 2])
+def test_agents_inside_the_pods_of_one_tenant_all_lie(term: int) -> None:  # I2, I3
+    """Together they spend their namespace's budget, whoever leads and whatever they say they held, use, or wait for."""
+    room = Room(Around(nodes=12, mesh=8, namespace=3, workload=3, bank=4), term=term)
+    liars = [
+        room.come_inside(f"web0/node-{at}", places=CLAIMS, acts_on=wire.Order(term=1, serial=9)) for at in range(8)
+    ]
+    honest = [room.come(f"node-{at}") for at in range(8, 12)]
+    assert room.desk.ledger is not None
+    for _ in range(4):
+        for liar in liars:
+            room.report(liar, liar.speaker.pod_uid, "waits")
+            room.beat(liar, CLAIMS)
+            assert room.desk.ledger.held(MESH, room.now_s) - _held(room, honest) <= 3
+        given = [room.beat(agent)[MESH] for agent in honest]
+        room.now_s += 2.0 if term == 1 else LIFE_S
+    assert sum(given) >= 4
+    assert ("over-budget" in room.rejected) is (term == 2)
+
+
+def _held(room: Room, agents: list[Agent]) -> int:
+    assert room.desk.ledger is not None
+    return room.desk.ledger.held_by([agent.holder for agent in agents], MESH)
+
+
+def test_an_agent_inside_a_pod_keeps_what_it_held() -> None:  # I1
+    """Another controller leads; the gate of its pod is open."""
+    room = Room(Around(nodes=4, mesh=8, namespace=3, workload=3), term=2)
+    uses = {MESH: 1, "namespace/shop": 1, "workload/shop/deploy/web": 1}
+    agent = room.come_inside("web0/node-0", places=uses, acts_on=wire.Order(term=1, serial=4))
+    assert room.beat(agent, uses) == uses
+    room.now_s += LIFE_S
+    assert room.beat(agent, uses) == uses
+
+
+def test_an_agent_asks_whether_others_see_the_hang() -> None:  # S4.2b, I2
+    room = Room()
+    agent = room.come("node-0")
+
+    def asks(uid: str, number: int, timeout_s: float = 0.25) -> None:
+        question = wire.Question(uid=uid, number=number, timeout_s=timeout_s)
+        room.desk.hear(agent, wire.FromAgent(question=question))
+
+    asks("web0/node-0", 1)
+    (uid, timeout_s, done) = room.looks.pop()
+    assert (uid, timeout_s) == ("web0/node-0", 0.25)
+    asks("web0/node-0", 2)  # again, while it is being looked at
+    assert not room.looks and room.links["node-0"].said[-1].opinion == wire.Opinion(uid=uid, number=2)
+    done(Opinion(3, 1, 2))
+    told = wire.Opinion(uid=uid, number=1, asked=3, answered=1, silent=2)
+    assert room.links["node-0"].said[-1].opinion == told
+    asks("web0/node-0", 3)
+    assert len(room.looks) == 1
+    asks("web9/node-0", 4)
+    assert room.rejected == ["unknown-pod"]
+    with pytest.raises(Rejected, match="none of agent on node-0"):
+        asks("web0/node-1", 5)
+    for wrong_s in (0.0, 1e9, float("nan")):
+        with pytest.raises(Rejected, match="timeout_s"):
+            asks("web1/node-0", 6, wrong_s)
 
 
 def test_a_place_moves_to_who_waits_only_when_it_is_given_back() -> None:  # I3

@@ -17,12 +17,14 @@ from hotswitch.model import ACTED_ON, Dependency, Direction, Level, Mode, Mtls, 
 _DURATIONS = ("expiry_s", "open_at_most_s", "hold_down_s", "hold_down_max_s", "stale_after_s", "certificate_ends_s")
 _THRESHOLDS_S = ("probe_timeout_s", "hung_queue_s", "loop_lag_s", "direct_after_s", "recover_after_s")
 _THRESHOLDS = ("hung_probes", "recover_probes")
+_SECOND, _SECOND_AT_MOST_S = "second_within_s", 60.0  # older controllers do not say it
 
 E = TypeVar("E", bound=StrEnum)
 
 
 def policy_message(policy: Policy) -> wire.Policy:
-    thresholds = {name: getattr(policy.thresholds, name) for name in (*_THRESHOLDS_S, *_THRESHOLDS)}
+    told = (*_THRESHOLDS_S, *_THRESHOLDS, _SECOND)
+    thresholds = {name: getattr(policy.thresholds, name) for name in told}
     return wire.Policy(
         mode=policy.mode,
         inbound=policy.inbound,
@@ -66,7 +68,14 @@ def _thresholds(told: wire.Thresholds) -> Thresholds:
         direct_after_s=read["direct_after_s"],
         recover_probes=counts["recover_probes"],
         recover_after_s=read["recover_after_s"],
+        second_within_s=_second_within_s(told),
     )
+
+
+def _second_within_s(told: wire.Thresholds) -> float:
+    if not told.HasField("second_within_s"):
+        return Thresholds().second_within_s
+    return seconds(f"thresholds.{_SECOND}", told.second_within_s, at_most=_SECOND_AT_MOST_S)
 
 
 def _levels(told: Iterable[str]) -> tuple[Level, ...]:

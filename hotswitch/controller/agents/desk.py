@@ -15,11 +15,13 @@ from typing import Protocol
 
 from hotswitch.api.agent.checked import Malformed, count
 from hotswitch.api.agent.v1 import agent_pb2 as wire
+from hotswitch.controller.agents import tenants
 from hotswitch.controller.agents.limits import PODS_AT_MOST, SCOPES_AT_MOST, Rejected
 from hotswitch.controller.agents.plan import Limit, Plan
 from hotswitch.controller.agents.told import Told, state_of
 from hotswitch.controller.agents.trust import Speaker
-from hotswitch.decide.grants import Allotment, Holder, Ledger, Scope, scopes_of, workload_scope
+from hotswitch.controller.agents.witness import Look, Wire, Witness, nobody_looks
+from hotswitch.decide.grants import Allotment, Holder, Ledger, Scope, namespace_scope, scopes_of, workload_scope
 from hotswitch.model import PodRef, PodUid
 from hotswitch.report.lines import entry_of
 
@@ -52,14 +54,6 @@ class Around(Protocol):
         ...
 
 
-class Wire(Protocol):
-    """The way to one agent; `send` never waits."""
-
-    def send(self, message: wire.ToAgent) -> None: ...
-
-    def end(self, reason: str, sentence: str) -> None: ...
-
-
 @dataclass(slots=True)
 class Agent:
     """One that is connected."""
@@ -87,7 +81,7 @@ def _serial(told: wire.Order) -> int:
 
 class Desk:
     """`news(uid)`: something was said of a pod. `rejected(reason)`: for the metric. `now_s`: the loop's clock.
-    `leads()`: by the leader's own clock, at this moment."""
+    `leads()`: by the leader's own clock, at this moment. `look`: asks a pod's proxy, for agents that see it hang."""
 
     def __init__(
         self,
@@ -98,10 +92,13 @@ class Desk:
         rejected: Callable[[str], None],
         came: Callable[[Agent], None],
         leads: Callable[[], bool] = lambda: True,
+        look: Look = nobody_looks,
         life_s: float = LIFE_S,
     ) -> None:
         self._around, self._now_s, self._news, self.rejected, self._came = around, now_s, news, rejected, came
         self._leads = leads
+        self._witness = Witness(look)
+        self._tenants = tenants.Tenants(rejected)
         self.life_s = life_s
         self.plan = Plan(around.limit, around.opened)
         self.ledger: Ledger | None = None
@@ -111,10 +108,19 @@ class Desk:
 
     # ---- leading ----
 
-    def lead(self, term: int, *, first: bool) -> None:
-        """`first`: nobody ever led before, so nothing can have been given."""
-        cautious_s = float("-inf") if first else self._now_s() + self.life_s + SKEW_S
+    def lead(self, term: int) -> None:
+        """Careful for a life, because a leader before may have given places."""
+        cautious_s = self._now_s() + self.life_s + SKEW_S
         self.ledger = Ledger(term, life_s=self.life_s, skew_s=SKEW_S, cautious_until_s=cautious_s)
+
+    def be_sure(self) -> None:
+        """It has turned out that nobody ever led before, so nothing can have been given."""
+        if self.ledger is None or not self._leads():
+            return
+        self.ledger.be_sure()
+        for agent in list(self.agents.values()):
+            if agent.allotted is not None:
+                self.allot(agent)
 
     def follow(self) -> None:
         """Nobody is heard any longer; what was given runs out by itself."""
@@ -144,7 +150,9 @@ class Desk:
         agent = Agent(speaker, Holder(speaker.name, hello.instance[:64]), link)
         self.agents[agent.name] = agent
         self.place(agent)
-        held = self._counts(hello.places, agent)
+        pods = self.pods_of(agent)
+        budget = self.plan.budgets(agent.name).get(namespace_scope(pods[0].namespace), 0) if pods else 0
+        held = self._tenants.claimed(agent.holder, pods, self._counts(hello.places, agent), ledger, budget)
         ledger.hello(agent.holder, held=held, order=order, cap=self.plan.cap(agent.name), now_s=self._now_s())
         log.info("agent is here", extra={"agent": agent.name, "software": hello.software[:64]})
         self._came(agent)
@@ -212,6 +220,8 @@ class Desk:
                     self._line(agent, message.line)
                 case "gone":
                     self._gone(agent, message.gone.uid)
+                case "question":
+                    self._question(agent, message.question)
                 case "hello":
                     raise Rejected("malformed", "a second hello")
         except Malformed as failure:
@@ -272,12 +282,20 @@ class Desk:
         if agent.told.pop(PodUid(uid), None) is not None:
             self._news(uid)
 
+    def _question(self, agent: Agent, question: wire.Question) -> None:
+        pod = self._pod(agent, question.uid)
+        if pod is None:
+            self.rejected("unknown-pod")
+            return
+        self._witness.asked(agent.link, pod.uid, question)
+
     # ---- places ----
 
     def _hear_wants(self, agent: Agent, used: Mapping[Scope, int]) -> None:
         pods = {pod.uid: pod for pod in self.pods_of(agent)}
         waiting = [pods[uid] for uid, told in agent.told.items() if told.state.waits and uid in pods]
-        self.plan.says(agent.name, used, dict(Counter(scope for pod in waiting for scope in scopes_of(pod))))
+        counted = tenants.used(agent.holder, used, self._ledger())
+        self.plan.says(agent.name, counted, dict(Counter(scope for pod in waiting for scope in scopes_of(pod))))
 
     def allot(self, agent: Agent) -> None:
         ledger, now_s = self._ledger(), self._now_s()

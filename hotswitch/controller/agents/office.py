@@ -6,17 +6,22 @@ A controller that was given no port for agents has the same office, where nobody
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.pods import Pod
 from hotswitch.controller.agents.desk import Agent, Desk
 from hotswitch.controller.agents.granting import Granting, Settings
 from hotswitch.controller.agents.plan import Limit, limit_of
+from hotswitch.controller.agents.record import Record
 from hotswitch.controller.agents.told import Told
 from hotswitch.controller.agents.trust import Doorkeeper
+from hotswitch.controller.agents.waiting import Crowd
+from hotswitch.controller.agents.witness import Look, nobody_looks
 from hotswitch.controller.fleet import Fleet
 from hotswitch.controller.picture import Picture
 from hotswitch.controller.settings import ControllerSettings
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
     from hotswitch.controller.agents.server import AgentServer
 
 LOOK_S = 1.0
+REMEMBER_WITHIN_S, NOTE_AGAIN_S = 5.0, 2.0
+log = logging.getLogger("hotswitch.agents")
 FROZEN = "most pods of the mesh look sick at once: the observers are suspected"
 
 
@@ -45,6 +52,7 @@ class Office:
         fleet: Fleet,
         metrics: ControllerMetrics,
         leads: Callable[[], bool] = lambda: True,
+        look: Look = nobody_looks,
     ) -> None:
         self._cluster, self._settings, self._picture = cluster, settings, picture
         self._fleet, self._metrics = fleet, metrics
@@ -61,9 +69,12 @@ class Office:
             rejected=metrics.agent_refused,
             came=self._came,
             leads=leads,
+            look=look,
             life_s=settings.agents_life_s,
         )
         self.granting = Granting(self.desk, self._settings_of)
+        self._record = Record(cluster, settings.namespace, leads)
+        self._noting: asyncio.Task[None] | None = None
 
     # ---- life ----
 
@@ -80,9 +91,9 @@ class Office:
             else Certificate(chain=tls / "tls.crt", key=tls / "tls.key", clients=self._settings.agents_clients)
         )
         address = self._settings.address if certificate is not None else "127.0.0.1"
-        self._server = server = AgentServer(
-            self.desk, Doorkeeper(self._cluster, self._settings.agents_namespace), certificate
-        )
+        doorkeeper = Doorkeeper(self._cluster, self._settings.agents_namespace)
+        crowd = Crowd(per_address=self._settings.agents_per_address)
+        self._server = server = AgentServer(self.desk, doorkeeper, certificate, crowd)
         await server.start(address, self._settings.agents_port)
         self.port = server.port
         self.ready.set()
@@ -99,11 +110,40 @@ class Office:
             server, self._server = self._server, None
             await server.stop()
 
+    async def remember(self) -> None:
+        """Before anybody is elected: terms go on from the highest that was ever written down."""
+        if self._settings.agents_port is not None:
+            try:
+                async with asyncio.timeout(REMEMBER_WITHIN_S):
+                    await self._record.look()
+            except (ApiFailure, TimeoutError) as failure:  # looked at again by whoever leads
+                log.warning("record of places not read", extra={"why": str(failure)})
+
+    @property
+    def highest_term(self) -> int:
+        return self._record.highest_term
+
     def lead(self, term: int) -> None:
         if self._settings.agents_port is not None:
-            self.desk.lead(term, first=term == 1)
+            self.desk.lead(term)
+            self._noting = asyncio.get_running_loop().create_task(self._note(term))
+
+    async def _note(self, term: int) -> None:
+        """Careful, until it is known that there is no reason to be; a leader of a later term always has one."""
+        while self.desk.term == term:
+            try:
+                nobody_gave = await self._record.note(term)
+            except ApiFailure as failure:
+                log.warning("record of places not written", extra={"why": str(failure)})
+                await asyncio.sleep(NOTE_AGAIN_S)
+                continue
+            if nobody_gave and term == 1 and self.desk.term == term:
+                self.desk.be_sure()
+            return
 
     def follow(self) -> None:
+        if self._noting is not None:
+            self._noting.cancel()
         self.desk.follow()
 
     async def _look(self) -> None:

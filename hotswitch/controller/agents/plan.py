@@ -1,7 +1,9 @@
 """Which places each agent should have: budgets of the picture, divided among who is there (I3).
 
 Worked out again when something changed, and for the mesh not oftener than RESTS_S: a thousand agents share its budget.
-The controller itself is a party, for pods that no agent looks after.
+The controller itself is a party, for pods that no agent looks after. An agent that lives in a pod may be anybody's who
+owns the pod: a place in the mesh is its only with one in its namespace, whatever it says, so that all of them together
+never take more of the mesh than their namespace's budget.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class _Agent:
     cap: int
     used: Mapping[Scope, int] = field(default_factory=dict)
     wants: Mapping[Scope, int] = field(default_factory=dict)
+    lone: bool = False  # it lives in a pod
 
 
 class Plan:
@@ -60,7 +63,7 @@ class Plan:
                 counted[scope] += 1
                 self._know(scope, limit)
         used, wants = (before.used, before.wants) if before is not None else ({}, {})
-        self._agents[agent] = _Agent(counted, cap or 0, used, wants)
+        self._agents[agent] = _Agent(counted, cap or 0, used, wants, lives_in_a_pod(agent))
         for scope in counted:
             self._in.setdefault(scope, set()).add(agent)
             self._stale.add(scope)
@@ -127,23 +130,31 @@ class Plan:
         known = self._shares.get(scope)
         if known is None or (scope in self._stale and (scope != MESH or now_s - known[0] >= RESTS_S)):
             self._stale.discard(scope)
-            known = self._shares[scope] = now_s, self._divide(scope)
+            known = self._shares[scope] = now_s, self._divide(scope, now_s)
         return known[1]
 
-    def _divide(self, scope: Scope) -> dict[str, int]:
-        parties = [self._party(name, scope) for name in self._in.get(scope, ())]
+    def _divide(self, scope: Scope, now_s: float) -> dict[str, int]:
+        parties = [self._party(name, scope, now_s) for name in self._in.get(scope, ())]
         others = max(0, self._pods.get(scope, 0) - sum(each.pods for each in parties))
         parties.append(Party(OURSELVES, others, self._ours()[scope]))
         return shares(scope, self._budgets.get(scope, 0), parties)
 
-    def _party(self, name: str, scope: Scope) -> Party:
+    def _party(self, name: str, scope: Scope, now_s: float) -> Party:
         agent = self._agents[name]
         used, wants = agent.used.get(scope, 0), agent.wants.get(scope, 0)
-        return Party(name, agent.pods[scope], min(used, agent.pods[scope], agent.cap), wants, agent.cap)
+        at_most = agent.cap
+        if agent.lone and scope == MESH:
+            at_most = min(at_most, *(self._share(near, now_s).get(name, 0) for near in agent.pods if near != MESH))
+        return Party(name, agent.pods[scope], min(used, agent.pods[scope], at_most), wants, at_most)
 
     def idle(self, scope: Scope) -> list[str]:
         """Agents that may have places in it which they do not use."""
         return [name for name in self._in.get(scope, ()) if self._agents[name].used.get(scope, 0) == 0]
+
+
+def lives_in_a_pod(agent: str) -> bool:
+    """By its name (trust.Speaker)."""
+    return agent.startswith("pod/")
 
 
 def limit_of(

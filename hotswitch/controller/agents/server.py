@@ -23,12 +23,12 @@ from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller.agents.desk import BEAT_S, Agent, Desk
 from hotswitch.controller.agents.limits import HELLO_WITHIN_S, MESSAGE_BYTES, RECEIVED_BYTES, Bucket, Rejected
 from hotswitch.controller.agents.trust import Doorkeeper
+from hotswitch.controller.agents.waiting import Crowd, Waiting
 
 SERVICE, METHOD = "hotswitch.agent.v1.AgentLink", "Speak"
 NEWEST, OLDEST = 1, 1
 """Versions of the protocol that are spoken here."""
 STREAM_LASTS_S = 1800.0  # a token is looked at again when the agent connects anew
-REVIEWS_AT_ONCE = 16
 STREAMS_AT_MOST = 4  # of one connection, before anybody has shown a token; an agent has one
 log = logging.getLogger("hotswitch.agents")
 
@@ -44,6 +44,7 @@ _STATUS = {
     "malformed": grpc.StatusCode.INVALID_ARGUMENT,
     "oversized": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "too-many": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "busy": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 _QUIET = frozenset({"not-leading", "replaced", "renew", "api"})
 """Ends of a link that are nobody's fault: not counted as refusals."""
@@ -84,9 +85,11 @@ class Certificate:
 class AgentServer:
     """`certificate` None: plaintext, on loopback only (tests of what comes after TLS)."""
 
-    def __init__(self, desk: Desk, doorkeeper: Doorkeeper, certificate: Certificate | None) -> None:
+    def __init__(
+        self, desk: Desk, doorkeeper: Doorkeeper, certificate: Certificate | None, crowd: Crowd | None = None
+    ) -> None:
         self._desk, self._doorkeeper, self._certificate = desk, doorkeeper, certificate
-        self._reviews = asyncio.Semaphore(REVIEWS_AT_ONCE)
+        self._waiting = Waiting(crowd or Crowd())
         self.port = 0
 
     async def start(self, address: str, port: int) -> None:
@@ -120,7 +123,7 @@ class AgentServer:
     async def _speak(self, incoming: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
         """One agent, from its hello to its end."""
         try:
-            await Conversation(self._desk, self._doorkeeper, self._reviews, context).hold(incoming)
+            await Conversation(self._desk, self._doorkeeper, self._waiting, context).hold(incoming)
         except Rejected as rejected:
             reason = rejected.reason
             if reason not in _QUIET:
@@ -132,7 +135,7 @@ class AgentServer:
 
 class Conversation:
     def __init__(
-        self, desk: Desk, doorkeeper: Doorkeeper, reviews: asyncio.Semaphore, context: grpc.aio.ServicerContext
+        self, desk: Desk, doorkeeper: Doorkeeper, reviews: Waiting, context: grpc.aio.ServicerContext
     ) -> None:
         self._desk, self._doorkeeper, self._reviews, self._context = desk, doorkeeper, reviews, context
         self._loop = asyncio.get_running_loop()
@@ -146,8 +149,9 @@ class Conversation:
     def send(self, message: wire.ToAgent) -> None:
         kind = message.WhichOneof("said") or ""
         uid = message.grant.uid or message.withdrawal.uid
-        self._waiting.pop(uid or kind, None)
-        self._waiting[uid or kind] = message
+        key = uid or f"{kind}{message.opinion.uid}"
+        self._waiting.pop(key, None)
+        self._waiting[key] = message
         self._ready.set()
 
     def end(self, reason: str, sentence: str) -> None:
@@ -194,14 +198,14 @@ class Conversation:
         if self._desk.term is None:
             raise Rejected("not-leading", "this controller does not lead")
         try:
-            async with self._reviews:
+            async with self._reviews.turn(self._context.peer()):
                 speaker = await self._doorkeeper.admit(self._token(), hello)
         except ApiFailure as failure:
             raise Rejected("api", f"the API server cannot be asked about the token: {failure}") from failure
         term = self._desk.term
         if term is None:
             raise Rejected("not-leading", "this controller does not lead any longer")
-        self.send(wire.ToAgent(welcome=wire.Welcome(version=version, term=term, beat_s=BEAT_S)))
+        self.send(wire.ToAgent(welcome=wire.Welcome(version=version, term=term, beat_s=BEAT_S, answers=True)))
         return self._desk.come(speaker, hello, self)
 
     def _token(self) -> str:

@@ -57,6 +57,10 @@ class Ledger:
         self._total: Counter[Scope] = Counter()
         self._next_over_s = math.inf
 
+    def be_sure(self) -> None:
+        """There was no earlier leader."""
+        self._cautious_until_s = -math.inf
+
     # ---- what agents say ----
 
     def hello(
@@ -140,6 +144,14 @@ class Ledger:
 
     def holds(self, holder: Holder) -> Mapping[Scope, int]:
         return self._account(holder).holds
+
+    def held_by(self, holders: Iterable[Holder], scope: Scope) -> int:
+        """By these together; whoever is not known holds nothing."""
+        return sum(self._accounts[each].holds[scope] for each in holders if each in self._accounts)
+
+    def agent_holds(self, agent: str) -> Counter[Scope]:
+        """All processes of it together."""
+        return sum((self._accounts[each].holds for each in self._of_agent.get(agent, ())), Counter[Scope]())
 
     @property
     def holders(self) -> tuple[Holder, ...]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
 
 from hotswitch.cluster.kinds import NAMESPACES, POLICIES
+from hotswitch.decide.codes import Code
+from hotswitch.kernel.command import Command, run
+from hotswitch.kernel.netns import inside
+from hotswitch.report.journal import Entry
 from hotswitch.sandbox.cluster.agents import OVERLAY
 from hotswitch.sandbox.cluster.cluster import SandboxCluster
 from hotswitch.sandbox.cluster.installed import ROOT_NAMESPACE, Controller
@@ -81,6 +88,98 @@ def test_a_sidecar_fails_while_all_are_there(runner: asyncio.Runner, town: Grant
     runner.run(story(town.stage, town.web))
 
 
+def second(stage: Stage) -> str:
+    """Who agreed when the gate was opened last."""
+    return [each for each in stage.agent.entries("shop/web-0") if each.event == "open"][-1].evidence["second observer"]
+
+
+def test_a_sidecar_hangs_and_the_controller_sees_it_too(runner: asyncio.Runner, town: Granted) -> None:  # S4.2, S4.4
+    async def story(stage: Stage, web: Published) -> None:
+        before = rules(web)
+        async with somebody_answers(stage, web):  # for a while: by then the controller knows this pod for sure
+            pass
+        fault = await web.pod.faults.hang()
+        await stage.agent.until(levels(web, "rescue"), "rescued within its grant")
+        assert second(stage) == "the controller: 3 of 3 questions to 15021 from elsewhere were not answered"
+        await served(stage, web)
+        await restored(stage, web, fault, before)
+
+    runner.run(story(town.stage, town.web))
+
+
+def test_the_controller_gets_answers_from_a_sidecar_that_hangs(runner: asyncio.Runner, town: Granted) -> None:  # I2
+    """Nothing is done as long as it does; people are told. Once it does not, the gate opens."""
+
+    async def story(stage: Stage, web: Published) -> None:
+        before, opened = rules(web), len([each for each in stage.agent.entries() if each.event == "open"])
+        async with somebody_answers(stage, web):
+            fault = await web.pod.faults.hang()
+            await stage.agent.until(lambda _: refused(stage), "refused")
+            await stage.agent.until(lambda _: Code.NOT_SECONDED in events(stage, web), "people are told")
+            line = refused(stage)[-1]
+            assert line.evidence["second observer"].startswith("none: the controller gets answers: 3 of 3")
+            status = (await stage.agent.status())["shop/web-0"]
+            assert (status["levels"]["inbound"], status["fault"]) == ("capture", "hung")
+            assert len([each for each in stage.agent.entries() if each.event == "open"]) == opened
+        await stage.agent.until(levels(web, "rescue"), "the controller sees it, too")
+        assert second(stage).startswith("the controller: 3 of 3")
+        await served(stage, web)
+        await restored(stage, web, fault, before)
+
+    runner.run(story(town.stage, town.web))
+
+
+def refused(stage: Stage) -> list[Entry]:
+    return [each for each in stage.agent.entries("shop/web-0") if each.code == Code.NOT_SECONDED]
+
+
+def events(stage: Stage, web: Published) -> set[str]:
+    found = stage.cluster.api.admin.list("events", SHOP)
+    return {each["reason"] for each in found if each["involvedObject"]["name"] == web.pod.name}
+
+
+@asynccontextmanager
+async def somebody_answers(stage: Stage, web: Published) -> AsyncIterator[None]:
+    """To who asks this pod's 15021 from the node, as the controller does: another one answers, and is ready. The body
+    begins once the controller has been answered so."""
+    node, heard = stage.cluster.box.network.node.netns, asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while asked := await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                await writer.drain()
+                if b"User-Agent: hotswitch" in asked:
+                    heard.set()
+        writer.close()
+
+    with inside(node):
+        listener = socket.create_server(("127.0.0.1", 0))
+    server = await asyncio.start_server(answer, sock=listener)
+    there = f"ip daddr {web.pod.ip} tcp dport 15021 redirect to :{listener.getsockname()[1]}"
+    nft(node, "add table ip elsewhere")
+    try:
+        nft(node, "add chain ip elsewhere out { type nat hook output priority -100; }")
+        nft(node, f"add rule ip elsewhere out {there}")
+        cut(node, web)
+        async with asyncio.timeout(PATIENCE_S):
+            await heard.wait()
+        yield
+    finally:
+        nft(node, "delete table ip elsewhere")
+        server.close()
+        cut(node, web)
+
+
+def nft(netns: str, words: str) -> None:
+    run(Command(("nft", *words.split(" ")), netns=netns), check=True)
+
+
+def cut(netns: str, web: Published) -> None:
+    """Connections that stand already go on as they were."""
+    run(Command(("ss", "-K", "dst", web.pod.ip, "dport", "=", "15021"), netns=netns), check=True)
+
+
 @pytest.mark.parametrize("kind", ["kill", "hang"])
 def test_controller_and_api_server_are_gone(runner: asyncio.Runner, town: Granted, kind: str) -> None:  # I1
     async def story(stage: Stage, web: Published) -> None:
@@ -90,6 +189,7 @@ def test_controller_and_api_server_are_gone(runner: asyncio.Runner, town: Grante
         try:
             fault = await getattr(web.pod.faults, kind)()
             await stage.agent.until(levels(web, "rescue"), "rescued within its last grant")
+            assert kind == "kill" or second(stage) == "the kernel: every thread of the proxy is stopped"
             await served(stage, web)
             await restored(stage, web, fault, before)
         finally:

@@ -7,30 +7,34 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class FromAgent(_message.Message):
-    __slots__ = ("hello", "beat", "pod", "line", "gone")
+    __slots__ = ("hello", "beat", "pod", "line", "gone", "question")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     LINE_FIELD_NUMBER: _ClassVar[int]
     GONE_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     beat: Beat
     pod: PodReport
     line: Line
     gone: PodGone
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., pod: _Optional[_Union[PodReport, _Mapping]] = ..., line: _Optional[_Union[Line, _Mapping]] = ..., gone: _Optional[_Union[PodGone, _Mapping]] = ...) -> None: ...
+    question: Question
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., pod: _Optional[_Union[PodReport, _Mapping]] = ..., line: _Optional[_Union[Line, _Mapping]] = ..., gone: _Optional[_Union[PodGone, _Mapping]] = ..., question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
 
 class ToAgent(_message.Message):
-    __slots__ = ("welcome", "allotment", "grant", "withdrawal")
+    __slots__ = ("welcome", "allotment", "grant", "withdrawal", "opinion")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ALLOTMENT_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
     WITHDRAWAL_FIELD_NUMBER: _ClassVar[int]
+    OPINION_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     allotment: Allotment
     grant: PodGrant
     withdrawal: Withdrawal
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., allotment: _Optional[_Union[Allotment, _Mapping]] = ..., grant: _Optional[_Union[PodGrant, _Mapping]] = ..., withdrawal: _Optional[_Union[Withdrawal, _Mapping]] = ...) -> None: ...
+    opinion: Opinion
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., allotment: _Optional[_Union[Allotment, _Mapping]] = ..., grant: _Optional[_Union[PodGrant, _Mapping]] = ..., withdrawal: _Optional[_Union[Withdrawal, _Mapping]] = ..., opinion: _Optional[_Union[Opinion, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("newest", "oldest", "node", "pod_uid", "instance", "software", "term", "acts_on", "places")
@@ -252,15 +256,41 @@ class PodGone(_message.Message):
     uid: str
     def __init__(self, uid: _Optional[str] = ...) -> None: ...
 
+class Question(_message.Message):
+    __slots__ = ("uid", "number", "timeout_s")
+    UID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    uid: str
+    number: int
+    timeout_s: float
+    def __init__(self, uid: _Optional[str] = ..., number: _Optional[int] = ..., timeout_s: _Optional[float] = ...) -> None: ...
+
 class Welcome(_message.Message):
-    __slots__ = ("version", "term", "beat_s")
+    __slots__ = ("version", "term", "beat_s", "answers")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     BEAT_S_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
     version: int
     term: int
     beat_s: float
-    def __init__(self, version: _Optional[int] = ..., term: _Optional[int] = ..., beat_s: _Optional[float] = ...) -> None: ...
+    answers: bool
+    def __init__(self, version: _Optional[int] = ..., term: _Optional[int] = ..., beat_s: _Optional[float] = ..., answers: _Optional[bool] = ...) -> None: ...
+
+class Opinion(_message.Message):
+    __slots__ = ("uid", "number", "asked", "answered", "silent")
+    UID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
+    uid: str
+    number: int
+    asked: int
+    answered: int
+    silent: int
+    def __init__(self, uid: _Optional[str] = ..., number: _Optional[int] = ..., asked: _Optional[int] = ..., answered: _Optional[int] = ..., silent: _Optional[int] = ...) -> None: ...
 
 class Allotment(_message.Message):
     __slots__ = ("term", "serial", "beat", "life_s", "places", "frozen", "mates")
@@ -366,7 +396,7 @@ class Policy(_message.Message):
     def __init__(self, mode: _Optional[str] = ..., inbound: _Optional[_Iterable[str]] = ..., outbound: _Optional[_Iterable[str]] = ..., outbound_free: _Optional[bool] = ..., mtls: _Optional[str] = ..., mtls_by_port: _Optional[_Mapping[int, str]] = ..., strict_granted: _Optional[bool] = ..., never_direct: _Optional[_Iterable[int]] = ..., expiry_s: _Optional[float] = ..., open_at_most_s: _Optional[float] = ..., hold_down_s: _Optional[float] = ..., hold_down_max_s: _Optional[float] = ..., thresholds: _Optional[_Union[Thresholds, _Mapping]] = ..., dependencies: _Optional[_Mapping[str, str]] = ..., stale_after_s: _Optional[float] = ..., certificate_ends_s: _Optional[float] = ...) -> None: ...
 
 class Thresholds(_message.Message):
-    __slots__ = ("probe_timeout_s", "hung_probes", "hung_queue_s", "loop_lag_s", "direct_after_s", "recover_probes", "recover_after_s")
+    __slots__ = ("probe_timeout_s", "hung_probes", "hung_queue_s", "loop_lag_s", "direct_after_s", "recover_probes", "recover_after_s", "second_within_s")
     PROBE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     HUNG_PROBES_FIELD_NUMBER: _ClassVar[int]
     HUNG_QUEUE_S_FIELD_NUMBER: _ClassVar[int]
@@ -374,6 +404,7 @@ class Thresholds(_message.Message):
     DIRECT_AFTER_S_FIELD_NUMBER: _ClassVar[int]
     RECOVER_PROBES_FIELD_NUMBER: _ClassVar[int]
     RECOVER_AFTER_S_FIELD_NUMBER: _ClassVar[int]
+    SECOND_WITHIN_S_FIELD_NUMBER: _ClassVar[int]
     probe_timeout_s: float
     hung_probes: int
     hung_queue_s: float
@@ -381,7 +412,8 @@ class Thresholds(_message.Message):
     direct_after_s: float
     recover_probes: int
     recover_after_s: float
-    def __init__(self, probe_timeout_s: _Optional[float] = ..., hung_probes: _Optional[int] = ..., hung_queue_s: _Optional[float] = ..., loop_lag_s: _Optional[float] = ..., direct_after_s: _Optional[float] = ..., recover_probes: _Optional[int] = ..., recover_after_s: _Optional[float] = ...) -> None: ...
+    second_within_s: float
+    def __init__(self, probe_timeout_s: _Optional[float] = ..., hung_probes: _Optional[int] = ..., hung_queue_s: _Optional[float] = ..., loop_lag_s: _Optional[float] = ..., direct_after_s: _Optional[float] = ..., recover_probes: _Optional[int] = ..., recover_after_s: _Optional[float] = ..., second_within_s: _Optional[float] = ...) -> None: ...
 
 class Override(_message.Message):
     __slots__ = ("levels", "left_s", "reason", "by")

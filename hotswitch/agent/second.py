@@ -1,0 +1,127 @@
+"""Whom an agent asks before it acts on a hang, how long it waits, and what counts when nobody answers (S4.2, I1, I2).
+
+The controller is asked at the first sign, so that its answer is there about when the agent's own evidence is complete.
+It may contradict: then nothing is done, and it is asked again while the hang lasts. It may be silent, or gone: after
+`second_within_s` from the question, and at once where there is no link, what the agent sees beside 15021 decides
+(decide.second). So a node that is starved or cut off does not take out its own pods as long as somebody can tell, and
+nobody has to be there for an agent to act within its grant. What is open already is not asked about again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hotswitch.agent.authority import Authority
+from hotswitch.decide.codes import Code
+from hotswitch.decide.damping import in_episode
+from hotswitch.decide.levels import justified
+from hotswitch.decide.second import HANGS, Word, beside, may_hang, word
+from hotswitch.decide.track import seen
+from hotswitch.model import Diagnosis, Grade, Mode, PodUid, View
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0  # between questions about the same hang
+QUESTION_S = (0.05, 2.0)  # how long one question from elsewhere may stand, at least and at most
+"""Half as long as one asked here: a hung proxy leaves both without an answer, a well one answers within a millisecond, and
+this way the answer is there when the proof is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A hang that is proven here and that nobody else sees. `why`: one word, for the metric."""
+
+    why: str
+    sentence: str
+    code: Code = Code.NOT_SECONDED
+
+
+class SecondObserver:
+    """Of one pod. `alone`: why nothing may be done about the hang that is seen; None: there is none, or it may."""
+
+    def __init__(self, uid: PodUid, authority: Authority) -> None:
+        self._uid, self._authority = uid, authority
+        self._rest()
+
+    def _rest(self) -> None:
+        self.alone: Alone | None = None
+        self._agreed = ""
+        self._word = Word.NOTHING
+        self._heard = ""  # what the newest answer says
+        self._may_answer = False
+        self._first_s: float | None = None  # when the first question about this hang was asked
+        self._asked_s = 0.0
+        self._pause_s = FIRST_PAUSE_S
+
+    def shown(self, view: View) -> View:
+        """What may be decided on: a hang that only one has seen is no more than suspected."""
+        if self._first_s is None and not may_hang(view.facts):
+            return view
+        hang = seen(view)
+        if hang.fault not in HANGS or hang.grade is Grade.NONE or view.policy.mode is Mode.OFF:
+            self._rest()
+            return view
+        if view.standing.is_open and in_episode(view.standing):
+            return view
+        self._ask(view)
+        if not justified(hang):
+            return view
+        self._agreed = self._agreed or self._agreement(view, hang)
+        return _judged(view, _seconded(hang, self._agreed) if self._agreed else self._doubted(hang))
+
+    # ---- asking ----
+
+    def _ask(self, view: View) -> None:
+        again = self._may_answer
+        if self._agreed or (again and view.now_s - self._asked_s < self._pause_s):
+            return
+        timeout_s = min(max(view.policy.thresholds.probe_timeout_s / 2, QUESTION_S[0]), QUESTION_S[1])
+        self._may_answer = self._authority.ask(self._uid, timeout_s)
+        self._first_s = view.now_s if self._first_s is None else self._first_s
+        if self._may_answer:
+            self._asked_s = view.now_s
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if again else FIRST_PAUSE_S
+
+    def _hear(self, view: View, hang: Diagnosis) -> None:
+        """A contradiction stands until another answer comes, or the next question stays without one."""
+        opinion = self._authority.opinion(self._uid)
+        if opinion is not None:
+            self._word = word(hang.fault, opinion)
+            count = opinion.silent if self._word is Word.AGREES else opinion.answered
+            verb = "were not answered" if self._word is Word.AGREES else "were answered"
+            self._heard = f"{count} of {opinion.asked} questions to 15021 from elsewhere {verb}"
+        elif not self._may_answer or view.now_s - self._asked_s >= view.policy.thresholds.second_within_s:
+            self._word = Word.NOTHING
+
+    # ---- two of them ----
+
+    def _agreement(self, view: View, hang: Diagnosis) -> str:
+        """Who agrees; "" nobody, and `alone` says so once there was time enough."""
+        self._hear(view, hang)
+        if self._word is Word.CONTRADICTS:
+            self.alone = Alone("contradicted", f"the controller gets answers: {self._heard}")
+            return ""
+        who = f"the controller: {self._heard}" if self._word is Word.AGREES else self._without_controller(view, hang)
+        self.alone = None if who else self.alone
+        return who
+
+    def _without_controller(self, view: View, hang: Diagnosis) -> str:
+        waited = view.now_s - (self._first_s or view.now_s) >= view.policy.thresholds.second_within_s
+        if self._may_answer and not waited and self._authority.opinion(self._uid) is None:
+            return ""
+        found = beside(view.facts, hang, view.policy.thresholds)
+        if not found and waited:
+            nobody = "the controller cannot tell" if self._may_answer else "nobody can be asked"
+            self.alone = Alone("alone", f"{nobody}, and nothing but 15021 shows it here")
+        return found
+
+    def _doubted(self, hang: Diagnosis) -> Diagnosis:
+        why = self.alone.sentence if self.alone is not None else "not known yet"
+        evidence = {**hang.evidence, "second observer": f"none: {why}"}
+        return replace(hang, grade=Grade.SUSPECTED, sentence=f"{hang.sentence}; seen by one only", evidence=evidence)
+
+
+def _seconded(hang: Diagnosis, who: str) -> Diagnosis:
+    return replace(hang, evidence={**hang.evidence, "second observer": who})
+
+
+def _judged(view: View, diagnosis: Diagnosis) -> View:
+    return replace(view, facts=replace(view.facts, judged=diagnosis))
