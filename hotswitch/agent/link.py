@@ -248,7 +248,9 @@ class ControllerAuthority:
         try:
             uid = self.grants.take(message)
         except Malformed as failure:
-            raise Refused("malformed", f"grant {message.term}/{message.version} of {message.uid}: {failure}") from failure
+            raise Refused(
+                "malformed", f"grant {message.term}/{message.version} of {message.uid}: {failure}"
+            ) from failure
         self._keep_soon()
         self._tell(uid)
 

@@ -21,8 +21,7 @@ from hotswitch.model import Diagnosis, Grade, Mode, PodUid, View
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0  # between questions about the same hang
 QUESTION_S = (0.05, 2.0)  # how long one question from elsewhere may stand, at least and at most
-"""Half as long as one asked here: a hung proxy leaves both without an answer, a well one answers within a millisecond, and
-this way the answer is there when the proof is."""
+"""Half as long as one asked here: a well proxy answers in a millisecond, and so the answer is there when the proof is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ class ControllerSettings:
     `agents_tls`: a folder with tls.crt and tls.key, as a Secret is mounted; None: plaintext, on loopback only.
     `agents_clients`: PEM of the CA that agents' own certificates must come from; None: none is asked for.
     `agents_namespace`: where agents of nodes are. `agents_life_s`: how long an agent may act without hearing from a
-    controller. `agents_per_address`: whose tokens may wait to be looked at at once. `xds_port`: where Envoy and gRPC clients subscribe to endpoints; None: nowhere. `xds_certificate`,
-    `xds_key`: PEM files, None: plaintext; `xds_clients`: roots of those who may subscribe, None: everybody. `domain`:
-    the cluster's."""
+    controller. `agents_per_address`: whose tokens may wait to be looked at at once. `xds_port`: where Envoy and gRPC
+    clients subscribe to endpoints; None: nowhere. `xds_certificate`, `xds_key`: PEM files, None: plaintext;
+    `xds_clients`: roots of those who may subscribe, None: everybody. `domain`: the cluster's."""
 
     kubeconfig: Path | None = None
     context: str | None = None

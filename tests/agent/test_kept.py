@@ -16,7 +16,6 @@ from hotswitch.agent.kept import Memory, boot_s
 from hotswitch.agent.link import ControllerAuthority
 from hotswitch.api.agent.grants import policy_message
 from hotswitch.api.agent.v1 import agent_pb2 as wire
-from hotswitch.decide.grants import Refused
 from hotswitch.model import Mode, Opinion, PodRef, PodUid, Policy
 
 pytestmark = pytest.mark.unit
@@ -115,7 +114,7 @@ def test_one_pod_that_cannot_be_told_keeps_no_other_from_it(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("authorization", ["nonsense", "[]"])
 def test_a_grant_that_cannot_be_read(tmp_path: Path, authorization: str) -> None:  # I2
-    """It is counted, and the link goes on; the pod keeps what it had, and remembered, it keeps no agent from starting."""
+    """It is counted and the link goes on; the pod keeps what it had; remembered, it keeps no agent from starting."""
 
     async def story() -> None:
         before = started(tmp_path)

@@ -130,7 +130,7 @@ def test_a_record_that_cannot_be_read(text: str, why: str) -> None:
 
 
 def test_somebody_spoilt_the_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:  # I2, I3
-    """It is said with field and value; the leader is careful although its Lease is new, and the next one can read it."""
+    """It is said with field and value; the leader is careful although its Lease is new; the next one can read it."""
 
     async def story(made: Town, tls: Path) -> None:
         uid = await made.pod("web-0")
@@ -175,7 +175,9 @@ def test_the_record_cannot_be_written_yet(tmp_path: Path) -> None:  # I3
             await leads(made, controller)
             async with running(link(made, controller, tls, token_of(made, agent_pod(made)))) as node:
                 guard = node.attach("web-0", uid)
-                await made.until(lambda: node.authority.grant(guard.pod.uid) and node.authority.lease.serial > 1, "heard")
+                await made.until(
+                    lambda: node.authority.grant(guard.pod.uid) and node.authority.lease.serial > 1, "heard"
+                )
                 assert not may_open(node, uid) and is_careful(controller)
                 made.api.admin.apply([{key: gone[key] for key in ("apiVersion", "kind")} | {
                     "metadata": {"name": RECORDS, "namespace": SYSTEM_NAMESPACE}}])  # fmt: skip

@@ -17,7 +17,7 @@ from hotswitch.api.agent.checked import Malformed, count
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.controller.agents import tenants
 from hotswitch.controller.agents.limits import PODS_AT_MOST, SCOPES_AT_MOST, Rejected
-from hotswitch.controller.agents.plan import Limit, Plan
+from hotswitch.controller.agents.plan import Limit, Plan, lives_in_a_pod
 from hotswitch.controller.agents.told import Told, state_of
 from hotswitch.controller.agents.trust import Speaker
 from hotswitch.controller.agents.witness import Look, Wire, Witness, nobody_looks
@@ -301,7 +301,8 @@ class Desk:
         ledger, now_s = self._ledger(), self._now_s()
         wanted = self.plan.wanted(agent.name, now_s)
         budgets, cap = self.plan.budgets(agent.name), self.plan.cap(agent.name)
-        agent.allotted = ledger.allot(agent.holder, wanted, budgets, cap=cap, now_s=now_s)
+        lone = lives_in_a_pod(agent.name)
+        agent.allotted = ledger.allot(agent.holder, wanted, budgets, cap=cap, now_s=now_s, lone=lone)
         agent.frozen = self._around.frozen()
         agent.link.send(wire.ToAgent(allotment=self._message(agent, agent.allotted)))
 

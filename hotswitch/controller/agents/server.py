@@ -134,9 +134,7 @@ class AgentServer:
 
 
 class Conversation:
-    def __init__(
-        self, desk: Desk, doorkeeper: Doorkeeper, reviews: Waiting, context: grpc.aio.ServicerContext
-    ) -> None:
+    def __init__(self, desk: Desk, doorkeeper: Doorkeeper, reviews: Waiting, context: grpc.aio.ServicerContext) -> None:
         self._desk, self._doorkeeper, self._reviews, self._context = desk, doorkeeper, reviews, context
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, wire.ToAgent] = {}

@@ -1,10 +1,10 @@
 """Agents that live in pods, as many as a tenant likes to have: what they say counts for no more than their namespace's
 budget (I2, I3).
 
-Who owns a pod owns its token, and can say by it whatever an agent can say. A leader that begins believes each agent what
-it holds. Of those in pods of one namespace it believes, in all, as much as that namespace can have been given: who of
-them says so is no matter, for together they have no more. What such an agent says it uses it must hold. Agents of nodes
-are of our own account, and bound by the node's cap.
+Who owns a pod owns its token, and can say by it whatever an agent can say. A leader that begins believes each agent
+what it holds. Of those in pods of one namespace it believes, in all, as much as that namespace can have been given: who
+of them says so is no matter, for together they have no more. What such an agent says it uses it must hold. Agents of
+nodes are of our own account, and bound by the node's cap.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The controller as the second observer of a hang that an agent sees (S4.2, S4.2b, I2).
 
-It asks 15021 itself, at that moment, and says what came of it; what follows is the agent's to decide (decide.second). Of
-one pod there is one question at a time: who asks again meanwhile is told at once that nobody can tell.
+It asks 15021 itself, at that moment, and says what came of it; what follows is the agent's to decide (decide.second).
+Of one pod there is one question at a time: who asks again meanwhile is told at once that nobody can tell.
 """
 
 from __future__ import annotations
@@ -53,7 +53,5 @@ class Witness:
 
 
 def _message(uid: PodUid, number: int, opinion: Opinion) -> wire.ToAgent:
-    told = wire.Opinion(
-        uid=uid, number=number, asked=opinion.asked, answered=opinion.answered, silent=opinion.silent
-    )
+    told = wire.Opinion(uid=uid, number=number, asked=opinion.asked, answered=opinion.answered, silent=opinion.silent)
     return wire.ToAgent(opinion=told)

@@ -101,12 +101,22 @@ class Ledger:
     # ---- what is given ----
 
     def allot(
-        self, holder: Holder, wanted: Mapping[Scope, int], budgets: Mapping[Scope, int], *, cap: int, now_s: float
+        self,
+        holder: Holder,
+        wanted: Mapping[Scope, int],
+        budgets: Mapping[Scope, int],
+        *,
+        cap: int,
+        now_s: float,
+        lone: bool = False,
     ) -> Allotment:
-        """A new allotment: of what is wanted, all that is surely free. `cap`: of all processes of the agent (I3)."""
+        """A new allotment: of what is wanted, all that is surely free. `cap`: of all processes of the agent (I3).
+        `lone`: of one pod, to which a place is of no use without one in each of its scopes."""
         self.tidy(now_s)
         account = self._account(holder)
         places = {scope: self._place(holder, scope, count, budgets, cap, now_s) for scope, count in wanted.items()}
+        if lone:
+            places = dict.fromkeys(places, min(places.values(), default=0))
         account.serial += 1
         order = (self.term, account.serial)
         self._give(account, _Given(order, places, self._over_s(account, now_s)))
