@@ -21,7 +21,7 @@ from hotswitch.model import Diagnosis, Grade, Mode, PodUid, View
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0  # between questions about the same hang
 QUESTION_S = (0.05, 2.0)  # how long one question from elsewhere may stand, at least and at most
-"""Half as long as one asked here: a well proxy answers in a millisecond, and so the answer is there when the proof is."""
+"""Half as long as one asked here: a well proxy answers in a millisecond, and the answer is there when the proof is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +104,15 @@ class SecondObserver:
 
     def _without_controller(self, view: View, hang: Diagnosis) -> str:
         waited = view.now_s - (self._first_s or view.now_s) >= view.policy.thresholds.second_within_s
-        if self._may_answer and not waited and self._authority.opinion(self._uid) is None:
+        is_open = self._may_answer and self._authority.opinion(self._uid) is None
+        if is_open and not waited:
             return ""
+        nobody = "no word from the controller" if is_open else "the controller cannot tell"
+        nobody = nobody if self._may_answer else "no controller to ask"
         found = beside(view.facts, hang, view.policy.thresholds)
         if not found and waited:
-            nobody = "the controller cannot tell" if self._may_answer else "nobody can be asked"
             self.alone = Alone("alone", f"{nobody}, and nothing but 15021 shows it here")
-        return found
+        return f"{found} ({nobody})" if found else ""
 
     def _doubted(self, hang: Diagnosis) -> Diagnosis:
         why = self.alone.sentence if self.alone is not None else "not known yet"

@@ -19,6 +19,7 @@ from hotswitch.observe.health import READY_PATH, HttpProbe, outcome_of_status
 
 REMEMBERED = 8
 LOOKS_AT_MOST = 128  # at once, for agents that ask
+LOOK_TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +121,9 @@ class CentralProber:
         target = self._targets.get(uid)
         return target is not None and bool(target.probes) and not target.well
 
-    def look(self, uid: str, timeout_s: float, done: Callable[[Opinion], None]) -> None:
-        """What does its 15021 say now? Several questions at once, whatever was heard before. `done` may be called at
-        once, by somebody who cannot tell."""
+    def look(self, uid: str, timeout_s: float, done: Callable[[Opinion], None], tries: int = LOOK_TRIES) -> None:
+        """What does its 15021 say now? Several questions at once, whatever was heard before; again where our own loop
+        was late for all of them. `done` may be called at once, by somebody who cannot tell."""
         target = self._targets.get(uid)
         if target is None or not target.answered or len(self._looks) >= LOOKS_AT_MOST:
             done(Opinion())
@@ -130,7 +131,10 @@ class CentralProber:
 
         def heard(opinion: Opinion) -> None:
             self._looks.discard(asked)
-            done(opinion)
+            if opinion.asked or tries <= 1:
+                done(opinion)
+            else:
+                self.look(uid, timeout_s, done, tries - 1)
 
         asked = Asked(target.address, heard, timeout_s=timeout_s, lag_s=self.pace.lag_s, port=self._port)
         self._looks.add(asked)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -57,6 +59,7 @@ def town(runner: asyncio.Runner) -> Iterator[Granted]:
         tls = certificate(cluster.box.estate.directory / "agents-tls")
         controller = installed.controller("--lease", "4", "--agents-port", str(PORT), "--agents-tls", str(tls))
         controller.start()
+        os.setpriority(os.PRIO_PROCESS, controller.process.pid, -10)  # a busy machine makes it late, and unsure
         agent = installed.agent()
         agent.obey(f"127.0.0.1:{PORT}", tls / "ca.crt", NAME)
         stage = Stage(cluster, installed, agent, await cluster.box.client("outside"))
@@ -142,33 +145,54 @@ def events(stage: Stage, web: Published) -> set[str]:
 async def somebody_answers(stage: Stage, web: Published) -> AsyncIterator[None]:
     """To who asks this pod's 15021 from the node, as the controller does: another one answers, and is ready. The body
     begins once the controller has been answered so."""
-    node, heard = stage.cluster.box.network.node.netns, asyncio.Event()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while asked := await reader.readuntil(b"\r\n\r\n"):
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                await writer.drain()
-                if b"User-Agent: hotswitch" in asked:
-                    heard.set()
-        writer.close()
-
+    node = stage.cluster.box.network.node.netns
     with inside(node):
-        listener = socket.create_server(("127.0.0.1", 0))
-    server = await asyncio.start_server(answer, sock=listener)
+        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    ready = Ready(listener)
+    ready.start()
     there = f"ip daddr {web.pod.ip} tcp dport 15021 redirect to :{listener.getsockname()[1]}"
     nft(node, "add table ip elsewhere")
     try:
         nft(node, "add chain ip elsewhere out { type nat hook output priority -100; }")
         nft(node, f"add rule ip elsewhere out {there}")
         cut(node, web)
-        async with asyncio.timeout(PATIENCE_S):
-            await heard.wait()
+        assert await asyncio.to_thread(ready.asked_twice.wait, PATIENCE_S)
         yield
     finally:
         nft(node, "delete table ip elsewhere")
-        server.close()
         cut(node, web)
+        ready.end()
+
+
+class Ready(threading.Thread):
+    """200 to whoever asks. Ahead of all else that the machine has to do: its answer must not be late."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        super().__init__(daemon=True)
+        self._listener, self._asked = listener, 0
+        self.asked_twice = threading.Event()
+        """By a hotswitch, so that its first answer has been heard."""
+
+    def run(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -15)
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        async with await asyncio.start_server(self._answer, sock=self._listener):
+            await self._over.wait()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError), contextlib.closing(writer):
+            while asked := await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                self._asked += b"User-Agent: hotswitch" in asked
+                if self._asked > 1:
+                    self.asked_twice.set()
+
+    def end(self) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self.join(PATIENCE_S)
 
 
 def nft(netns: str, words: str) -> None:
@@ -189,7 +213,7 @@ def test_controller_and_api_server_are_gone(runner: asyncio.Runner, town: Grante
         try:
             fault = await getattr(web.pod.faults, kind)()
             await stage.agent.until(levels(web, "rescue"), "rescued within its last grant")
-            assert kind == "kill" or second(stage) == "the kernel: every thread of the proxy is stopped"
+            assert kind == "kill" or second(stage).startswith("the kernel: every thread of the proxy is stopped")
             await served(stage, web)
             await restored(stage, web, fault, before)
         finally:
