@@ -97,6 +97,7 @@ class ControllerAuthority:
 
     def ask(self, uid: PodUid, timeout_s: float) -> bool:
         if not (self._is_answered and self.connected.is_set()):
+            self._questions.forget(uid)
             return False
         self._outbox.question(self._questions.ask(uid, timeout_s))
         return True

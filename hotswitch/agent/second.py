@@ -81,7 +81,7 @@ class SecondObserver:
 
     def _hear(self, view: View, hang: Diagnosis) -> None:
         """A contradiction stands until another answer comes, or the next question stays without one."""
-        opinion = self._authority.opinion(self._uid)
+        opinion = self._authority.opinion(self._uid) if self._may_answer else None
         if opinion is not None:
             self._word = word(hang.fault, opinion)
             count = opinion.silent if self._word is Word.AGREES else opinion.answered

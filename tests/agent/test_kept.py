@@ -190,6 +190,8 @@ def test_an_answer_to_another_question(tmp_path: Path, number: int) -> None:  # 
         assert authority.opinion(NEW) is None and not told
         hears(authority, wire.ToAgent(opinion=wire.Opinion(uid=NEW, number=2, asked=3, silent=3)))
         assert authority.opinion(NEW) == Opinion(3, 0, 3) and told == [NEW]
+        authority.connected.clear()
+        assert not authority.ask(NEW, 0.25) and authority.opinion(NEW) is None
         authority.close()
 
     asyncio.run(story())

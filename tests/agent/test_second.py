@@ -121,6 +121,12 @@ def test_nobody_can_be_asked() -> None:  # I1
     assert agent.open
 
 
+def test_the_controller_had_answered_about_a_hang_before() -> None:  # I2
+    agent = Agent(Asked(up=False, says=Opinion(3, 0, 3)))
+    agent.sees(facts(agent))
+    assert not agent.open
+
+
 def test_the_controller_cannot_tell() -> None:
     agent = Agent()
     agent.sees(facts(agent, for_s=0.3))
