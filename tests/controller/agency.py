@@ -17,6 +17,7 @@ from typing import Any
 from hotswitch.agent.authority import PodState, surroundings
 from hotswitch.agent.dialer import LinkSettings
 from hotswitch.agent.link import ControllerAuthority
+from hotswitch.agent.neighbours import Neighbours
 from hotswitch.controller.app import Controller
 from hotswitch.decide import step
 from hotswitch.decide.track import assess
@@ -118,9 +119,11 @@ class Guard:
         grant = authority.grant(self.pod.uid)
         if grant is not None:
             self.standing = replace(self.standing, override=grant.override)
-            around = surroundings(self, self.node.guards.values(), authority.right(self.pod), now_s=now_s)
+            self.node.neighbours.note(self)
+            around = surroundings(self, self.node.neighbours, authority.right(self.pod), now_s=now_s)
             view = View(now_s, self.pod, grant.policy, self.facts(now_s), self.standing, ABLE, around)
             self.standing, decisions = step(view)
+            self.node.neighbours.note(self)
             self.diagnosis = assess(replace(view, standing=self.standing))
             for each in decisions:
                 self.acts.append(each.code)
@@ -140,6 +143,7 @@ class Guard:
 class Node:
     authority: ControllerAuthority
     guards: dict[PodUid, Guard] = field(default_factory=dict)
+    neighbours: Neighbours = field(default_factory=Neighbours)
     journal: list[Entry] = field(default_factory=list)
 
     def attach(self, name: str, uid: str, workload: str = "deploy/web") -> Guard:
