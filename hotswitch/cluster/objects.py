@@ -1,13 +1,12 @@
 """The parts of any object that this room needs, decoded straight from bytes; nothing else is kept.
 
 Everything here holds only text, numbers and tuples of such: `gc=False` keeps ten thousand pods out of the garbage
-collector's rounds, which would stop the loop for longer than it takes to see a dead proxy. And words that many objects
-have in common are kept once (`Shared`), which halves the memory.
+collector's rounds, which would stop the loop for longer than it takes to see a dead proxy. And what many objects
+have in common, or one of them with itself as it was before, is kept once (`Shared`), which halves the memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from sys import intern
 from typing import Any, ClassVar
 
@@ -19,15 +18,34 @@ _SHORT = 128
 
 
 class Shared(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The texts in the fields named by `shared` are kept once for all objects that have them."""
+    """`shared`: fields that are kept once for all objects that say the same (texts), or for this object as long as it
+    says the same (parts)."""
 
     shared: ClassVar[tuple[str, ...]] = ()
 
-    def __post_init__(self) -> None:
+    def share(self, before: Any = None) -> None:
+        """Hold on to what is known already. `before`: the same object as it was known; None: it is new."""
         for field in self.shared:
-            text = getattr(self, field)
-            if text:
-                msgspec.structs.force_setattr(self, field, intern(text))
+            now = getattr(self, field)
+            kept = _kept(now, getattr(before, field, None))
+            if kept is not now:
+                msgspec.structs.force_setattr(self, field, kept)
+
+
+def _kept(now: Any, known: Any) -> Any:
+    """`now`, or what is equal to it and was there before."""
+    if now == known:
+        return known
+    if isinstance(now, str):
+        return intern(now)
+    if isinstance(now, tuple):
+        mates = known or ()
+        return tuple(_kept(each, mates[place] if place < len(mates) else None) for place, each in enumerate(now))
+    if isinstance(now, dict):
+        return {key: intern(text) if len(text) <= _SHORT else text for key, text in now.items()}
+    if isinstance(now, Shared):
+        now.share(known)
+    return now
 
 
 class OwnerReference(Shared, frozen=True, gc=False, rename="camel"):
@@ -43,7 +61,7 @@ class OwnerReference(Shared, frozen=True, gc=False, rename="camel"):
 class Metadata(Shared, frozen=True, gc=False, rename="camel"):
     """`deletion_timestamp`: RFC 3339, None while nobody deletes it. Go writes null for what is empty."""
 
-    shared = ("namespace", "creation_timestamp")
+    shared = ("namespace", "creation_timestamp", "labels", "annotations", "owner_references")
 
     name: str
     uid: str = ""
@@ -56,14 +74,10 @@ class Metadata(Shared, frozen=True, gc=False, rename="camel"):
     deletion_timestamp: str | None = None
     generation: int = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for words in (self.labels or {}, self.annotations or {}):
-            for key, text in words.items():
-                if len(text) <= _SHORT:
-                    words[key] = intern(text)
+    def share(self, before: Any = None) -> None:
         if self.annotations and _DROPPED in self.annotations:
             del self.annotations[_DROPPED]
+        super().share(before)
 
     @property
     def controller(self) -> OwnerReference | None:
@@ -102,9 +116,9 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
 def identity(content: Any) -> Identity:
     """Of a decoded object: a dict, or a Struct with a Metadata as `metadata`. Raises ValueError when it has no name or
     no version."""
-    if isinstance(content, Mapping):
+    if isinstance(content, dict):
         metadata = content.get("metadata")
-        metadata = metadata if isinstance(metadata, Mapping) else {}
+        metadata = metadata if isinstance(metadata, dict) else {}
         words = [metadata.get(name) or "" for name in ("namespace", "name", "uid", "resourceVersion")]
         namespace, name, uid, version = (str(word) for word in words)
     else:

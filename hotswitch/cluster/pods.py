@@ -27,7 +27,7 @@ class Port(Shared, frozen=True, gc=False, rename="camel"):
 class Container(Shared, frozen=True, gc=False, rename="camel"):
     """`restart_policy` "Always" of an init container: it keeps running beside the app (a native sidecar)."""
 
-    shared = ("name", "image", "restart_policy")
+    shared = ("name", "image", "restart_policy", "ports")
 
     name: str
     image: str = ""
@@ -40,7 +40,9 @@ class Gate(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class Spec(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("node_name", "service_account_name", "restart_policy")
+    shared = (
+        "node_name", "service_account_name", "restart_policy", "containers", "init_containers", "ephemeral_containers",
+    )  # fmt: skip
 
     node_name: str = ""
     service_account_name: str = ""
@@ -75,8 +77,10 @@ class Terminated(Shared, frozen=True, gc=False, rename="camel"):
     started_at: str | None = None
 
 
-class State(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class State(Shared, frozen=True, gc=False, rename="camel"):
     """One of the three; none: waiting, as Kubernetes has it."""
+
+    shared = ("running", "terminated")
 
     running: Running | None = None
     waiting: Waiting | None = None
@@ -84,7 +88,7 @@ class State(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class ContainerStatus(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("name",)
+    shared = ("name", "state", "last_state")
 
     name: str
     ready: bool = False
@@ -113,7 +117,10 @@ class Address(msgspec.Struct, frozen=True, gc=False):
 
 
 class Status(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("phase", "host_ip", "start_time")
+    shared = (
+        "phase", "host_ip", "start_time", "pod_ips", "conditions",
+        "container_statuses", "init_container_statuses", "ephemeral_container_statuses",
+    )  # fmt: skip
 
     phase: str = ""
     reason: str = ""
@@ -127,7 +134,9 @@ class Status(Shared, frozen=True, gc=False, rename="camel"):
     ephemeral_container_statuses: tuple[ContainerStatus, ...] | None = None
 
 
-class Pod(msgspec.Struct, frozen=True, gc=False):
+class Pod(Shared, frozen=True, gc=False):
+    shared = ("metadata", "spec", "status")
+
     metadata: Metadata
     spec: Spec = Spec()
     status: Status = Status()

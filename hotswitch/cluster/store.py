@@ -6,10 +6,11 @@ DELETED in between, though nobody said so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Generic, TypeVar
+
+import msgspec
 
 from hotswitch.cluster.objects import Identity, Key, identity
 
@@ -23,8 +24,7 @@ class ChangeType(StrEnum):
     DELETED = "DELETED"  # or no longer selected
 
 
-@dataclass(frozen=True, slots=True)
-class Change(Generic[T]):
+class Change(msgspec.Struct, Generic[T], frozen=True):
     """`object`: as it is now; when DELETED, as it was last seen. `raw`: its JSON, part of a larger buffer: take
     `bytes(raw)` of what is to be kept. Empty when told from memory."""
 
@@ -37,32 +37,37 @@ class Change(Generic[T]):
         return len(self.raw)
 
 
+Changes = tuple[Change[T], ...]
+
+
 class Store(Generic[T]):
     def __init__(self) -> None:
         self.objects: dict[Key, T] = {}
 
-    def present(self, now: Identity, content: T, raw: memoryview) -> Iterator[Change[T]]:
+    def present(self, now: Identity, content: T, raw: memoryview) -> Changes[T]:
         """It is there: new, another one of the same name, changed, or as it was."""
-        yield from self.replaced(now)
         known = self.objects.get(now.key)
-        if known is not None and identity(known).version == now.version:
-            return
-        self.objects[now.key] = content
-        yield Change(ChangeType.ADDED if known is None else ChangeType.MODIFIED, content, raw)
+        if known is None:
+            return self._put(ChangeType.ADDED, now, content, raw)
+        was = identity(known)
+        if was.uid != now.uid:
+            return (*self.gone(now.key), *self._put(ChangeType.ADDED, now, content, raw))
+        return () if was.version == now.version else self._put(ChangeType.MODIFIED, now, content, raw)
 
-    def replaced(self, now: Identity) -> Iterator[Change[T]]:
+    def _put(self, kind: ChangeType, now: Identity, content: T, raw: memoryview) -> Changes[T]:
+        self.objects[now.key] = content
+        return (Change(kind, content, raw),)
+
+    def replaced(self, now: Identity) -> Changes[T]:
         """What went when the name was given to another one."""
         known = self.objects.get(now.key)
-        if known is not None and identity(known).uid != now.uid:
-            yield from self.gone(now.key)
+        return () if known is None or identity(known).uid == now.uid else self.gone(now.key)
 
-    def gone(self, key: Key, last: T | None = None, raw: memoryview = NOTHING) -> Iterator[Change[T]]:
+    def gone(self, key: Key, last: T | None = None, raw: memoryview = NOTHING) -> Changes[T]:
         """Nothing is told of one that nobody was told of."""
         known = self.objects.pop(key, None)
-        if known is not None:
-            yield Change(ChangeType.DELETED, known if last is None else last, raw)
+        return () if known is None else (Change(ChangeType.DELETED, known if last is None else last, raw),)
 
-    def only(self, seen: Iterable[Key]) -> Iterator[Change[T]]:
+    def only(self, seen: Iterable[Key]) -> Changes[T]:
         """A whole list was read: what it did not show has vanished."""
-        for key in self.objects.keys() - set(seen):
-            yield from self.gone(key)
+        return tuple(each for key in self.objects.keys() - set(seen) for each in self.gone(key))

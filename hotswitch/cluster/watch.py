@@ -25,7 +25,7 @@ from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import PAGE, Cluster, selectors
 from hotswitch.cluster.failure import ApiFailure, from_status
 from hotswitch.cluster.kinds import Kind
-from hotswitch.cluster.objects import Identity, Key, head, identity
+from hotswitch.cluster.objects import Identity, Key, Shared, head, identity
 from hotswitch.cluster.store import Change, ChangeType, Store
 from hotswitch.cluster.stream import Garbled, batches, event, page, version_of
 
@@ -242,6 +242,8 @@ class Watcher(Generic[T]):
         try:
             content = self._decode(raw)
             now = identity(content)
+            if isinstance(content, Shared):
+                content.share(self._store.objects.get(now.key))
         except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as failure:
             self._cannot_read(raw, str(failure))
             return None

@@ -21,7 +21,7 @@ class Port(Shared, frozen=True, gc=False, rename="camel"):
 
 
 class ServiceSpec(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("type",)
+    shared = ("type", "ports")
 
     ports: tuple[Port, ...] | None = None
     selector: dict[str, str] | None = None
@@ -31,7 +31,9 @@ class ServiceSpec(Shared, frozen=True, gc=False, rename="camel"):
     publish_not_ready_addresses: bool = False
 
 
-class Service(msgspec.Struct, frozen=True, gc=False):
+class Service(Shared, frozen=True, gc=False):
+    shared = ("metadata", "spec")
+
     metadata: Metadata
     spec: ServiceSpec = ServiceSpec()
 
@@ -43,11 +45,15 @@ class NodeAddress(Shared, frozen=True, gc=False):
     address: str = ""
 
 
-class NodeStatus(msgspec.Struct, frozen=True, gc=False):
+class NodeStatus(Shared, frozen=True, gc=False):
+    shared = ("addresses",)
+
     addresses: tuple[NodeAddress, ...] | None = None
 
 
-class Node(msgspec.Struct, frozen=True, gc=False):
+class Node(Shared, frozen=True, gc=False):
+    shared = ("metadata", "status")
+
     metadata: Metadata
     status: NodeStatus = NodeStatus()
 
