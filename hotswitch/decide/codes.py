@@ -99,7 +99,7 @@ MEANING: Mapping[Code, str] = {
     Code.APP_SICK: "The app itself is the sick one: nothing was done.",
     Code.ORDER_REFUSED: "A person's order could not be carried out, in whole or in part.",
     Code.LEFT_TO_EXPIRE: "The pod is terminating while its gate is open: it is left to its expiry and not renewed.",
-    Code.NOT_SECONDED: "An agent sees the proxy hang and no second observer does: nothing was done.",
+    Code.NOT_SECONDED: "One observer sees the proxy hang and no second one does: nothing was done.",
     Code.FAULT_AGAIN: "A further fault inside the hold-down: somebody may be inducing it, so `direct` is not used.",
     Code.WORKLOAD_FAULTS: "Two pods of one workload fell ill within a minute: it may be induced, so no `direct`.",
     Code.MASS_FAILURE: "Most pods of the node look sick at once: the observer is suspected, nothing new is opened.",

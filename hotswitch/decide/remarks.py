@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.damping import in_episode, mass_failure, overstayed
+from hotswitch.decide.evidence import answers, trailing
 from hotswitch.decide.levels import RESCUE_DEATHS_AT_MOST, Choice, justified
 from hotswitch.decide.supply import concerns
 from hotswitch.decide.track import ordered_level
 from hotswitch.decide.turn import Turn
 from hotswitch.decide.words import codes_of, refusals_of, ways
-from hotswitch.model import OPEN_LEVELS, Act, Direction, Fault, Level, Reaction, View
+from hotswitch.model import OPEN_LEVELS, Act, Direction, Fault, Grade, Level, ProbeOutcome, Reaction, View
 
 _LEFT_ALONE: Mapping[Fault, Code] = {
     Fault.THROTTLED: Code.THROTTLED,
@@ -22,6 +23,9 @@ _LEFT_ALONE: Mapping[Fault, Code] = {
     Fault.UNREADY: Code.UNREADY,
     Fault.APP_SICK: Code.APP_SICK,
 }
+ALONE_ANSWERS = 8
+"""Silent in a row from afar, in some 5 s: an observer beside the proxy would have spoken by then. The kubelet's probe
+of readiness, the second witness where there is none, takes up to a minute as Istio sets it (every 15 s, 4 times)."""
 
 
 def remarks(turn: Turn, choices: Mapping[Direction, Choice]) -> None:
@@ -82,6 +86,8 @@ def _order_refused(turn: Turn, choices: Mapping[Direction, Choice]) -> None:
 
 
 def _left_alone(turn: Turn) -> None:
+    if _is_seen_by_one(turn):
+        turn.say(Act.HOLD, Code.NOT_SECONDED, f"nothing was done yet: {turn.diagnosis.sentence}")
     code = _LEFT_ALONE.get(turn.diagnosis.fault)
     if code is None or justified(turn.diagnosis):
         return
@@ -89,3 +95,11 @@ def _left_alone(turn: Turn) -> None:
         turn.say(Act.HOLD, code, f"nothing was done: {turn.diagnosis.sentence}")
     elif code is Code.TERMINATING:
         turn.say(Act.HOLD, Code.LEFT_TO_EXPIRE, f"left to its expiry: {turn.diagnosis.sentence}")
+
+
+def _is_seen_by_one(turn: Turn) -> bool:
+    facts, diagnosis = turn.view.facts, turn.diagnosis
+    if facts.judged is None or diagnosis.fault is not Fault.HUNG or diagnosis.grade is not Grade.SUSPECTED:
+        return False
+    quiet = not turn.standing.is_open and not in_episode(turn.standing)
+    return quiet and len(trailing(answers(facts), ProbeOutcome.TIMEOUT)) >= ALONE_ANSWERS

@@ -15,6 +15,7 @@ import pytest
 
 from hotswitch.api import names
 from hotswitch.cluster.kinds import ENDPOINTSLICES
+from hotswitch.decide.codes import Code
 from hotswitch.model import Direction, Level
 from hotswitch.sandbox.cluster.published import Published
 from tests.agent.keeper import rules
@@ -102,6 +103,33 @@ def test_meshed_clients_are_told_before_the_gate_opens(stage: Stage, runner: asy
         await client.restart()
         await client.until_endpoints(service, 1)
         assert (await client.get(service, timeout_s=10.0)).via == "sidecar"
+
+    runner.run(story())
+
+
+def test_tproxy_sidecar_hangs_and_nobody_is_beside_it(by_exec: Stage, runner: asyncio.Runner) -> None:  # S4.2b, S4.3
+    """The kubelet's probe of readiness is the second witness, and late; until then it is said that one alone has seen
+    it. Envoy stands still, its container runs: Istio's commands can be run beside it."""
+
+    async def story() -> None:
+        stage = by_exec
+        web = await stage.web(
+            "hung-0", protected=False, interception="TPROXY", readiness_period_s=2.0, readiness_timeout_s=1.0
+        )
+        before = rules(web.pod).fingerprint
+        client = await stage.cluster.box.client("to-hung")
+        async with await web.pod.faults.hang():
+            await stage.until(lambda: Code.NOT_SECONDED in stage.codes(web), "said that one alone has seen it")
+            await stage.until(lambda: stage.levels(web) == {IN: Level.DIRECT, OUT: Level.DIRECT}, "opened by exec")
+            status = stage.status(web)
+            assert status is not None and (status.actuator, status.fault) == ("exec", "hung")
+            assert stage.pods[web.pod.name]["metadata"]["labels"][names.OPENED_BY_LABEL] == "exec"
+            answer = await client.ask(web.pod.ip, 8080, timeout_s=10.0)
+            assert (answer.status, answer.via) == (200, "")
+        await stage.captured(web)
+        assert rules(web.pod).fingerprint == before  # I4
+        assert names.OPENED_BY_LABEL not in stage.pods[web.pod.name]["metadata"]["labels"]
+        assert (await client.ask(web.pod.ip, 8080, timeout_s=10.0)).via == "sidecar"
 
     runner.run(story())
 
