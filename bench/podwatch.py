@@ -106,6 +106,7 @@ class Told:
 async def controller(count: int) -> None:
     """`hotswitch controller` as it is, from the event to the journal's line."""
     from hotswitch.controller.app import Controller
+    from hotswitch.controller.operator import spare_the_collector
     from hotswitch.controller.settings import ControllerSettings
     from hotswitch.report.journal import Entry
 
@@ -123,13 +124,13 @@ async def controller(count: int) -> None:
                 AGES_MS.append((time.monotonic_ns() - int(event[1])) / 1e6)
 
         whole.eyes, whole.speaker.journal = Told(whole.picture.pods), decided  # type: ignore[assignment, method-assign]
-        work = asyncio.create_task(whole.run())
+        work, calm = asyncio.create_task(whole.run()), asyncio.create_task(spare_the_collector(whole))
         while len(whole.picture.pods) < count:
             await asyncio.sleep(0.005)
         print("listed", flush=True)
         await end_of_input()
         work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await asyncio.gather(work, calm, return_exceptions=True)
 
 
 if __name__ == "__main__":

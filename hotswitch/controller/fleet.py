@@ -50,13 +50,13 @@ class Fleet:
         self.workers.clear()
         self.neighbours.clear()
 
-    def news(self, uid: str, *, ill: bool = False) -> None:
-        """Something of this pod has changed, or was heard. `ill`: whoever tells knows that there is something to look
-        at."""
+    def news(self, uid: str, *, ill: bool | None = None) -> None:
+        """Something of this pod has changed, or was heard. `ill`: whether there is anything to look at; None: whoever
+        tells does not know."""
         worker = self.workers.get(uid)
         if worker is not None:
             worker.nudge()
-        elif self._means is not None and (ill or self._ill(uid)):
+        elif self._means is not None and (self._ill(uid) if ill is None else ill):
             self._hire(uid, self._means)
 
     def _hire(self, uid: str, means: Means) -> None:

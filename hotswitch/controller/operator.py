@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from typing import Any
 
 import kopf
@@ -65,11 +66,19 @@ async def connection(credentials: Credentials) -> kopf.ConnectionInfo:
     )
 
 
+async def spare_the_collector(controller: Controller) -> None:
+    """Once all was read: it lives for long, and a collection that looks at it again keeps everybody waiting."""
+    await controller.watching.synced.wait()
+    gc.collect()
+    gc.freeze()
+
+
 async def run(settings: ControllerSettings) -> None:
     """Until SIGTERM or SIGINT. Raises ConnectError, OSError when the port is taken."""
     async with Controller(settings) as controller, serve(controller):
         stop = asyncio.Event()
         work = asyncio.create_task(controller.run())
+        calm = asyncio.create_task(spare_the_collector(controller))
         work.add_done_callback(lambda _: stop.set())
         frame = asyncio.create_task(
             kopf.operator(
@@ -83,6 +92,7 @@ async def run(settings: ControllerSettings) -> None:
             await asyncio.wait([work, frame], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.set()
+            calm.cancel()
             await controller.finish()
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
