@@ -22,6 +22,9 @@ OVERRIDE_ACCEPT = "hotswitch.io/override-accept"  # codes, comma-separated; coun
 
 CONDITION = "hotswitch.io/Capture"  # the pod's condition: status "True" while its traffic passes the proxy
 TLS_MODE_LABEL = "security.istio.io/tlsMode"
+OPENED_BY_LABEL = "hotswitch.io/opened-by"
+"""On a pod, while it may be open and nothing but a controller would close it: the actuator. By it a pod is found again
+that has left the mesh meanwhile."""
 TOUCHED = "hotswitch.io/touched"  # an annotation on EndpointSlices, changed so that istiod reads a pod's label again
 HELPER_CONTAINER = "hotswitch-helper"
 """The one ephemeral container per pod: it cannot be removed, so there is never a second one."""

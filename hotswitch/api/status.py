@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from hotswitch.model import Direction, Level
+from hotswitch.model import OPEN_LEVELS, Direction, Level
 
 SHOWN_BYTES = 16_384  # an annotation may have 256 KiB with all others; a status far over what we write is not ours
 
@@ -46,6 +46,10 @@ class PodStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     @property
     def under_way(self) -> bool:
         return bool(self.step)
+
+    @property
+    def may_be_open(self) -> bool:
+        return self.under_way or any(level in OPEN_LEVELS for level in self.levels.values())
 
 
 State = Literal["CAPTURED", "RESCUED", "DIRECT", "HELD"]

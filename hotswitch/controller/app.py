@@ -163,7 +163,7 @@ class Controller:
         standing = [each for invalid in self._invalid for each in invalid.problems]
         self.speaker.start(lambda: self.picture.settings.policies, standing)
         self.office.lead(term)
-        self.fleet.lead(self._means(), list(self.picture.pods))
+        self.fleet.lead(self._means(), [*self.picture.pods, *self.picture.left])
         self.preparing.start()
         if self.serving is not None:
             self.serving.lead(term)
@@ -211,7 +211,7 @@ class Controller:
             eyes=self.eyes,
             actuators=self.actuators,
             meshed=actuators.meshed(self.cluster, self.settings),
-            writer=StatusWriter(self.cluster),
+            writer=StatusWriter(self.cluster, self._lasting),
             term=lambda: self.elector.term if self.elector.leading else None,
             neighbours=self.fleet.neighbours,
             surroundings=self._surroundings,
@@ -223,6 +223,10 @@ class Controller:
             told=self.office.told,
         )
 
+    @property
+    def _lasting(self) -> frozenset[str]:
+        return frozenset(name for name, each in self.actuators.items() if not each.ends_by_itself)
+
     def _surroundings(self, pod: PodRef) -> Surroundings:
         now_s, pods, limits = asyncio.get_running_loop().time(), self.picture.census.living, self.picture.limits(pod)
         around = self.fleet.neighbours.around(pod, limits, pods=pods, now_s=now_s)
@@ -231,13 +235,17 @@ class Controller:
     # ---- news ----
 
     def _news(self, uid: str, ill: bool) -> None:
+        """`ill`: by its status."""
         if ill:
             self.eyes.hurry(uid)
-        self.fleet.news(uid, ill=ill)
+        self.fleet.news(uid, ill=ill or self._doubted(uid))
 
     def _ill(self, uid: str) -> bool:
-        """By its status, or because 15021 does not answer as it should."""
-        return self.eyes.doubts(uid) or self.picture.ill(uid) or self.office.restless(uid)
+        return self.picture.ill(uid) or self._doubted(uid)
+
+    def _doubted(self, uid: str) -> bool:
+        """15021 does not answer as it should, or an agent has something to tell."""
+        return self.eyes.doubts(uid) or self.office.restless(uid)
 
     def _moved(self, pod: Pod) -> None:
         self.office.pod_moved(pod)

@@ -1,8 +1,8 @@
 """Openings that nothing in the kernel ends: Istio's own clean-up, run by exec (S4.3, I1, I4). The deadline is ours.
 
 So more care is taken here than elsewhere. A command whose answer was lost may still be running, and take capture away
-long after the pod was last seen well: it is looked at until no command can live any longer. And a pod that leaves the
-mesh by its label is not dropped while it is open: it is closed first, or found to be gone.
+long after the pod was last seen well: it is looked at until no command can live any longer. What becomes of a pod that
+leaves the mesh meanwhile: behind.py.
 """
 
 from __future__ import annotations
@@ -10,23 +10,17 @@ from __future__ import annotations
 import asyncio
 
 from hotswitch.act.execing import ACT_TIMEOUT_S
-from hotswitch.act.order import Actuator, Order, Outcome
+from hotswitch.act.order import Actuator
 from hotswitch.api.status import PodStatus
-from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller import memory
-from hotswitch.controller import pen as pens
 from hotswitch.controller.means import Means, Protection
-from hotswitch.controller.pen import Pen
 from hotswitch.controller.seen import SeenPod
 from hotswitch.controller.telling import Teller
-from hotswitch.controller.writer import Stale
-from hotswitch.decide.codes import Code
-from hotswitch.decide.damping import closed, run_out
-from hotswitch.model import Generation, Standing
+from hotswitch.decide.damping import run_out
+from hotswitch.model import Standing
 
 EXPIRY_MARGIN_S = 5.0
 LATE_S = 2 * ACT_TIMEOUT_S  # it waits for the lock of iptables for that long, and then has its work to do
-LEFT = "the pod left the mesh while it was open by commands that nothing ends: capture is put back"
 
 
 class Lasting:
@@ -71,29 +65,3 @@ class Lasting:
         self._overdue_said = why
         sentence = f"the opening by {actuator.name} ran out, nothing closes it by itself, and the pod cannot be reached"
         self._teller.failed(pod, None, f"{sentence}: {why}", protection)
-
-    # ---- pods that left the mesh ----
-
-    async def closed_behind(
-        self, pod: SeenPod, actuator: Actuator, protection: Protection, standing: Standing, status: PodStatus | None
-    ) -> bool:
-        """Whether nothing is left open in a pod that the watch shows no longer. Raises ApiFailure."""
-        if not await self._means.writer.exists(pod):
-            return True
-        order = Order(generation=Generation(standing.generation + 1), code=Code.EXPIRED, reason=LEFT)
-        answer = await actuator.carry_out(protection.target(pod), order)
-        self._teller.left(pod, order, answer)
-        if answer.outcome is not Outcome.DONE:
-            self._teller.failed(pod, order, f"{answer.outcome}: {answer.sentence}", protection)
-            return False
-        if status is not None:
-            await self._write_down(Pen(self._means.writer, pod, status), closed(standing))
-        return True
-
-    async def _write_down(self, pen: Pen, standing: Standing) -> None:
-        """So that nobody takes it for open when the label comes back; whoever changed the pod has the last word."""
-        try:
-            await pen.turn_to_newest()
-            await pen.write(pens.at_rest(pen.page, standing, self._means.shift_s()))
-        except (Stale, ApiFailure) as failure:
-            self._teller.api_failed(pen.pod.ref, failure)

@@ -53,6 +53,10 @@ class Picture(Protocol):
 
     def pod(self, uid: str) -> SeenPod | None: ...
 
+    def left_open(self, uid: str) -> SeenPod | None:
+        """A pod that is in the mesh no longer, and bears the label of one that nothing but a controller closes."""
+        ...
+
     async def protection(self, pod: SeenPod) -> Protection:
         """Raises ApiFailure when the pod's manifest must be asked for, and cannot be had."""
         ...

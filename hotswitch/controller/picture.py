@@ -52,6 +52,7 @@ class Picture:
         self._protections = Protections(cluster, shift_s, tells_clients=tells_clients)
         self.census = Census()
         self.pods: dict[str, Pod] = {}
+        self.left: dict[str, Pod] = {}  # the mesh, while nothing but a controller would close them
         self.policies: dict[tuple[str, str], PolicyObject] = {}
         self._istio: dict[tuple[str, str, str], MeshObject | Doubt | None] = {}
         self._config = MeshConfig(root_namespace=root_namespace)
@@ -72,6 +73,16 @@ class Picture:
         self.invalid.gone("Pod", pod.metadata.namespace, pod.metadata.name, pod.uid)
         self.settings.forget_pod(pod.uid)
         self.forget(pod.uid)
+
+    def left_open_there(self, pod: Pod) -> None:
+        self.left[pod.uid] = pod
+
+    def left_open_gone(self, pod: Pod) -> None:
+        """It was closed, is in the mesh again, or was deleted."""
+        self.left.pop(pod.uid, None)
+        if pod.uid not in self.pods:
+            self.settings.forget_pod(pod.uid)
+            self.forget(pod.uid)
 
     def namespace_there(self, name: str, uid: str, labels: Mapping[str, str], annotations: Mapping[str, str]) -> None:
         problems = self.settings.put_namespace(name, uid, labels, annotations)
@@ -124,24 +135,29 @@ class Picture:
         pod = self.pods.get(uid)
         return None if pod is None else seen_pod(pod, self._shift_s())
 
+    def left_open(self, uid: str) -> SeenPod | None:
+        pod = self.left.get(uid)
+        return None if pod is None else seen_pod(pod, self._shift_s())
+
     def known(self, uid: str) -> PodRef | None:
-        """A pod that may be looked after: meshed, and not switched off."""
-        pod = self.pods.get(uid)
+        """A pod that may be looked after: meshed, and not switched off; or left open."""
+        pod = self.pods.get(uid) or self.left.get(uid)
         if pod is None or pod.container(PROXY) is None or pod.spec.host_network:
             return None
         return reference(pod)
 
     def ill(self, uid: str) -> bool:
         pod = self.pods.get(uid)
-        return pod is not None and suspicious(pod)
+        return uid in self.left or (pod is not None and suspicious(pod))
 
     def effective(self, pod: Pod) -> Effective:
         return self.settings.for_pod(*pod.key, pod.uid, pod.labels, pod.annotations)
 
     async def protection(self, pod: SeenPod) -> Protection:
         """Raises ApiFailure when the pod's manifest must be asked for, and cannot be had."""
-        whole = self.pods[pod.ref.uid]
-        found = self._read_anew(whole)
+        inside = self.pods.get(pod.ref.uid)
+        whole = inside or self.left[pod.ref.uid]
+        found = self._read_anew(whole) if inside is not None else self.effective(whole)
         made = await self._protections.make(whole, found, lambda: self.mesh)
         if pod.ref.uid not in self.pods:  # it went meanwhile, and nobody would forget it
             self.forget(pod.ref.uid)
@@ -176,7 +192,8 @@ class Picture:
     @property
     def highest_term(self) -> int:
         """Of any leader that ever wrote into a pod: a Lease that was deleted does not begin anew below it."""
-        found = (_TERM.search(pod.annotations.get(names.STATUS, "")) for pod in self.pods.values())
+        every = (*self.pods.values(), *self.left.values())
+        found = (_TERM.search(pod.annotations.get(names.STATUS, "")) for pod in every)
         return max((int(each[1]) for each in found if each), default=0)
 
     @property

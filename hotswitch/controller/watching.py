@@ -10,13 +10,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from hotswitch.api import names
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import CONFIGMAPS, ISTIO, NAMESPACES, PODS, POLICIES, SERVICES, Kind
-from hotswitch.cluster.objects import Metadata
+from hotswitch.cluster.objects import Metadata, Shared
 from hotswitch.cluster.pods import Pod
 from hotswitch.cluster.store import NOTHING, Change, ChangeType
 from hotswitch.cluster.watch import Watcher
@@ -29,7 +27,9 @@ FORBIDDEN = 403
 MESH_CONFIG = "istio"  # istiod's ConfigMap in the root namespace
 
 
-class Bare(msgspec.Struct, frozen=True, gc=False):
+class Bare(Shared, frozen=True, gc=False):
+    shared = ("metadata",)
+
     metadata: Metadata
 
 
@@ -61,6 +61,10 @@ class Watching:
         self.pods: Watcher[Pod] = Watcher(
             cluster, PODS, Pod, on_event=self._pod, on_problem=problem, label_selector=selector
         )
+        self.left: Watcher[Pod] = Watcher(
+            cluster, PODS, Pod, on_event=self._left, on_problem=problem,
+            label_selector=f"{names.OPENED_BY_LABEL},!{selector}",
+        )  # fmt: skip
         self.namespaces: Watcher[Bare] = Watcher(
             cluster, NAMESPACES, Bare, on_event=self._namespace, on_problem=problem
         )
@@ -74,8 +78,8 @@ class Watching:
     async def run(self) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            waits = [self.pods.synced.wait(), self.namespaces.synced.wait()]
-            for job in (self.pods.run(), self.namespaces.run(), self._doubt()):
+            waits = [each.synced.wait() for each in (self.pods, self.left, self.namespaces)]
+            for job in (self.pods.run(), self.left.run(), self.namespaces.run(), self._doubt()):
                 tasks.create_task(job)
             for kind in (*ISTIO, SERVICES, POLICIES):
                 known = asyncio.Event()
@@ -174,9 +178,18 @@ class Watching:
         self._picture.pod_there(pod)
         ill = self._picture.ill(pod.uid)
         self._picture.heard(pod, change.raw if ill else NOTHING)
-        if before is None or before.addresses != pod.addresses or _settings(before) != _settings(pod):
+        if before is None or _placed_anew(before, pod):
             self._moved(pod)
         self._news(pod.uid, ill)
+
+    def _left(self, change: Change[Pod]) -> None:
+        """Its label is gone, and nothing in its kernel will close it."""
+        pod = change.object
+        if change.type is ChangeType.DELETED:
+            self._picture.left_open_gone(pod)
+        else:
+            self._picture.left_open_there(pod)
+        self._news(pod.uid, change.type is not ChangeType.DELETED)
 
     def _namespace(self, change: Change[Bare]) -> None:
         metadata = change.object.metadata
@@ -193,6 +206,13 @@ class Watching:
             self._moved(pod)
             if done % 100 == 99:
                 await asyncio.sleep(0)
+
+
+def _placed_anew(before: Pod, pod: Pod) -> bool:
+    """Of every event of every pod; what says the same is the same object, nearly always (cluster.objects)."""
+    was, now = before.metadata, pod.metadata
+    same = was.annotations is now.annotations and was.labels is now.labels
+    return before.addresses != pod.addresses or not (same or _settings(before) == _settings(pod))
 
 
 def _settings(pod: Pod) -> tuple[object, ...]:

@@ -10,12 +10,12 @@ import asyncio
 from dataclasses import replace
 
 from hotswitch.act.order import Actuator
-from hotswitch.api import names
-from hotswitch.api import status as statuses
 from hotswitch.api.status import PodStatus
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller import memory
 from hotswitch.controller.agents.told import Told
+from hotswitch.controller.behind import Behind
+from hotswitch.controller.kept import Kept
 from hotswitch.controller.lasting import Lasting
 from hotswitch.controller.looking import Look
 from hotswitch.controller.means import Means, Protection
@@ -30,7 +30,6 @@ from hotswitch.decide.damping import WORKLOAD_WINDOW_S
 from hotswitch.decide.engine import step
 from hotswitch.decide.track import assess
 from hotswitch.model import (
-    OPEN_LEVELS,
     Diagnosis,
     Fault,
     Grade,
@@ -54,34 +53,36 @@ class PodWorker:
 
     def __init__(self, uid: PodUid, pod: PodRef, means: Means) -> None:
         self.uid, self.pod, self._means = uid, pod, means
-        self.standing = Standing()
-        self.status: PodStatus | None = None
+        self.kept = Kept()
         self.diagnosis = Diagnosis(Fault.UNKNOWN, Grade.NONE, "not looked at yet")
         self.mirrors = False  # an agent decides and acts for this pod; here it is told
         self.acting = False  # an act is under way: it counts as open (I3)
         self.gone = False
         self.look = Look()
-        self._replaced: frozenset[str] = frozenset()
-        self._version = ""
         self._idle_turns = 0
-        self.loaded = False
         self._wake = asyncio.Event()
         self._teller = Teller(means)
         self._switch = Switch(means, self._teller)
         self._lasting = Lasting(means, self._teller)
-        self._last: tuple[SeenPod, Protection, Actuator | None] | None = None
+        self._behind = Behind(means, self._teller, self._lasting, self.kept, self._load)
 
     # ---- what others ask ----
 
     @property
     def counts_as_open(self) -> bool:
-        return self.acting or self.standing.is_open or self._may_have_opened
+        return self.acting or self.standing.is_open or self.kept.may_have_opened
 
     @property
-    def _may_have_opened(self) -> bool:
-        """An act is written down, and what became of it is not known yet."""
-        wanted = self.status.wanted.values() if self.status is not None and self.status.under_way else ()
-        return any(level in OPEN_LEVELS for level in wanted)
+    def standing(self) -> Standing:
+        return self.kept.standing
+
+    @property
+    def status(self) -> PodStatus | None:
+        return self.kept.status
+
+    @property
+    def loaded(self) -> bool:
+        return self.kept.loaded
 
     @property
     def matters(self) -> dict[str, str]:
@@ -95,7 +96,7 @@ class PodWorker:
     @property
     def at_rest(self) -> bool:
         """Nothing is wrong, nothing is open, nothing is left to be said or done: the worker may end."""
-        under_way = bool(self.matters) or self._under_way or self._lasting.in_doubt
+        under_way = bool(self.matters) or self.kept.under_way or self._lasting.in_doubt or self._behind.shown
         quiet = not self.counts_as_open and not under_way and self.standing.fault is Fault.WELL
         quiet = quiet and not self._fell_ill_lately()
         return self.gone or (self.loaded and quiet and self.diagnosis.fault in _NOTHING_TO_SEE)
@@ -133,8 +134,8 @@ class PodWorker:
         if self.standing.is_open:
             return LOOK_ILL_S if self.diagnosis.fault is Fault.WELL else LOOK_OPEN_S
         if self.diagnosis.fault in _NOTHING_TO_SEE:
-            rests = self.standing.fault is Fault.WELL and not self._under_way and not self._lasting.in_doubt
-            return LOOK_WELL_S if rests else LOOK_OPEN_S
+            busy = self.kept.under_way or self._lasting.in_doubt or self._behind.shown
+            return LOOK_WELL_S if self.standing.fault is Fault.WELL and not busy else LOOK_OPEN_S
         return min(LOOK_ILL_S * 2.0**self._idle_turns, LOOK_HELD_S)
 
     async def turn(self) -> None:
@@ -142,23 +143,13 @@ class PodWorker:
         pod = self._means.picture.pod(self.uid)
         try:
             if pod is not None:
+                self._behind.shown = False
                 await self._turn(pod)
-            elif await self._is_left_alone():
+            elif await self._behind.is_left_alone(self.uid):
                 self._teller.pod_gone(self.pod, self.matters)
                 self.gone = True
         except (Stale, ApiFailure) as failure:  # looked at again at the next turn; what stands in the kernel stands
             self._teller.api_failed(self.pod, failure)
-
-    async def _is_left_alone(self) -> bool:
-        """The watch shows it no longer: it is gone, or has left the mesh. What ends by itself is left to its end."""
-        if self._last is None or not (self.standing.is_open or self._under_way or self._lasting.in_doubt):
-            return True
-        pod, protection, actuator = self._last
-        if actuator is None or actuator.ends_by_itself:
-            return True
-        if self._means.term() is None:
-            return False
-        return await self._lasting.closed_behind(pod, actuator, protection, self.standing, self.status)
 
     async def _turn(self, pod: SeenPod) -> None:
         term = self._means.term()
@@ -173,22 +164,34 @@ class PodWorker:
             await self._mirror(pod, protection, told, term)
             return
         self.mirrors = False
-        if first and self.status is not None and self.status.actuator in protection.actuators:
-            self._lasting.heed(self._means.actuators.get(self.status.actuator), self.status)
+        if first and self.kept.actuator in protection.actuators:
+            self._lasting.heed(self._means.actuators.get(self.kept.actuator), self.status)
+        protection, actuator = await self._looked(pod, protection)
+        if self._may_decide(pod, protection, actuator):
+            turn = self._decided(pod, protection, actuator, term)
+            await self._perform(turn, self.kept.pen(self._means.writer, pod))
+
+    async def _looked(self, pod: SeenPod, protection: Protection) -> tuple[Protection, Actuator | None]:
+        """What may be done now, and who would do it; `self.look` has what was seen."""
         now_s = asyncio.get_running_loop().time()
-        self.standing = memory.bounded(self.standing, protection.policy, now_s)
+        self.kept.standing = memory.bounded(self.standing, protection.policy, now_s)
         protection = self._switch.without_plain(protection, self.standing, now_s)
         actuator = await self._look(pod, protection)
-        self._last = pod, protection, actuator
+        self._behind.last = pod, protection, actuator
+        return protection, actuator
+
+    def _may_decide(self, pod: SeenPod, protection: Protection, actuator: Actuator | None) -> bool:
+        """Not on nothing: what could not be seen may be open."""
+        if self.look.ability.truth is not None or actuator is None:
+            return True
+        if self._lasting.may_go_blind(actuator, self.standing, self.status, self.counts_as_open):
+            return True
+        self._lasting.say_overdue(pod, actuator, self.look.ability.refusal, self.standing, protection)
+        return False
+
+    def _decided(self, pod: SeenPod, protection: Protection, actuator: Actuator | None, term: int) -> Turn:
         truth, now_s = self.look.ability.truth, asyncio.get_running_loop().time()
-        if (
-            truth is None
-            and actuator is not None
-            and not self._lasting.may_go_blind(actuator, self.standing, self.status, self.counts_as_open)
-        ):
-            self._lasting.say_overdue(pod, actuator, self.look.ability.refusal, self.standing, protection)
-            return
-        self.standing = replace(reconciled(self.standing, truth, now_s), override=protection.override)
+        self.kept.standing = replace(reconciled(self.standing, truth, now_s), override=protection.override)
         sight = Sight(
             now_s=now_s,
             pod=pod,
@@ -202,7 +205,7 @@ class PodWorker:
         after, decisions = closing(pod.ref, self.standing) if late else step(shown)
         self.diagnosis = assess(replace(shown, standing=after))
         self._idle_turns = 0 if decisions else min(self._idle_turns + 1, 16)
-        turn = Turn(
+        return Turn(
             protection=protection,
             actuator=actuator,
             before=self.standing,
@@ -214,7 +217,6 @@ class PodWorker:
             seen_since_s=self.diagnosis.since_s,
             in_doubt=self._lasting.in_doubt,
         )
-        await self._perform(turn, Pen(self._means.writer, self._newest(pod), self.status))
 
     async def _mirror(self, pod: SeenPod, protection: Protection, told: Told, term: int) -> None:
         """An agent acts within what it was granted: what it says is written down and told, nothing is decided."""
@@ -233,63 +235,40 @@ class PodWorker:
             shift_s=self._means.shift_s(),
             seen_since_s=state.diagnosis.since_s,
         )
-        pen = Pen(self._means.writer, self._newest(pod), self.status)
+        pen = self.kept.pen(self._means.writer, pod)
         try:
-            self.standing = await self._switch.mirror(turn, lines, pen)
+            self.kept.standing = await self._switch.mirror(turn, lines, pen)
         finally:
-            self.status = pen.status
-            self._replaced, self._version = pen.replaced, pen.pod.resource_version
+            self.kept.put_down(pen)
             self._means.neighbours.note(self)
-
-    def _newest(self, pod: SeenPod) -> SeenPod:
-        """The watch may still show a version that our own last write has replaced."""
-        if self.status is None or pod.resource_version not in self._replaced:
-            return pod
-        annotations = {**pod.annotations, names.STATUS: statuses.encode(self.status)}
-        return replace(pod, resource_version=self._version, annotations=annotations)
 
     async def _perform(self, turn: Turn, pen: Pen) -> None:
         self.acting = bool(turn.acts)
         self._means.neighbours.note(self)
         try:
-            self.standing = await self._switch.perform(turn, pen)
+            self.kept.standing = await self._switch.perform(turn, pen)
         finally:
             self.acting = False
-            self.status = pen.status
+            self.kept.put_down(pen)
             self._lasting.heed(turn.actuator if turn.acts else None, self.status)
-            self._replaced, self._version = pen.replaced, pen.pod.resource_version
             self._means.neighbours.note(self)
             if turn.acts:
                 self.look.forget()
 
     def _load(self, pod: SeenPod) -> None:
-        """Go on from what the annotation says. One that cannot be read is said, and the kernel is asked instead."""
-        text = pod.annotations.get(names.STATUS)
-        now_s, shift_s = asyncio.get_running_loop().time(), self._means.shift_s()
-        try:
-            status = None if text is None else statuses.decode(text, pod.ref.uid)
-            if status is not None:
-                self.standing = memory.remembered(status, shift_s, now_s)
-            self.status = status
-        except ValueError as failure:  # StatusError is one
-            self._teller.unreadable(pod, str(failure))
-            self.standing = replace(Standing(), rebuilt=True)
-        self.loaded = True
+        if why := self.kept.load(pod, asyncio.get_running_loop().time(), self._means.shift_s()):
+            self._teller.unreadable(pod, why)
 
     # ---- looking ----
 
     async def _look(self, pod: SeenPod, protection: Protection) -> Actuator | None:
-        patience_s = 0.0 if self._under_way else LOOK_ILL_S if self.sick or self.standing.is_open else LOOK_OPEN_S
+        patience_s = 0.0 if self.kept.under_way else LOOK_ILL_S if self.sick or self.standing.is_open else LOOK_OPEN_S
         return await self.look.take(self._candidates(protection), protection.target(pod), patience_s)
-
-    @property
-    def _under_way(self) -> bool:
-        return self.status is not None and self.status.under_way
 
     def _candidates(self, protection: Protection) -> tuple[Actuator, ...]:
         """The one that opened also closes; else those that are allowed, in their order."""
-        if self.status is not None and (self.standing.is_open or self._under_way or self._lasting.in_doubt):
-            opener = self._means.actuators.get(self.status.actuator)
+        if self.status is not None and (self.standing.is_open or self.kept.under_way or self._lasting.in_doubt):
+            opener = self._means.actuators.get(self.kept.actuator)
             return () if opener is None else (opener,)
         if protection.policy.mode is not Mode.AUTO:
             return ()  # who only observes enters no pod

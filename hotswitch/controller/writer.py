@@ -6,7 +6,7 @@ looks again. Only our own keys are ever named, and the admission policy that is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -43,9 +43,19 @@ class Writer(Protocol):
         ...
 
 
+def opened_by(pod: SeenPod, status: PodStatus, lasting: Collection[str]) -> dict[str, str | None]:
+    """The label that is written with this status, by the same write (I4, I6). `lasting`: actuators whose openings
+    nothing but a controller ends. None: it is taken away. Empty: the pod's labels are not touched at all."""
+    if status.actuator in lasting:
+        return {names.OPENED_BY_LABEL: status.actuator if status.may_be_open else None}
+    return {names.OPENED_BY_LABEL: None} if names.OPENED_BY_LABEL in pod.labels else {}
+
+
 class StatusWriter:
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    """`lasting`: as of `opened_by`."""
+
+    def __init__(self, cluster: Cluster, lasting: frozenset[str] = frozenset()) -> None:
+        self._cluster, self._lasting = cluster, lasting
 
     async def write(
         self,
@@ -58,6 +68,8 @@ class StatusWriter:
             "resourceVersion": pod.resource_version,
             "annotations": {names.STATUS: encode(status)},
         }
+        if labels := opened_by(pod, status, self._lasting):
+            metadata["labels"] = labels
         patch: dict[str, Any] = {"metadata": metadata}
         if condition is not None:
             patch["status"] = {"conditions": [dict(condition)]}

@@ -61,6 +61,33 @@ def test_sidecar_dies_and_comes_back() -> None:  # S4.2a, S4.4, S4.5, S4.6
     run(story)
 
 
+def test_pod_opened_by_exec_leaves_the_mesh_and_another_controller_leads() -> None:  # S4.3b, I1
+    """No watch of the mesh shows it to the next leader, and nothing in its kernel closes it."""
+
+    async def story(made: Town) -> None:
+        uid = await made.pod("web-0")
+        made.kernel.name, made.kernel.expires = "exec", False
+
+        def labels() -> dict[str, str]:
+            found: dict[str, str] = made.api.admin.get("pods", "web-0", "shop")["metadata"]["labels"]
+            return found
+
+        async with made.controller():
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0"), "opened")
+            assert labels()[names.OPENED_BY_LABEL] == "exec"
+        made.api.admin.patch("pods", "web-0", {"metadata": {"labels": {names.TLS_MODE_LABEL: None}}}, namespace="shop")
+        assert made.kernel.truth(uid).levels == OPEN
+        async with made.controller("c1") as controller:
+            await made.until(lambda: names.OPENED_BY_LABEL not in labels(), "found and closed")
+            assert made.kernel.truth(uid).levels == dict.fromkeys(Direction, Level.CAPTURE)
+            status = made.status("web-0")
+            assert status is not None and not status.may_be_open
+            await made.until(lambda: not controller.picture.left and not controller.fleet.workers, "forgotten")
+
+    run(story, policy={**POLICY, "spec": {**POLICY["spec"], "actuators": ["exec"]}})
+
+
 def test_manifest_that_actuators_see_is_from_before_the_helper() -> None:  # S4.2
     async def story(made: Town) -> None:
         uid = await made.pod("web-0")

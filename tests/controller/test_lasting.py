@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hotswitch.act.order import Outcome
+from hotswitch.api import names
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller import lasting
-from hotswitch.controller.means import Protection
 from hotswitch.controller.seen import SeenPod
 from hotswitch.model import Direction, Level, Opening
-from tests.controller.world import CLOSED, OPEN, Kernel, World, leading, run
+from tests.controller.world import CLOSED, OPEN, Kernel, Mischief, World, leading, run, server_error
 
 pytestmark = pytest.mark.unit
 DIRECT = {way: Opening(Level.DIRECT) for way in Direction}
@@ -26,26 +25,6 @@ def by_exec(**fields: Any) -> tuple[World, str]:
     return made, uid
 
 
-class Watched:
-    """The picture without pods that left the mesh."""
-
-    def __init__(self, world: World) -> None:
-        self.world, self.left = world, set[str]()
-
-    def pod(self, uid: str) -> SeenPod | None:
-        return None if uid in self.left else self.world.pod(uid)
-
-    async def protection(self, pod: SeenPod) -> Protection:
-        return await self.world.protection(pod)
-
-
-def leaves(world: World, uid: str) -> None:
-    watched = Watched(world)
-    watched.left.add(uid)
-    worker = world.workers[uid]
-    worker._means = replace(worker._means, picture=watched)
-
-
 def test_pod_leaves_the_mesh_while_it_is_open() -> None:
     """Its tlsMode label is taken away: no watch shows it any more, and its gate would stay open for good."""
 
@@ -54,7 +33,7 @@ def test_pod_leaves_the_mesh_while_it_is_open() -> None:
         world.kill(uid)
         await world.turn(2)
         assert world.levels(uid) == OPEN
-        leaves(world, uid)
+        world.left.add(uid)
         await world.turn()
         status = world.api.status(uid)
         assert world.levels(uid) == CLOSED and world.workers[uid].gone
@@ -64,12 +43,119 @@ def test_pod_leaves_the_mesh_while_it_is_open() -> None:
     run(story)
 
 
+def test_pod_leaves_the_mesh_and_its_controller_dies() -> None:
+    """The next one never saw it in the mesh: it finds it by the label that was written with the status."""
+
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kill(uid)
+        await world.turn(2)
+        assert world.levels(uid) == OPEN and world.api.pods[uid].labels[names.OPENED_BY_LABEL] == "helper"
+        world.left.add(uid)
+        world.lead()
+        await world.turn()
+        assert world.levels(uid) == CLOSED and world.workers[uid].gone
+        assert names.OPENED_BY_LABEL not in world.api.pods[uid].labels
+
+    run(story)
+
+
+def test_pod_leaves_the_mesh_its_controller_dies_and_its_status_is_garbled() -> None:
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kill(uid)
+        await world.turn(2)
+        world.left.add(uid)
+        world.api.change(uid, annotations={names.STATUS: "garbled"})
+        world.lead()
+        await world.turn()
+        status = world.api.status(uid)
+        assert world.levels(uid) == CLOSED and world.workers[uid].gone and "HSC001" in world.codes()
+        assert status is not None and not status.may_be_open
+        assert names.OPENED_BY_LABEL not in world.api.pods[uid].labels
+
+    run(story)
+
+
+def test_status_is_garbled_while_it_is_open_and_its_controller_dies() -> None:
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kill(uid)
+        await world.turn(2)
+        world.api.change(uid, annotations={names.STATUS: "garbled"})
+        world.heal(uid)
+        world.lead()
+        await world.turn(4)
+        assert world.levels(uid) == CLOSED and names.OPENED_BY_LABEL not in world.api.pods[uid].labels
+
+    run(story)
+
+
+def test_pod_leaves_the_mesh_while_its_clean_up_may_still_run() -> None:
+    """Closed again until no command can live any longer, whoever leads."""
+
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kernel.outcome = Outcome.UNKNOWN
+        world.kill(uid)
+        await world.turn()
+        world.kernel.outcome = None
+        world.left.add(uid)
+        world.lead()
+        await world.turn()
+        worker = world.workers[uid]
+        assert not worker.gone and not worker.at_rest and worker._pause_s() <= 1.0
+        world.kernel.gate(uid).openings = dict(DIRECT)  # now
+        await world.turn()
+        assert world.levels(uid) == CLOSED and not worker.gone
+        worker._lasting._doubt_until_s = asyncio.get_running_loop().time()
+        await world.turn()
+        assert worker.gone and names.OPENED_BY_LABEL not in world.api.pods[uid].labels
+
+    run(story)
+
+
+def test_closed_behind_a_label_and_not_written_down() -> None:
+    """The API server refuses the write: the pod would be closed by each leader anew, and never be said to be."""
+
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kill(uid)
+        await world.turn(2)
+        world.left.add(uid)
+        world.lead()
+        world.api.mischief = Mischief(at=1, what=server_error)  # does it exist?, then the write
+        await world.turn()
+        worker = world.workers[uid]
+        assert world.levels(uid) == CLOSED and not worker.gone and not worker.at_rest
+        await world.turn()
+        assert worker.gone and names.OPENED_BY_LABEL not in world.api.pods[uid].labels
+
+    run(story)
+
+
+def test_pod_comes_back_into_the_mesh() -> None:
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kill(uid)
+        await world.turn(2)
+        world.left.add(uid)
+        world.kernel.outcome = Outcome.FAILED
+        await world.turn()
+        world.kernel.outcome = None
+        world.left.clear()
+        await world.turn(2)
+        assert world.levels(uid) == OPEN and not world.workers[uid].gone, "it is as ill as before"
+
+    run(story)
+
+
 def test_pod_leaves_the_mesh_and_cannot_be_reached() -> None:
     async def story() -> None:
         world, uid = by_exec()
         world.kill(uid)
         await world.turn(2)
-        leaves(world, uid)
+        world.left.add(uid)
         world.kernel.outcome = Outcome.FAILED
         await world.turn(2)
         assert not world.workers[uid].gone and world.levels(uid) == OPEN and "HSC003" in world.codes()
@@ -98,7 +184,7 @@ def test_nobody_knows_whether_the_pod_is_gone() -> None:
         world, uid = by_exec()
         world.kill(uid)
         await world.turn(2)
-        leaves(world, uid)
+        world.left.add(uid)
 
         async def away(pod: SeenPod) -> bool:
             raise ApiFailure(0, "ConnectionLost", "")
@@ -116,7 +202,7 @@ def test_pod_whose_gate_ends_by_itself_leaves_the_mesh() -> None:
         world.kill(uid)
         await world.turn(2)
         acts = len(world.kernel.gate(uid).log)
-        leaves(world, uid)
+        world.left.add(uid)
         await world.turn()
         assert world.workers[uid].gone and len(world.kernel.gate(uid).log) == acts
 

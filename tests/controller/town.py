@@ -214,7 +214,7 @@ class Town:
         )
         async with Controller(settings) as controller:
             if not helper:
-                controller.actuators = {"helper": self.kernel}
+                controller.actuators = {self.kernel.name: self.kernel}
             work = asyncio.create_task(controller.run())
             try:
                 yield controller

@@ -19,7 +19,7 @@ from hotswitch.controller.means import Means, Protection
 from hotswitch.controller.seen import Life, SeenPod
 from hotswitch.controller.surroundings import Limits, Neighbours
 from hotswitch.controller.worker import PodWorker
-from hotswitch.controller.writer import Stale
+from hotswitch.controller.writer import Stale, opened_by
 from hotswitch.decide.agree import Container
 from hotswitch.decide.ports import effective
 from hotswitch.decide.preflight import Preflight
@@ -93,6 +93,7 @@ class Api:
     pods: dict[str, SeenPod] = field(default_factory=dict)
     terms: list[int] = field(default_factory=list)
     conditions: list[Mapping[str, Any]] = field(default_factory=list)
+    lasting: frozenset[str] = frozenset()
 
     async def write(
         self,
@@ -119,7 +120,9 @@ class Api:
             raise Stale(f"{pod.ref}: is another version now")
         version = str(int(known.resource_version) + 1)
         annotations = {**known.annotations, names.STATUS: encode(status)}
-        self.pods[pod.ref.uid] = replace(known, resource_version=version, annotations=annotations)
+        patched = {**known.labels, **opened_by(known, status, self.lasting)}
+        labels = {key: text for key, text in patched.items() if text is not None}
+        self.pods[pod.ref.uid] = replace(known, resource_version=version, annotations=annotations, labels=labels)
         self.terms.append(status.term)
         if condition is not None:
             self.conditions.append(condition)
@@ -233,12 +236,17 @@ class World:
     notices: list[Notice] = field(default_factory=list)
     journal: list[Entry] = field(default_factory=list)
     protected: int = 20
+    left: set[str] = field(default_factory=set)  # pods that are in the mesh no longer
     neighbours: Neighbours = field(default_factory=Neighbours)
 
     # ---- Picture, Eyes, metrics ----
 
     def pod(self, uid: str) -> SeenPod | None:
-        return self.api.pods.get(uid)
+        return None if uid in self.left else self.api.pods.get(uid)
+
+    def left_open(self, uid: str) -> SeenPod | None:
+        pod = self.api.pods.get(uid) if uid in self.left else None
+        return pod if pod is not None and names.OPENED_BY_LABEL in pod.labels else None
 
     async def protection(self, pod: SeenPod) -> Protection:
         return Protection(manifest={}, policy=self.policy, preflight=self.preflight, actuators=("helper",))
@@ -284,6 +292,7 @@ class World:
     def lead(self) -> None:
         """A controller that has just become the leader: it remembers nothing."""
         self.neighbours = Neighbours()
+        self.api.lasting = frozenset() if self.kernel.ends_by_itself else frozenset({self.kernel.name})
         means = Means(
             picture=self,
             eyes=self,

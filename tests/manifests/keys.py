@@ -81,13 +81,16 @@ POD_STATUS = (
     Case("message", {"status": {"message": "x"}}, STATUS),
 )
 LABELS_OBSERVE = (
-    Case("tls-mode", label("security.istio.io/tlsMode", "disabled"), "hotswitch may not change a pod's labels"),
-    Case("app-label", label("app", "other"), "hotswitch may not change a pod's labels"),
+    Case("opened-by", label("hotswitch.io/opened-by", "exec"), changed="hotswitch.io/opened-by"),
+    Case("opened-by-gone", label("hotswitch.io/opened-by", None)),
+    Case("tls-mode", label("security.istio.io/tlsMode", "disabled"), "of a pod's labels hotswitch may change only"),
+    Case("app-label", label("app", "other"), "of a pod's labels hotswitch may change only"),
 )
 LABELS_DIRECT = (
     Case("tls-mode-disabled", label("security.istio.io/tlsMode", "disabled"), changed='"disabled"'),
     Case("tls-mode-back", label("security.istio.io/tlsMode", "istio"), changed='"istio"'),
     Case("tls-mode-odd", label("security.istio.io/tlsMode", "x"), "hotswitch may set security.istio.io/tlsMode only"),
+    Case("opened-by", label("hotswitch.io/opened-by", "exec"), changed="hotswitch.io/opened-by"),
     Case("role-before-tier-3", label("hotswitch.io/role", "x"), "hotswitch"),
     Case("app-label", label("app", "other"), "of a pod's labels hotswitch may change only"),
     Case("label-added", label("topology.istio.io/network", "n2"), "of a pod's labels hotswitch may change only"),

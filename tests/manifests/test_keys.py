@@ -141,13 +141,13 @@ def test_of_a_pod_only_our_keys(server, tier, pod, case):
 
 @pytest.mark.parametrize("tier", ["tier-1-rescue"], indirect=True)
 @pytest.mark.parametrize("case", LABELS_OBSERVE, ids=names(LABELS_OBSERVE))
-def test_no_label_before_direct_is_installed(server, tier, pod, case):
+def test_no_label_but_our_own_before_direct_is_installed(server, tier, pod, case):
     check(server, f"{pod}/status", case)
 
 
 @pytest.mark.parametrize("tier", ["tier-2-direct"], indirect=True)
 @pytest.mark.parametrize("case", LABELS_DIRECT, ids=names(LABELS_DIRECT))
-def test_one_label_where_direct_is_installed(server, tier, pod, case):
+def test_one_label_of_istios_where_direct_is_installed(server, tier, pod, case):
     check(server, f"{pod}/status", case)
 
 
