@@ -1,8 +1,8 @@
 """The parts of any object that this room needs, decoded straight from bytes; nothing else is kept.
 
 Everything here holds only text, numbers and tuples of such: `gc=False` keeps ten thousand pods out of the garbage
-collector's rounds, which would stop the loop for longer than it takes to see a dead proxy. And what many objects
-have in common, or one of them with itself as it was before, is kept once (`Shared`), which halves the memory.
+collector's rounds, which would stop the loop for longer than it takes to see a dead proxy. And words that many objects
+have in common are kept once (`Shared`), which halves the memory.
 """
 
 from __future__ import annotations
@@ -18,34 +18,15 @@ _SHORT = 128
 
 
 class Shared(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """`shared`: fields that are kept once for all objects that say the same (texts), or for this object as long as it
-    says the same (parts)."""
+    """The texts in the fields named by `shared` are kept once for all objects that have them."""
 
     shared: ClassVar[tuple[str, ...]] = ()
 
-    def share(self, before: Any = None) -> None:
-        """Hold on to what is known already. `before`: the same object as it was known; None: it is new."""
+    def __post_init__(self) -> None:
         for field in self.shared:
-            now = getattr(self, field)
-            kept = _kept(now, getattr(before, field, None))
-            if kept is not now:
-                msgspec.structs.force_setattr(self, field, kept)
-
-
-def _kept(now: Any, known: Any) -> Any:
-    """`now`, or what is equal to it and was there before."""
-    if now == known:
-        return known
-    if isinstance(now, str):
-        return intern(now)
-    if isinstance(now, tuple):
-        mates = known or ()
-        return tuple(_kept(each, mates[place] if place < len(mates) else None) for place, each in enumerate(now))
-    if isinstance(now, dict):
-        return {key: intern(text) if len(text) <= _SHORT else text for key, text in now.items()}
-    if isinstance(now, Shared):
-        now.share(known)
-    return now
+            text = getattr(self, field)
+            if text:
+                msgspec.structs.force_setattr(self, field, intern(text))
 
 
 class OwnerReference(Shared, frozen=True, gc=False, rename="camel"):
@@ -61,7 +42,7 @@ class OwnerReference(Shared, frozen=True, gc=False, rename="camel"):
 class Metadata(Shared, frozen=True, gc=False, rename="camel"):
     """`deletion_timestamp`: RFC 3339, None while nobody deletes it. Go writes null for what is empty."""
 
-    shared = ("namespace", "creation_timestamp", "labels", "annotations", "owner_references")
+    shared = ("namespace", "creation_timestamp")
 
     name: str
     uid: str = ""
@@ -74,10 +55,14 @@ class Metadata(Shared, frozen=True, gc=False, rename="camel"):
     deletion_timestamp: str | None = None
     generation: int = 0
 
-    def share(self, before: Any = None) -> None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for words in (self.labels or {}, self.annotations or {}):
+            for key, text in words.items():
+                if len(text) <= _SHORT:
+                    words[key] = intern(text)
         if self.annotations and _DROPPED in self.annotations:
             del self.annotations[_DROPPED]
-        super().share(before)
 
     @property
     def controller(self) -> OwnerReference | None:

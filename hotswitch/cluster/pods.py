@@ -27,7 +27,7 @@ class Port(Shared, frozen=True, gc=False, rename="camel"):
 class Container(Shared, frozen=True, gc=False, rename="camel"):
     """`restart_policy` "Always" of an init container: it keeps running beside the app (a native sidecar)."""
 
-    shared = ("name", "image", "restart_policy", "ports")
+    shared = ("name", "image", "restart_policy")
 
     name: str
     image: str = ""
@@ -40,9 +40,7 @@ class Gate(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class Spec(Shared, frozen=True, gc=False, rename="camel"):
-    shared = (
-        "node_name", "service_account_name", "restart_policy", "containers", "init_containers", "ephemeral_containers",
-    )  # fmt: skip
+    shared = ("node_name", "service_account_name", "restart_policy")
 
     node_name: str = ""
     service_account_name: str = ""
@@ -77,10 +75,8 @@ class Terminated(Shared, frozen=True, gc=False, rename="camel"):
     started_at: str | None = None
 
 
-class State(Shared, frozen=True, gc=False, rename="camel"):
+class State(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """One of the three; none: waiting, as Kubernetes has it."""
-
-    shared = ("running", "terminated")
 
     running: Running | None = None
     waiting: Waiting | None = None
@@ -88,7 +84,7 @@ class State(Shared, frozen=True, gc=False, rename="camel"):
 
 
 class ContainerStatus(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("name", "state", "last_state")
+    shared = ("name",)
 
     name: str
     ready: bool = False
@@ -117,10 +113,7 @@ class Address(msgspec.Struct, frozen=True, gc=False):
 
 
 class Status(Shared, frozen=True, gc=False, rename="camel"):
-    shared = (
-        "phase", "host_ip", "start_time", "pod_ips", "conditions",
-        "container_statuses", "init_container_statuses", "ephemeral_container_statuses",
-    )  # fmt: skip
+    shared = ("phase", "host_ip", "start_time")
 
     phase: str = ""
     reason: str = ""
@@ -134,9 +127,7 @@ class Status(Shared, frozen=True, gc=False, rename="camel"):
     ephemeral_container_statuses: tuple[ContainerStatus, ...] | None = None
 
 
-class Pod(Shared, frozen=True, gc=False):
-    shared = ("metadata", "spec", "status")
-
+class Pod(msgspec.Struct, frozen=True, gc=False):
     metadata: Metadata
     spec: Spec = Spec()
     status: Status = Status()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, TypeVar
 
 import aiohttp
 import msgspec
 
+T = TypeVar("T")
 LONGEST_LINE_BYTES = 32 * 2**20
 """etcd holds no object of more than 1.5 MiB: what is far over that is no event."""
 
@@ -20,6 +22,13 @@ class RawEvent(msgspec.Struct, gc=False):
 
     type: str
     object: msgspec.Raw
+
+
+class WholeEvent(msgspec.Struct, Generic[T], gc=False):
+    """With its object read by the same look."""
+
+    type: str
+    object: T
 
 
 class ListMetadata(msgspec.Struct, rename="camel"):
@@ -42,6 +51,13 @@ _decode_event = msgspec.json.Decoder(RawEvent).decode
 _decode_page = msgspec.json.Decoder(Page).decode
 _decode_versioned = msgspec.json.Decoder(_Versioned).decode
 _UNREADABLE = (msgspec.DecodeError, msgspec.ValidationError)
+
+
+def whole_events(of: type[T]) -> Callable[[bytes], WholeEvent[T]]:
+    """Raises what msgspec raises."""
+    kind: Any = WholeEvent
+    decode: Callable[[bytes], WholeEvent[T]] = msgspec.json.Decoder(kind[of]).decode
+    return decode
 
 
 def event(line: bytes) -> RawEvent:

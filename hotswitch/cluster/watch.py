@@ -25,9 +25,9 @@ from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import PAGE, Cluster, selectors
 from hotswitch.cluster.failure import ApiFailure, from_status
 from hotswitch.cluster.kinds import Kind
-from hotswitch.cluster.objects import Identity, Key, Shared, head, identity
+from hotswitch.cluster.objects import Identity, Key, head, identity
 from hotswitch.cluster.store import Change, ChangeType, Store
-from hotswitch.cluster.stream import Garbled, batches, event, page, version_of
+from hotswitch.cluster.stream import Garbled, batches, event, page, version_of, whole_events
 
 __all__ = ["Change", "ChangeType", "Counters", "Watcher"]
 
@@ -37,6 +37,7 @@ SILENCE_S = 150.0
 LIST_TIMEOUT_S = 20.0  # for a page
 WATCH_S = (300, 600)  # how long the API server is asked to keep a watch open; at random, so that not all end at once
 SHORT_S = 1.0  # a watch that ends sooner has something against us
+_OF_OBJECTS = frozenset(ChangeType)
 log = logging.getLogger("hotswitch.cluster.watch")
 
 
@@ -80,6 +81,7 @@ class Watcher(Generic[T]):
     ) -> None:
         self._cluster, self._kind, self._path = cluster, kind, kind.path(namespace)
         self._decode = msgspec.json.Decoder(decode_type).decode
+        self._decode_event = whole_events(decode_type)
         self._on_event, self._on_synced, self._on_problem = on_event, on_synced, on_problem
         self._selected, self._silence_s = selectors(label_selector, field_selector), silence_s
         self._version = ""  # resourceVersion to go on from; "": list first
@@ -206,6 +208,30 @@ class Watcher(Generic[T]):
 
     def _take(self, line: bytes) -> None:
         """One event. Raises Garbled, and ApiFailure when it is an error."""
+        if not self._take_whole(line):
+            self._take_apart(line)
+
+    def _take_whole(self, line: bytes) -> bool:
+        """An event of an object that can be read: nearly all of them, so they are read in one go. False: it is none."""
+        try:
+            told = self._decode_event(line)
+            now = identity(told.object)
+        except (msgspec.DecodeError, msgspec.ValidationError, ValueError):
+            return False
+        if told.type not in _OF_OBJECTS:
+            return False
+        self._backoff.reset()
+        self.counters.events += 1
+        if self.unreadable:
+            self.unreadable.pop(now.key, None)
+        gone = told.type == ChangeType.DELETED
+        store, content = self._store, told.object
+        self._tell(store.gone(now.key, content, line) if gone else store.present(now, content, line))
+        self._version = now.version
+        return True
+
+    def _take_apart(self, line: bytes) -> None:
+        """What is not an event of an object, or not of one that can be read."""
         told = event(line)
         if told.type == "ERROR":
             raise from_status(bytes(told.object))
@@ -242,8 +268,6 @@ class Watcher(Generic[T]):
         try:
             content = self._decode(raw)
             now = identity(content)
-            if isinstance(content, Shared):
-                content.share(self._store.objects.get(now.key))
         except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as failure:
             self._cannot_read(raw, str(failure))
             return None

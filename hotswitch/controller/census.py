@@ -27,7 +27,7 @@ class Census:
 
     def replace(self, before: Pod | None, after: Pod | None) -> None:
         """None: it was not there, or is gone."""
-        if before is not None and after is not None and _place(before) == _place(after):
+        if before is not None and after is not None and _as_before(before, after):
             return  # of every event of every pod, nearly all
         if before is not None:
             self._count(before, -1)
@@ -65,6 +65,12 @@ class Census:
         return self.living, self._of_namespace[pod.namespace], mates
 
 
-def _place(pod: Pod) -> tuple[object, ...]:
-    """What it is counted by. Of one uid name, namespace and owner do not change."""
-    return pod.uid, pod.is_completed, pod.spec.node_name, pod.labels.get(HASH), pod.metadata.owner_references
+def _as_before(before: Pod, after: Pod) -> bool:
+    """By all that it is counted by. Of one uid name and namespace do not change."""
+    return (
+        before.spec.node_name == after.spec.node_name
+        and before.is_completed == after.is_completed
+        and before.labels.get(HASH) == after.labels.get(HASH)
+        and before.metadata.owner_references == after.metadata.owner_references
+        and before.uid == after.uid
+    )

@@ -43,13 +43,14 @@ class Protections:
         self._tells_clients = tells_clients
         self._manifests: dict[str, tuple[object, dict[str, Any], MeshPod]] = {}
         self._heard: dict[str, tuple[object, bytes]] = {}
+        self._checks: dict[str, tuple[MeshView, MeshPod, frozenset[str], Preflight]] = {}
 
     async def make(self, pod: Pod, found: Effective, mesh: Callable[[], MeshView]) -> Protection:
         """Raises ApiFailure when the pod's manifest must be asked for, and cannot be had."""
         content, seen = await self._manifest(pod)
         order = _order(pod)
         accepted = found.accepts(order.accept if order else ())
-        checked = preflight(mesh(), seen, accepted)
+        checked = self._checked(pod.uid, mesh(), seen, accepted)
         policy, refusals = checked.limit(found.policy), taken_away(found.policy, checked)
         if checked.flip and not self._tells_clients and Level.DIRECT in policy.inbound:
             policy = replace(policy, inbound=tuple(each for each in policy.inbound if each is not Level.DIRECT))
@@ -65,6 +66,13 @@ class Protections:
             receivers=tuple(each.key for each in found.receivers),
             alert_labels=found.alert_labels,
         )
+
+    def _checked(self, uid: str, mesh: MeshView, seen: MeshPod, accepted: frozenset[str]) -> Preflight:
+        """The preflight knows nothing else than these, and they seldom change between two looks."""
+        known = self._checks.get(uid)
+        if known is None or known[0] is not mesh or known[1] is not seen or known[2] != accepted:
+            known = self._checks[uid] = mesh, seen, accepted, preflight(mesh, seen, accepted)
+        return known[3]
 
     def heard(self, pod: Pod, raw: memoryview) -> None:
         """`raw`: the pod's JSON, as this event or list has it; empty: nobody is about to look at it."""
@@ -95,6 +103,7 @@ class Protections:
         """Nobody looks at this pod any longer: whole manifests of ten thousand would be half a gigabyte."""
         self._manifests.pop(uid, None)
         self._heard.pop(uid, None)
+        self._checks.pop(uid, None)
 
 
 def _order(pod: Pod) -> override.Order | None:

@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from hotswitch.api import names
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import CONFIGMAPS, ISTIO, NAMESPACES, PODS, POLICIES, SERVICES, Kind
-from hotswitch.cluster.objects import Metadata, Shared
+from hotswitch.cluster.objects import Metadata
 from hotswitch.cluster.pods import Pod
 from hotswitch.cluster.store import NOTHING, Change, ChangeType
 from hotswitch.cluster.watch import Watcher
@@ -27,9 +29,7 @@ FORBIDDEN = 403
 MESH_CONFIG = "istio"  # istiod's ConfigMap in the root namespace
 
 
-class Bare(Shared, frozen=True, gc=False):
-    shared = ("metadata",)
-
+class Bare(msgspec.Struct, frozen=True, gc=False):
     metadata: Metadata
 
 
@@ -209,12 +209,11 @@ class Watching:
 
 
 def _placed_anew(before: Pod, pod: Pod) -> bool:
-    """Of every event of every pod; what says the same is the same object, nearly always (cluster.objects)."""
-    was, now = before.metadata, pod.metadata
-    same = was.annotations is now.annotations and was.labels is now.labels
-    return before.addresses != pod.addresses or not (same or _settings(before) == _settings(pod))
-
-
-def _settings(pod: Pod) -> tuple[object, ...]:
-    said = {key: text for key, text in pod.annotations.items() if key.startswith(names.PREFIX) and key != names.STATUS}
-    return pod.labels.get(names.MODE_LABEL), said
+    """By its address or what its owner says of it. Cheap: asked at every event."""
+    was, now = before.status, pod.status
+    if (was.pod_ip, was.pod_ips) != (now.pod_ip, now.pod_ips):
+        return True
+    if before.labels.get(names.MODE_LABEL) != pod.labels.get(names.MODE_LABEL):
+        return True
+    differ = before.annotations.items() ^ pod.annotations.items()
+    return any(key.startswith(names.PREFIX) and key != names.STATUS for key, _ in differ)

@@ -21,7 +21,7 @@ class Port(Shared, frozen=True, gc=False, rename="camel"):
 
 
 class ServiceSpec(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("type", "ports")
+    shared = ("type",)
 
     ports: tuple[Port, ...] | None = None
     selector: dict[str, str] | None = None
@@ -31,9 +31,7 @@ class ServiceSpec(Shared, frozen=True, gc=False, rename="camel"):
     publish_not_ready_addresses: bool = False
 
 
-class Service(Shared, frozen=True, gc=False):
-    shared = ("metadata", "spec")
-
+class Service(msgspec.Struct, frozen=True, gc=False):
     metadata: Metadata
     spec: ServiceSpec = ServiceSpec()
 
@@ -45,15 +43,11 @@ class NodeAddress(Shared, frozen=True, gc=False):
     address: str = ""
 
 
-class NodeStatus(Shared, frozen=True, gc=False):
-    shared = ("addresses",)
-
+class NodeStatus(msgspec.Struct, frozen=True, gc=False):
     addresses: tuple[NodeAddress, ...] | None = None
 
 
-class Node(Shared, frozen=True, gc=False):
-    shared = ("metadata", "status")
-
+class Node(msgspec.Struct, frozen=True, gc=False):
     metadata: Metadata
     status: NodeStatus = NodeStatus()
 

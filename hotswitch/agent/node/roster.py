@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from hotswitch.agent.node.selection import why_not
 from hotswitch.api.names import MODE_LABEL
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.kinds import NAMESPACES, PODS
-from hotswitch.cluster.objects import Metadata, Shared
+from hotswitch.cluster.objects import Metadata
 from hotswitch.cluster.pods import Pod
 from hotswitch.cluster.watch import Change, ChangeType, Watcher
 
 
-class Namespace(Shared, frozen=True, gc=False):
-    shared = ("metadata",)
-
+class Namespace(msgspec.Struct, frozen=True, gc=False):
     metadata: Metadata
 
 
