@@ -193,7 +193,8 @@ class Agent:
     def _means(self) -> Means:
         pace = Pace(**self.settings.pace.model_dump())
         here = self._neighbours
-        return Means(self.journal, self.metrics, pace, self.evidence, here, self._surroundings, self._gone)
+        around, gone, drill = self._surroundings, self._gone, self.drills.order
+        return Means(self.journal, self.metrics, pace, self.evidence, here, around, gone, drill)
 
     def _gone(self, guard: Guard) -> None:
         if self.guards.pop(guard.settings.uid, None) is None:

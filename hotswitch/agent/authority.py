@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from hotswitch.agent.neighbours import Neighbour, Neighbours
+from hotswitch.api.drills import Drilled, Told
 from hotswitch.model import (
     Capabilities,
     Diagnosis,
@@ -34,7 +35,8 @@ from hotswitch.report.journal import Entry
 class Grant:
     """What may be done for one pod. `version`: grows with every change. `policy`: as the engine takes it; the preflight
     has taken away levels and ports already. `authorization`: what the rescue keeps up. `override`: a person's order,
-    its end on the loop's clock; the guard puts it into its standing before each step."""
+    its end on the loop's clock; the guard puts it into its standing before each step. `drill`: to be carried out once;
+    `drill_was_heard`: by a process before this one, which has not told what became of it."""
 
     version: int
     policy: Policy
@@ -42,6 +44,8 @@ class Grant:
     spiffe_id: str = ""  # whose certificate the rescue must hold; "": as the pod's manifest says
     trust_domains: tuple[str, ...] = ()
     override: Override | None = None
+    drill: Told | None = None
+    drill_was_heard: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,7 @@ class PodState:
     istio_rules: str = ""  # digest of Istio's own rules
     istio_complete: bool = True
     stand_in: str = ""
+    drilled: Drilled | None = None  # the last that was ordered, once it has ended
 
 
 class Authority(Protocol):

@@ -1,4 +1,5 @@
-"""All drills of an agent: by hand or in their turn, one at a time, told to metrics and journal (S4.4, S4.6, I3, I8).
+"""All drills of an agent: by hand, by order of the controller or in their turn, one at a time; told to metrics and
+journal (S4.4, S4.6, I3, I8).
 
 When a workload's drill passed last is read from the journal at the start, so that an agent that is replaced every day
 drills all the same.
@@ -13,6 +14,7 @@ from datetime import datetime
 
 from hotswitch.agent.drill import CODES, Drill, Report, Result, refusal
 from hotswitch.agent.guard import Guard
+from hotswitch.api.drills import Drilled, Told
 from hotswitch.config.agentfile import DrillSettings
 from hotswitch.decide.codes import Code
 from hotswitch.decide.drill import Candidate, Schedule, canary, first_s, next_s, overdue_s, workload_of
@@ -32,7 +34,7 @@ class Drills:
         self._passed_unix_s: dict[str, float] = {}  # by workload
         self._ended_unix_s: dict[str, float] = {}
         self._last_unix_s: dict[str, float] = {}  # by pod
-        self._running: set[asyncio.Task[Report]] = set()
+        self._running: set[asyncio.Task[Report] | asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._settings: DrillSettings | None = None
 
@@ -45,21 +47,50 @@ class Drills:
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)  # whoever asked may go away, and the drill ends as it began
 
-    async def _run(self, guard: Guard, for_s: float, who: str) -> Report:
+    async def _run(self, guard: Guard, for_s: float, who: str, order: str = "") -> Report:
         async with self._turn:
             report = await Drill(guard, for_s, who).run()
-        self._tell(guard, report, who)
+        self._tell(guard, report, who, order)
         return report
 
-    def _tell(self, guard: Guard, report: Report, who: str) -> None:
+    # ---- by order of the controller ----
+
+    def order(self, guard: Guard, told: Told, tell: Callable[[Drilled], None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._ordered(guard, told, tell))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _ordered(self, guard: Guard, told: Told, tell: Callable[[Drilled], None]) -> None:
+        """One that goes wrong in a way that nobody thought of has failed."""
+        try:
+            report = await self._run(guard, told.for_s, told.by, told.id)
+        except asyncio.CancelledError:
+            tell(Drilled(id=told.id, result=Result.INTERRUPTED, why="the agent was told to end"))
+            raise
+        except Exception as failure:
+            tell(Drilled(id=told.id, result=Result.FAILED, why=f"{type(failure).__name__}: {failure}"))
+            raise
+        tell(
+            Drilled(
+                id=told.id,
+                result=report.result,
+                why=report.why,
+                served=report.served,
+                lost=report.lost,
+                durations_s=report.durations_s,
+            )
+        )
+
+    def _tell(self, guard: Guard, report: Report, who: str, order: str) -> None:
         workload, now_unix_s = workload_of(guard.pod), time.time()
         metrics = self._metrics.drills
-        metrics.ended(workload, report.result, served=report.served, lost=report.lost)
+        metrics.ended(workload, report.result, served=report.served, lost=report.lost, judges=not order)
         if report.result is not Result.REFUSED:
             self._ended_unix_s[workload] = self._last_unix_s[str(guard.pod)] = now_unix_s
         if report.result is Result.PASSED:
             self._passed_unix_s[workload] = now_unix_s
-            metrics.passed(workload, now_unix_s, report.durations_s["open"], report.durations_s["restore"])
+            if not order:
+                metrics.passed(workload, now_unix_s, report.durations_s["open"], report.durations_s["restore"])
         if report.result is Result.FAILED:
             self._metrics.pages.labels(Code.DRILL_FAILED).inc()
         self._show(workload)
@@ -73,7 +104,7 @@ class Drills:
                 generation=guard.standing.generation,
                 evidence={
                     "result": report.result, "workload": workload,
-                    "served": str(report.served), "lost": str(report.lost),
+                    "served": str(report.served), "lost": str(report.lost), **({"order": order} if order else {}),
                 },
                 durations_ms={f"{name}_ms": round(each * 1000, 3) for name, each in report.durations_s.items()},
                 failed=report.why if report.result is Result.FAILED else "",

@@ -14,11 +14,14 @@ from hotswitch.agent.guard import Guard
 from hotswitch.agent.means import Means
 from hotswitch.agent.second import SecondObserver
 from hotswitch.agent.spare import Spare
+from hotswitch.api.drills import Drilled, Told
 from hotswitch.api.orders import whole_policies
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod
 from hotswitch.kernel.cgroup import Container
 from hotswitch.model import Act, Decision, Facts, Level, Mode, Override, Policy, View
+
+DIED = "the agent ended before it could tell how the drill ended"
 
 
 class GrantedGuard(Guard):
@@ -45,6 +48,8 @@ class GrantedGuard(Guard):
         self._ordered: Override | None = None
         self._told: PodState | None = None
         self._taking: asyncio.Task[None] | None = None
+        self._drilling = ""  # the order that was heeded last
+        self.drilled: Drilled | None = None
 
     def _proxy_uid(self) -> int:
         return super()._proxy_uid() if self._proxy_user is None else self._proxy_user
@@ -85,8 +90,23 @@ class GrantedGuard(Guard):
         if settings != self.settings or not self.spare.tried.is_set():
             self.settings = settings
             self._taking = self._loop.create_task(self.spare.begin(settings))
+        if grant.drill is not None and grant.drill.id != self._drilling:
+            self._heed(grant.drill, was_heard=grant.drill_was_heard)
         if Mode.AUTO in (before, grant.policy.mode) and before is not grant.policy.mode:
             self.look_again()
+
+    def _heed(self, order: Told, *, was_heard: bool) -> None:
+        """Once, whatever is told again: a process that died in the midst of a drill left its end to the kernel."""
+        self._drilling = order.id
+        if was_heard:
+            self.drilled = Drilled(id=order.id, result="failed", why=DIED)
+        else:
+            self._means.drill(self, order, self._drilled)
+
+    def _drilled(self, drilled: Drilled) -> None:
+        if drilled.id == self._drilling and not self.closed:
+            self.drilled = drilled
+            self._tell()
 
     def change_policy(self, settings: Pod) -> None:
         """What is known of the pod has changed; what may be done is the grant's, whatever stands in the settings."""
@@ -157,6 +177,7 @@ class GrantedGuard(Guard):
             istio_rules=self._rules.scene.digest,
             istio_complete=self._rules.scene.complete,
             stand_in=self.stand_in.state,
+            drilled=self.drilled,
         )
         lasting = replace(state, identity_expires_in_s=None)  # which runs down all the time
         if lasting != self._told:

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from hotswitch.agent.authority import Grant
 from hotswitch.agent.kept import boot_s
 from hotswitch.api.agent.checked import Malformed
-from hotswitch.api.agent.grants import override_of, policy_of
+from hotswitch.api.agent.grants import drill_of, override_of, policy_of
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.decide.grants import Refused
 from hotswitch.model import Mode, PodUid, Policy
@@ -34,6 +34,7 @@ class Grants:
         self._grants: dict[PodUid, tuple[tuple[int, int], Grant]] = {}
         self.raw: dict[str, bytes] = {}
         self.orders_end_boot_s: dict[str, float] = {}
+        self._drills_heard: set[str] = set()  # that were ordered from the process before this one
 
     def __len__(self) -> int:
         return len(self._grants)
@@ -46,7 +47,9 @@ class Grants:
         """What a predecessor was told, by whatever leader. What cannot be read is none."""
         for uid, told in raw.items():
             with contextlib.suppress(DecodeError, Malformed):
-                self.take(_aged(wire.PodGrant.FromString(told), orders_end_boot_s.get(uid)))
+                grant = _aged(wire.PodGrant.FromString(told), orders_end_boot_s.get(uid))
+                self._drills_heard |= {grant.drill.id} if grant.HasField("drill") else set()
+                self.take(grant)
 
     def take(self, message: wire.PodGrant) -> PodUid:
         """Raises Malformed, and has changed nothing then."""
@@ -58,6 +61,8 @@ class Grants:
             spiffe_id=message.spiffe_id,
             trust_domains=tuple(message.trust_domains),
             override=override_of(message.override, now_s) if message.HasField("override") else None,
+            drill=drill_of(message),
+            drill_was_heard=message.drill.id in self._drills_heard,
         )
         self.raw[uid] = message.SerializeToString()
         self.orders_end_boot_s.pop(uid, None)

@@ -189,6 +189,7 @@ class ControllerAuthority:
             term=places.lease.term,
             acts_on=places.acts_on,
             places=places.named() if places.is_alive else {},
+            drills=True,
         )
 
     def _beat(self) -> wire.Beat:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hotswitch.agent.evidence import Keeper
 from hotswitch.agent.neighbours import Neighbours
+from hotswitch.api.drills import Drilled, Told
 from hotswitch.model import Surroundings
 from hotswitch.observe.pace import Pace
 from hotswitch.report.journal import Journal
@@ -26,3 +27,5 @@ class Means:
     neighbours: Neighbours
     surroundings: Callable[[Guard], Surroundings]
     gone: Callable[[Guard], None]
+    drill: Callable[[Guard, Told, Callable[[Drilled], None]], None]
+    """Carry a drill out that was ordered, and tell what became of it. Must not wait."""

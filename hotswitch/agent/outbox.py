@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from hotswitch.agent.authority import PodState
-from hotswitch.api.agent.reports import ability_message, diagnosis_message, standing_message
+from hotswitch.api.agent.reports import ability_message, diagnosis_message, drilled_message, standing_message
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.model import PodUid
 from hotswitch.report.journal import Entry
@@ -133,4 +133,5 @@ def _report(uid: PodUid, state: PodState) -> wire.PodReport:
         istio_rules=state.istio_rules,
         istio_incomplete=not state.istio_complete,
         stand_in=state.stand_in,
+        drilled=drilled_message(state.drilled),
     )

@@ -72,6 +72,7 @@ class Spare:
         self._task: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()  # one change after the other: there is one task, and it knows the newest
         self._closed = False
+        self.drained_by_s = float("-inf")  # the loop's clock; until then connections from before a restore may go on
         self.tried = asyncio.Event()  # the first attempt has ended, well or not
         self.changed: Callable[[], None] = lambda: None
 
@@ -163,7 +164,9 @@ class Spare:
     def drain(self) -> None:
         """Capture is back: let the rescue's connections end."""
         if self._rescue is not None and self._added:
-            self._draining = asyncio.get_running_loop().create_task(self._drain(self._rescue))
+            loop = asyncio.get_running_loop()
+            self.drained_by_s = loop.time() + self._rescue.program.drain_s
+            self._draining = loop.create_task(self._drain(self._rescue))
 
     async def _drain(self, rescue: Rescue) -> None:
         try:

@@ -105,6 +105,16 @@ def camel_case(dependency: Dependency) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
+def _drill() -> Schema:
+    fields = {
+        "every": described(
+            "How often one pod of each workload is drilled; by hand only when left out.", duration(least="1m")
+        ),
+        "for": described("How long a drill leads to the rescue; 5s when left out.", duration(least="1s", most="1m")),
+    }
+    return an_object(**fields)
+
+
 def _secret() -> Schema:
     name = string(most=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     return an_object(("name", "key"), name=name, key=string(most=253, pattern=r"^[-._a-zA-Z0-9]+$"))
@@ -171,6 +181,9 @@ def _spec() -> Schema:
             "when-below: Services that ask for it may be taken over while bypass leaves them too few ready endpoints; "
             "the most careful wins. Not in a policy that selects pods by labels.",
             one_of("never", "when-below"),
+        ),
+        drill=described(
+            "Fallbacks that nobody exercises fail: well pods are led to their rescue now and then.", _drill()
         ),
         alerts=described("Whom to tell, how.", _alerts()),
     )

@@ -68,6 +68,7 @@ _EVERYWHERE: Mapping[str, Knob] = {
     names.STALE_AFTER: Knob(("timings", "staleAfter")),
     names.CERTIFICATE_ENDS: Knob(("timings", "certificateEnds")),
     names.ACTUATORS: Knob(("actuators",), words, ""),
+    names.DRILL_EVERY: Knob(("drill", "every")),
     names.ALERT_LABELS: Knob(("alerts", "labels"), _labels),
     names.ALERT_REPEAT: Knob(("alerts", "repeat")),
 }
@@ -97,6 +98,8 @@ NO_KNOBS: frozenset[str] = frozenset(
         names.OVERRIDE_REASON,
         names.OVERRIDE_BY,
         names.OVERRIDE_ACCEPT,
+        names.DRILL_ORDER,
+        names.DRILLED,
     }
 )
 """Annotations of ours that are read elsewhere."""

@@ -20,6 +20,9 @@ OVERRIDE_REASON = "hotswitch.io/override-reason"
 OVERRIDE_BY = "hotswitch.io/override-by"  # who said so, as the CLI knows it; for people, never a proof
 OVERRIDE_ACCEPT = "hotswitch.io/override-accept"  # codes, comma-separated; counts only where a policy grants them
 
+DRILL_ORDER = "hotswitch.io/drill-order"  # of a person, for one drill (api.drills)
+DRILLED = "hotswitch.io/drilled"  # the last drill that the leader has ordered, and what became of it
+
 CONDITION = "hotswitch.io/Capture"  # the pod's condition: status "True" while its traffic passes the proxy
 TLS_MODE_LABEL = "security.istio.io/tlsMode"
 OPENED_BY_LABEL = "hotswitch.io/opened-by"
@@ -50,4 +53,5 @@ ACTUATORS = "hotswitch.io/actuators"  # agent,helper,exec: which of them may be 
 ALERT_LABELS = "hotswitch.io/alert-labels"  # team=shop,tier=1
 ALERT_REPEAT = "hotswitch.io/alert-repeat"
 DRILL = "hotswitch.io/drill"  # pods only; "off": never drilled in its turn
+DRILL_EVERY = "hotswitch.io/drill-every"
 TRUSTS_PROXY_HEADERS = "hotswitch.io/trusts-proxy-headers"  # pods only; `direct` inbound needs "false"

@@ -29,6 +29,18 @@ Levels = Annotated[tuple[SomeLevel, ...], AfterValidator(no_doubles)]
 Probes = Annotated[int, Field(ge=1, le=100)]
 
 
+def _at_least_a_minute(seconds: float | None) -> float | None:
+    if seconds is not None and seconds < 60.0:
+        raise ValueError("is less than 1m")
+    return seconds
+
+
+def _at_most_a_minute(seconds: float | None) -> float | None:
+    if seconds is not None and not 1.0 <= seconds <= 60.0:
+        raise ValueError("is not between 1s and 1m")
+    return seconds
+
+
 class LabelSelector(Strict):
     """Only `matchLabels`, as in Istio's own policies. Empty selects everything."""
 
@@ -135,6 +147,13 @@ class Dependencies(Strict):
         return {dependency: reaction for dependency, reaction in found.items() if reaction is not None}
 
 
+class Drilling(Strict):
+    """One pod of each workload in turn is drilled by order of the controller. Without `every`: by hand only."""
+
+    every_s: Annotated[Duration | None, AfterValidator(_at_least_a_minute)] = None
+    for_s: Annotated[Duration | None, AfterValidator(_at_most_a_minute)] = None
+
+
 class PolicySpec(Strict):
     """None: nothing is said about it, which is not the same as a default."""
 
@@ -151,6 +170,7 @@ class PolicySpec(Strict):
     actuators: Annotated[tuple[ActuatorName, ...], AfterValidator(no_doubles)] | None = None
     dependencies: Dependencies = Dependencies()
     adopt: Adopt | None = None
+    drill: Drilling = Drilling()
     alerts: Alerts = Alerts()
 
 

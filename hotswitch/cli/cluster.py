@@ -198,6 +198,32 @@ def restore(
 
 
 @app.command()
+def drill(
+    workload: Annotated[str, typer.Argument(help="namespace/kind/name or kind/name, like deploy/web; or a pod.")],
+    for_: Annotated[str, typer.Option("--for", help="How long, like 5s; a minute at most.")] = "5s",
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Until it has ended; exit code 1 unless it passed.")
+    ] = True,
+    dry_run: DryRun = False,
+    namespace: Namespace = "default",
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    root: Root = ROOT,
+) -> None:
+    """Order a drill of one well pod of a workload, the one whose last drill is longest ago, from the controller."""
+    from hotswitch.api.drills import FOR_AT_MOST_S
+    from hotswitch.cli import cluster_drill
+
+    for_s = _duration(for_)
+    if not 1.0 <= for_s <= FOR_AT_MOST_S:
+        raise typer.BadParameter("--for is not between 1s and 1m")
+    lines, well = _asked(kubeconfig, context, cluster_drill.order, root, workload, namespace, for_s, dry_run, wait)
+    typer.echo("\n".join(lines))
+    if not well:
+        raise typer.Exit(1)
+
+
+@app.command()
 def history(
     pod: Annotated[str, typer.Argument(help="namespace/name, name or uid; all when left out.")] = "",
     namespace: Everywhere = None,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hotswitch import __version__
-from hotswitch.cli import capture, cluster, controller, helper, keeper, route, show, start
+from hotswitch.cli import capture, cluster, controller, helper, keeper, route, show, start, trace
 from hotswitch.cli.ask import ANSWER_TIMEOUT_S, DEFAULT_SOCKET, AgentError, ask
 from hotswitch.cli.duration import seconds
 from hotswitch.cli.show import fail
@@ -29,6 +29,7 @@ app.add_typer(cluster.app, name="mesh")
 app.add_typer(route.app, name="route")
 app.command()(controller.controller)
 app.command()(keeper.keeper)
+app.command()(trace.trace)
 for command in (helper.helper, helper.order, helper.truth):
     app.command()(command)
 
@@ -242,20 +243,6 @@ def evidence(
 def uninstall_check() -> None:
     """Is anything of hotswitch left in a pod of this node? Changes nothing; exit code 1 when there is."""
     sys.exit(start.take_out(remove=False))
-
-
-@app.command()
-def trace(
-    pod: Pod,
-    last: Annotated[int, typer.Option("--last", help="How far back to look, in entries.", min=1)] = 500,
-    socket: SocketOption = DEFAULT_SOCKET,
-    as_json: JsonOption = False,
-) -> None:
-    """The time line of the pod's last fault: from the first evidence to traffic, and back."""
-    from hotswitch.report.trace import trace_texts
-
-    lines = trace_texts(asked(socket, verb="history", pod=pod, last=last)["entries"], pod)
-    told({"pod": pod, "lines": lines}, as_json, lines or [f"{pod}: no fault in the journal"])
 
 
 @app.command()

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from hotswitch.api.names import TRUSTS_PROXY_HEADERS
 from hotswitch.api.policy import Acceptance
 from hotswitch.api.values import Allowance
-from hotswitch.config import safety, telling, thresholds, timings
+from hotswitch.config import drilling, safety, telling, thresholds, timings
+from hotswitch.config.drilling import Turns
 from hotswitch.config.layers import THE_POD, Bearing, Layer, Provenance, Tier, layers
 from hotswitch.config.objects import PolicyObject, Problem, problem
 from hotswitch.config.scope import scoped
@@ -45,6 +46,7 @@ class Effective:
     receivers: tuple[ReceiverAt, ...]
     alert_labels: Mapping[str, str]
     alert_repeat_s: float
+    drill: Turns = field(default_factory=Turns)
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
@@ -78,6 +80,7 @@ def merge(policies: Iterable[PolicyObject], root_namespace: str, namespace: Bear
         receivers=telling.receivers(mine, where),
         alert_labels=telling.labels(found, where),
         alert_repeat_s=telling.repeat_s(found, where),
+        drill=drilling.resolve(found, pod, where),
         provenance=where,
         problems=_problems(mine, namespace),
     )

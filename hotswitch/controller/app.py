@@ -23,6 +23,8 @@ from hotswitch.config import adoption
 from hotswitch.controller import actuators
 from hotswitch.controller.agents.office import Office
 from hotswitch.controller.alarms import KEY
+from hotswitch.controller.drills.drills import Drills
+from hotswitch.controller.drills.words import Words
 from hotswitch.controller.figures import refresh
 from hotswitch.controller.fleet import Fleet
 from hotswitch.controller.invalid import InvalidObjects
@@ -38,6 +40,7 @@ from hotswitch.controller.writer import StatusWriter
 from hotswitch.model import PodRef, Surroundings
 from hotswitch.observe.central import CentralPace, CentralProber
 from hotswitch.report.controller_metrics import ControllerMetrics
+from hotswitch.report.events import Regarding
 
 SWEEP_S = 20.0
 CLOCK_SET_S = 2.0  # more than clocks drift apart, less than an opening lasts
@@ -78,6 +81,9 @@ class Controller:
             lambda: self.elector.leading,
             lambda uid, timeout_s, done: self.eyes.look(uid, timeout_s, done),
         )
+        words = Words(self.speaker.journal, self.speaker.tell, self._about, self.metrics.drills)
+        self.drills = Drills(self.cluster, self.picture, self.office, words)
+        self.office.ordered = self.drills.order_of
         self.preparing = Preparing(self.picture, self.actuators, self._say_problem)
         self.watching = Watching(
             self.cluster,
@@ -109,6 +115,7 @@ class Controller:
 
     async def __aexit__(self, *_: object) -> None:
         self.preparing.stop()
+        self.drills.follow()
         self.office.follow()
         self.fleet.follow()
         if self.serving is not None:
@@ -151,6 +158,7 @@ class Controller:
     async def finish(self) -> None:
         """Before `run` is cancelled: end what only a leader may do, while nobody else can lead."""
         self.preparing.stop()
+        self.drills.follow()
         self.fleet.follow()
         if self.elector.leading:
             with contextlib.suppress(TimeoutError):
@@ -165,6 +173,7 @@ class Controller:
         self.office.lead(term)
         self.fleet.lead(self._means(), [*self.picture.pods, *self.picture.left])
         self.preparing.start()
+        self.drills.lead(term)
         if self.serving is not None:
             self.serving.lead(term)
         loop = asyncio.get_running_loop()
@@ -199,6 +208,7 @@ class Controller:
         self.metrics.leads(False)
         self._sweeping.cancel()
         self.preparing.stop()
+        self.drills.follow()
         self.office.follow()
         self.fleet.follow()
         if self.serving is not None:
@@ -248,6 +258,7 @@ class Controller:
         return self.eyes.doubts(uid) or self.office.restless(uid)
 
     def _moved(self, pod: Pod) -> None:
+        self.drills.moved(pod)
         self.office.pod_moved(pod)
         if self.picture.watched(pod) and pod.addresses and not pod.is_completed:
             self.eyes.watch(pod.uid, pod.addresses[0])
@@ -256,6 +267,7 @@ class Controller:
             self.eyes.forget(pod.uid)
 
     def _gone(self, uid: str) -> None:
+        self.drills.gone(uid)
         self.office.pod_gone(uid)
         self.eyes.forget(uid)
         self.fleet.news(uid)
@@ -277,6 +289,9 @@ class Controller:
 
     # ---- words ----
 
+    def _about(self, regarding: Regarding, code: str, sentence: str) -> None:
+        self.speaker.about(regarding, code, sentence, warning=False)
+
     def _say_problem(self, sentence: str) -> None:
         log.warning("cluster", extra={"problem": sentence})
 
@@ -291,6 +306,7 @@ class Controller:
         if self.serving is not None:
             self.serving.refresh_metrics()
         self.office.refresh_metrics()
+        self.drills.refresh_metrics()
 
     @property
     def alive(self) -> bool:

@@ -8,13 +8,13 @@ for only where there was none: nothing is asked of the API server on the way fro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from hotswitch.api import names, override
+from hotswitch.api import drills, names, override
 from hotswitch.api.values import InvalidValue
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.pods import Pod, manifest
@@ -31,6 +31,7 @@ from hotswitch.observe.podlife import PROXY, reference
 NOBODY_TELLS = "meshed clients would have to be told to speak plaintext, and the controller knows no istiod (--istiod)"
 
 
+_OURS = frozenset({names.STATUS, names.DRILLED, names.DRILL_ORDER})
 _LEFT_OUT = {"apiVersion": "v1", "kind": "Pod"}  # by lists, of their items
 
 
@@ -116,13 +117,20 @@ def _order(pod: Pod) -> override.Order | None:
 
 def wrong_orders(pod: Pod) -> tuple[Problem, ...]:
     """An order that is not valid changes nothing, and its author is to hear of it."""
+    return tuple(problem(object_ref(pod), each) for each in _wrong(pod.annotations))
+
+
+def _wrong(annotations: Mapping[str, str]) -> Iterator[InvalidValue]:
     try:
-        override.read(pod.annotations, time.time())
+        override.read(annotations, time.time())
     except override.Ended:
         pass
     except InvalidValue as invalid:
-        return (problem(object_ref(pod), invalid),)
-    return ()
+        yield invalid
+    try:
+        drills.read_order(annotations)
+    except InvalidValue as invalid:
+        yield invalid
 
 
 def object_ref(pod: Pod) -> ObjectRef:
@@ -131,7 +139,7 @@ def object_ref(pod: Pod) -> ObjectRef:
 
 def _changing(pod: Pod) -> tuple[object, ...]:
     """What may change in a pod's manifest and is read there: its words, addresses, and where commands could be run."""
-    said = {key: value for key, value in pod.annotations.items() if key != names.STATUS}
+    said = {key: value for key, value in pod.annotations.items() if key not in _OURS}
     return pod.labels, said, pod.addresses, *(running(pod, name) for name in (PROXY, names.HELPER_CONTAINER))
 
 

@@ -50,6 +50,12 @@ def next_s(schedule: Schedule, workload: str, last_s: float) -> float:
     return last_s + schedule.every_s * (1.0 + schedule.jitter * shift)
 
 
+def turn_s(schedule: Schedule, workload: str, after_s: float) -> float:
+    """Its first turn after an instant. Turns lie at fixed places in time, so that a change of leaders moves none."""
+    place_s = schedule.every_s * _share(workload)
+    return after_s + (place_s - after_s) % schedule.every_s
+
+
 def overdue_s(schedule: Schedule, since_s: float) -> float:
     """Without a success by then people are told. `since_s`: the last success, or when the schedule began."""
     return since_s + schedule.every_s * (2.0 + schedule.jitter)
@@ -57,6 +63,55 @@ def overdue_s(schedule: Schedule, since_s: float) -> float:
 
 def _share(words: str) -> float:
     return zlib.crc32(words.encode()) / 2**32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """What a leader knows beside the pod. `cautious`: places of the leader before may be in use that it cannot see.
+    `frozen`: why nothing may be opened. `open`: a pod that is open, or under a drill; `sick`: how many look ill."""
+
+    cautious: bool = False
+    frozen: str = ""
+    open: str = ""
+    sick: int = 0
+
+
+def mesh_refusal(mesh: Mesh) -> str:
+    """Why nobody may be drilled now: a sentence, or nothing. Drills are for quiet days (I3)."""
+    if mesh.cautious:
+        return "the leader is new, and does not know yet what the one before has given"
+    if mesh.frozen:
+        return f"nothing may be opened: {mesh.frozen}"
+    if mesh.open:
+        return f"{mesh.open} is open"
+    return f"{mesh.sick} pods look sick" if mesh.sick else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """Of a drill under way. `told`: its agent told how it ended. `is_there`: an agent of the pod is connected;
+    `is_another`: not the process that was given the order, nor one that goes on with its memory. `ours`: ordered by
+    this leader. `overdue`: it should have been told by now."""
+
+    told: bool
+    is_there: bool
+    is_another: bool
+    ours: bool
+    overdue: bool
+
+
+def unheard(heard: Heard) -> tuple[str, str] | None:
+    """Result and why of a drill of which nobody tells any longer; None: it may still be told. The gate is closed by
+    then: the kernel was given no more than the drill's time (I1)."""
+    if heard.told:
+        return None
+    if heard.ours and heard.is_there and heard.is_another:
+        return "failed", "its agent ended in the midst of it; another one is there now"
+    if not heard.overdue:
+        return None
+    if heard.is_there and not heard.ours:
+        return "interrupted", "the leader changed, and the agent knows nothing of the order"
+    return "failed", "nobody told how it ended" + ("" if heard.is_there else ": its agent is gone")
 
 
 def canary(candidates: Iterable[Candidate]) -> Candidate | None:

@@ -12,6 +12,7 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from hotswitch.model import Level
+from hotswitch.report.drill_metrics import DrillMetrics
 
 DETECT_BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ACT_BUCKETS_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -49,6 +50,7 @@ class ControllerMetrics:
         self._telling()
         self._endpoints()
         self._of_agents()
+        self.drills = DrillMetrics(self.registry)
         self._receivers, self._codes, self._reasons = Bounded(100), Bounded(200), Bounded(64)
 
     def _pods(self) -> None:

@@ -17,23 +17,27 @@ EVIDENCE_MS, GATE_MS = "evidence_to_gate_ms", "gate_ms"
 
 def trace(entries: Sequence[Entry], pod: str) -> list[str]:
     """Of the pod's last fault: milliseconds since the first evidence, and what happened. No line: no fault."""
-    mine = [each for each in entries if each.pod == pod or pod in (each.uid, each.pod.rpartition("/")[2])]
-    episode = _last(mine)
+    episode = last_episode(of_pod(entries, pod))
     if not episode:
         return []
-    began_s = _at_s(episode[0]) - _before_ms(episode[0]) / 1000
-    lines = [f"{episode[0].pod}: {_cause(episode)}", _line(0.0, "evidence", "the first evidence was there")]
+    began_s = at_s(episode[0]) - before_s(episode[0])
+    lines = [f"{episode[0].pod}: {cause(episode)}", _line(0.0, "evidence", "the first evidence was there")]
     for each in episode:
-        lines.append(_line((_at_s(each) - began_s) * 1000, each.event, _told(each)))
+        lines.append(_line((at_s(each) - began_s) * 1000, each.event, told(each)))
     return lines
 
 
-def trace_texts(entries: Iterable[Mapping[str, Any]], pod: str) -> list[str]:
-    """The same, of entries as JSON tells them. Raises msgspec.ValidationError."""
-    return trace([msgspec.convert(each, Entry) for each in entries], pod)
+def entries_of(texts: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    """As JSON tells them. Raises msgspec.ValidationError."""
+    return [msgspec.convert(each, Entry) for each in texts]
 
 
-def _last(entries: Sequence[Entry]) -> list[Entry]:
+def of_pod(entries: Iterable[Entry], pod: str) -> list[Entry]:
+    """`pod`: namespace/name, name or uid."""
+    return [each for each in entries if each.pod == pod or pod in (each.uid, each.pod.rpartition("/")[2])]
+
+
+def last_episode(entries: Sequence[Entry]) -> list[Entry]:
     """From the first line of the last episode to the look that ended it, or to the end of what there is."""
     episodes: list[list[Entry]] = []
     under_way = False
@@ -48,21 +52,21 @@ def _last(entries: Sequence[Entry]) -> list[Entry]:
     return episodes[-1] if episodes else []
 
 
-def _before_ms(entry: Entry) -> float:
+def before_s(entry: Entry) -> float:
     """How long before the line was written the evidence for it was there."""
-    return entry.durations_ms.get(EVIDENCE_MS, 0.0)
+    return entry.durations_ms.get(EVIDENCE_MS, 0.0) / 1000
 
 
-def _at_s(entry: Entry) -> float:
+def at_s(entry: Entry) -> float:
     return datetime.fromisoformat(entry.at).timestamp()
 
 
-def _cause(episode: Sequence[Entry]) -> str:
+def cause(episode: Sequence[Entry]) -> str:
     opened = next((each for each in episode if each.event == "open" and not each.failed), episode[0])
     return opened.why or opened.evidence.get("fault", "") or "a fault"
 
 
-def _told(entry: Entry) -> str:
+def told(entry: Entry) -> str:
     if entry.failed:
         return f"failed: {entry.failed}"
     if entry.event == "open":

@@ -288,3 +288,30 @@ def test_a_policy_that_nobody_scoped_accepts_nothing_either(merged: Any) -> None
     bearing = Bearing(ObjectRef(kind="Pod", name="web-0", namespace="shop"), {}, Knobs())
     got = merged(policies, root_namespace=ROOT, namespace=None, pod=bearing)
     assert (got.accepted, got.policy.inbound) == (frozenset(), (H,))
+
+
+@pytest.mark.parametrize(
+    ("mesh", "space", "annotations", "every_s", "source"),
+    [
+        ({}, {}, {}, None, DEFAULT),
+        ({"every": "24h"}, {}, {}, 86400.0, "HotSwitchPolicy istio-system/p0"),
+        ({"every": "24h"}, {"every": "1h"}, {}, 3600.0, "HotSwitchPolicy shop/p1"),
+        ({"every": "24h"}, {}, {names.DRILL_EVERY: "2h"}, 7200.0, "the pod"),
+        ({"every": "24h"}, {}, {names.DRILL_EVERY: "30s"}, 86400.0, "HotSwitchPolicy istio-system/p0"),
+        ({"every": "24h"}, {}, {names.DRILL: "off"}, None, "the pod"),
+    ],
+)
+def test_the_nearest_says_when_drills_are(  # S4.4, S4.6
+    mesh: Any, space: Any, annotations: dict[str, str], every_s: float | None, source: str
+) -> None:
+    got = pod(known((ROOT, {"drill": mesh}), ("shop", {"drill": space})), annotations)
+    assert (got.drill.every_s, got.provenance["drill.every"].source) == (every_s, source)
+    assert (got.drill.for_s, got.provenance["drill.for"].value) == (5.0, "5s")
+    assert [each.field for each in got.problems] == ([names.DRILL_EVERY] if "30s" in annotations.values() else [])
+
+
+@pytest.mark.parametrize(("field", "value"), [("every", "59s"), ("for", "61s"), ("for", "500ms"), ("every", "daily")])
+def test_a_drill_that_is_no_drill_is_a_problem_and_no_schedule(field: str, value: str) -> None:  # I2
+    got = pod(known((ROOT, {"drill": {field: value}})))
+    assert [(each.field, each.value) for each in got.problems] == [(f"spec.drill.{field}", value)]
+    assert got.drill.every_s is None

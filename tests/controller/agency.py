@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hotswitch.agent.authority import PodState, surroundings
+from hotswitch.agent.authority import Grant, PodState, surroundings
 from hotswitch.agent.dialer import LinkSettings
+from hotswitch.agent.granted import DIED
 from hotswitch.agent.link import ControllerAuthority
 from hotswitch.agent.neighbours import Neighbours
+from hotswitch.api.drills import Drilled, Told
 from hotswitch.controller.app import Controller
 from hotswitch.decide import step
 from hotswitch.decide.track import assess
@@ -95,6 +97,8 @@ class Guard:
     standing: Standing = field(default_factory=Standing)
     diagnosis: Diagnosis = field(default_factory=lambda: Diagnosis(Fault.UNKNOWN, Grade.NONE, "not seen yet"))
     acts: list[str] = field(default_factory=list)
+    orders: list[Told] = field(default_factory=list)  # to drill, each once
+    drilled: Drilled | None = None
 
     @property
     def sick(self) -> bool:
@@ -118,6 +122,7 @@ class Guard:
         authority, now_s = self.node.authority, asyncio.get_running_loop().time()
         grant = authority.grant(self.pod.uid)
         if grant is not None:
+            self.heed(grant)
             self.standing = replace(self.standing, override=grant.override)
             self.node.neighbours.note(self)
             around = surroundings(self, self.node.neighbours, authority.right(self.pod), now_s=now_s)
@@ -129,7 +134,23 @@ class Guard:
                 self.acts.append(each.code)
                 self.node.journal.append(line := self.line(each))
                 authority.acted(line)
-        authority.state(self.pod.uid, PodState(standing=self.standing, diagnosis=self.diagnosis, capabilities=ABLE))
+        state = PodState(
+            standing=self.standing, diagnosis=self.diagnosis, capabilities=ABLE, identity_expires_in_s=3600.0,
+            drilled=self.drilled,
+        )  # fmt: skip
+        authority.state(self.pod.uid, state)
+
+    def heed(self, grant: Grant) -> None:
+        """As agent.granted has it; how a drill goes is the test's to say (`ends`)."""
+        if grant.drill is not None and grant.drill.id not in [each.id for each in self.orders]:
+            self.orders.append(grant.drill)
+            if grant.drill_was_heard:
+                self.ends("failed", DIED)
+
+    def ends(self, result: str, why: str = "") -> None:
+        took = {"open": 0.02, "restore": 0.03} if result == "passed" else {}
+        self.drilled = Drilled(id=self.orders[-1].id, result=result, why=why, served=9, durations_s=took)
+        self.step()
 
     def line(self, decision: Any) -> Entry:
         return entry(

@@ -9,7 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotswitch.decide.drill import Candidate, Schedule, canary, first_s, next_s, overdue_s, refusal, workload_of
+from hotswitch.decide.drill import (
+    Candidate,
+    Heard,
+    Mesh,
+    Schedule,
+    canary,
+    first_s,
+    mesh_refusal,
+    next_s,
+    overdue_s,
+    refusal,
+    turn_s,
+    unheard,
+    workload_of,
+)
 from hotswitch.decide.track import assess
 from hotswitch.model import (
     Capabilities,
@@ -103,3 +117,48 @@ def test_workloads_do_not_fall_into_step() -> None:
     day = Schedule(86400.0)
     firsts = sorted(first_s(day, f"shop/deploy/{number}", 0.0) for number in range(200))
     assert max(later - earlier for earlier, later in pairwise(firsts)) < 86400 / 20
+
+
+@given(SCHEDULES, TIMES, st.text(max_size=20))
+def test_turns_lie_at_fixed_places_in_time(schedule: Schedule, after_s: float, workload: str) -> None:  # I6
+    """Whoever leads, and since when: the next turn is the same one, and it comes within an interval."""
+    turn = turn_s(schedule, workload, after_s)
+    assert after_s <= turn <= after_s + schedule.every_s
+    halfway = (after_s + turn) / 2
+    assert turn_s(schedule, workload, halfway) == pytest.approx(turn, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "why"),
+    [
+        (Mesh(), ""),
+        (Mesh(cautious=True), "the leader is new"),
+        (Mesh(frozen="the observers are suspected"), "the observers are suspected"),
+        (Mesh(open="shop/web-0"), "shop/web-0 is open"),
+        (Mesh(sick=2), "2 pods look sick"),
+    ],
+)
+def test_a_mesh_that_is_not_at_rest(mesh: Mesh, why: str) -> None:  # I3
+    assert why in mesh_refusal(mesh) and bool(why) == bool(mesh_refusal(mesh))
+
+
+QUIET = Heard(told=False, is_there=True, is_another=False, ours=True, overdue=False)
+
+
+@pytest.mark.parametrize(
+    ("heard", "result"),
+    [
+        (QUIET, None),
+        (replace(QUIET, is_there=False), None),  # its link is away: it may come back and tell
+        (replace(QUIET, is_another=True), "failed"),
+        (replace(QUIET, is_another=True, ours=False), None),  # whom the leader before meant is not known
+        (replace(QUIET, overdue=True), "failed"),
+        (replace(QUIET, overdue=True, is_there=False), "failed"),
+        (replace(QUIET, overdue=True, ours=False), "interrupted"),
+        (replace(QUIET, overdue=True, ours=False, is_there=False), "failed"),
+        (replace(QUIET, overdue=True, told=True), None),
+    ],
+)
+def test_a_drill_of_which_nobody_tells(heard: Heard, result: str | None) -> None:  # I1
+    found = unheard(heard)
+    assert (None if found is None else found[0]) == result

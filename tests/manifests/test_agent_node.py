@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from hotswitch.agent.node.agent import DRAINED_WITHIN_S
+from hotswitch.api.values import duration_s
+from hotswitch.model import Policy
 from hotswitch.sandbox.manifests import MANIFESTS, render
 
 pytestmark = pytest.mark.unit
@@ -86,3 +89,16 @@ def test_it_runs_wherever_pods_run(pod):
 def test_nothing_of_the_controllers_lies_in_its_namespace(objects):
     assert {obj["metadata"].get("namespace", "hotswitch-agents") for obj in objects} == {"hotswitch-agents"}
     assert only("Namespace", objects)["metadata"]["labels"]["istio-injection"] == "disabled"
+
+
+def test_the_grace_is_longer_than_its_patience_and_its_token_lasts_as_long(
+    pod, container
+):  # I1: a rollout ends no rescue
+    (patience,) = [each["value"] for each in container["env"] if each["name"] == "HOTSWITCH_LEAVE_WITHIN"]
+    assert Policy().open_at_most_s < duration_s(patience)
+    assert duration_s(patience) + DRAINED_WITHIN_S < pod["spec"]["terminationGracePeriodSeconds"]
+    (access,) = [each["projected"] for each in pod["spec"]["volumes"] if each["name"] == "controller-access"]
+    lasts_s = access["sources"][0]["serviceAccountToken"]["expirationSeconds"]
+    assert (
+        lasts_s / 5 > pod["spec"]["terminationGracePeriodSeconds"]
+    )  # renewed at four fifths; not while it is being ended

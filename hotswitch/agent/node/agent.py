@@ -5,7 +5,8 @@ again, the others meanwhile go on. What happens at a fault is the standalone age
 API server, no controller and no other pod has a part in it. A pod's namespace is held by a pin (kernel.pins), which is
 its name for the rescue Envoy as well; guard and pin are dropped when the pod's network is gone.
 
-SIGTERM leaves gates, rescue and pins as they are, for the next agent.
+SIGTERM leaves gates as they are, for the next agent; but not before nothing leads to the rescue any longer, which ends
+with the container (leaving).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import contextlib
 import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from hotswitch.agent.guard import Guard
 from hotswitch.agent.linked import speaking
 from hotswitch.agent.node.describe import Undescribed, described, known, reached, wanted
 from hotswitch.agent.node.finder import Finder, Found, NotFound, Proxy, Wanted
+from hotswitch.agent.node.leaving import served, until_nobody_is_served
 from hotswitch.agent.node.memory import Manifests, Memory, trimmed
 from hotswitch.agent.node.roster import Roster
 from hotswitch.agent.node.settings import NodeSettings
@@ -50,6 +52,8 @@ READ_AT_ONCE = 8
 LOOK_S = 1.0  # how often proxies that have no process are looked for, and pods that were not found
 WELL_ROUNDS = 10  # of such looks, until each pod that is well has had one
 RETRY_MOST_S = 15.0
+DRAINED_WITHIN_S = 40.0  # after what was closed in the end
+_NODE = PodRef("-", "-", PodUid(""))
 
 
 class NodeAgent(Agent):
@@ -83,12 +87,38 @@ class NodeAgent(Agent):
         self._stack.push_async_callback(self.roster.close)
         self._keeping = asyncio.get_running_loop().create_task(self._keep_up())
 
+    async def run(self) -> None:
+        """Until SIGTERM, and then until nobody is rescued any longer (leaving)."""
+        await super().run()
+        await self.drills.close()
+        if self.node.leave_within is not None:
+            await self._leave(self.node.leave_within)
+
+    async def _leave(self, patience_s: float) -> None:
+        guards, now_s = self.guards.values, asyncio.get_running_loop().time()
+        if not (waited_for := served(guards(), now_s)):
+            return
+        self._say_leaving(waited_for, f"the rescue ends with this agent, which waits {patience_s:g} s for them at most")
+        for guard in await until_nobody_is_served(guards, patience_s):
+            self._say_leaving([guard], "its proxy is not back, and the rescue ends: closed")
+            guard.give_up()
+        await until_nobody_is_served(guards, DRAINED_WITHIN_S)
+        self._say_leaving([], "nobody is rescued: the agent ends")
+
+    def _say_leaving(self, pods: Iterable[Guard], what: str) -> None:
+        named = {f"pod {number}": str(each.pod) for number, each in enumerate(pods, 1)}
+        self.journal.write(entry("leaving", _NODE, why=what, evidence=named))
+
     async def close(self) -> None:
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
         await self._stack.aclose()  # first: else the controller is told that the pods are gone, and only we are
         await super().close()
+
+    async def _let_go(self, rescue: Rescue) -> None:
+        """It ends with the container, or is adopted by our successor: we have no right to end it, nor need to."""
+        await rescue.leave()
 
     async def reload(self) -> None:
         """There is no file; everything is known as it changes."""
@@ -219,7 +249,7 @@ class NodeAgent(Agent):
     def _say_of_node(self, why: str) -> None:
         if self._said.get("") != why:
             self._said[""] = why
-            self.journal.write(entry("node", PodRef("-", "-", PodUid("")), failed=why))
+            self.journal.write(entry("node", _NODE, failed=why))
 
     def _forget(self, uid: str) -> None:
         self._manifests.pop(uid, None)

@@ -17,7 +17,8 @@ PREFIX = "HOTSWITCH_"
 class NodeSettings(Allowing):
     """`node`: its name in the API (spec.nodeName). `proc`, `cgroups`: the node's own, as they are mounted here.
     `directory`: ours; the rescue Envoy's user must be able to pass its parents. `drill_every`: like 24h; None:
-    pods are drilled by hand only."""
+    pods are drilled by hand only. `leave_within`: how long SIGTERM waits for pods that are rescued (node.leaving), less
+    than the grace period of the agent's own pod; None: not at all."""
 
     node: str
     proc: Path = Path("/proc")
@@ -27,6 +28,7 @@ class NodeSettings(Allowing):
     metrics_port: int | None = None
     envoy: Path | None = None
     drill_every: Duration | None = None
+    leave_within: Duration | None = None
 
     def agent_file(self) -> AgentFile:
         """The standalone agent's settings, without pods."""

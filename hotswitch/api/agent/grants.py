@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from hotswitch.api.agent.checked import Malformed, count, seconds
+from hotswitch.api.agent.checked import Malformed, count, seconds, text
 from hotswitch.api.agent.v1 import agent_pb2 as wire
+from hotswitch.api.drills import FOR_AT_MOST_S, Told
 from hotswitch.model import ACTED_ON, Dependency, Direction, Level, Mode, Mtls, Override, Policy, Reaction, Thresholds
 
 _DURATIONS = ("expiry_s", "open_at_most_s", "hold_down_s", "hold_down_max_s", "stale_after_s", "certificate_ends_s")
@@ -111,3 +112,11 @@ def override_of(message: wire.Override, now_s: float) -> Override:
         levels[way] = level
     until_s = now_s + seconds("override.left_s", message.left_s, at_least=-60.0)
     return Override(levels=levels, until_s=until_s, reason=message.reason, by=message.by)
+
+
+def drill_of(message: wire.PodGrant) -> Told | None:
+    """Raises Malformed."""
+    if not message.HasField("drill"):
+        return None
+    drill = message.drill
+    return Told(id=text(drill.id), for_s=seconds("drill.for_s", drill.for_s, at_most=FOR_AT_MOST_S), by=text(drill.by))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hotswitch.api.agent.checked import Malformed, count, seconds, text, word
 from hotswitch.api.agent.v1 import agent_pb2 as wire
+from hotswitch.api.drills import Drilled
 from hotswitch.model import Capabilities, Diagnosis, Direction, Fault, Generation, Grade, Level, Opening, Standing
 
 FAULTS_AT_MOST = EVIDENCE_AT_MOST = 64
@@ -92,6 +93,33 @@ def diagnosis_of(message: wire.Diagnosis, now_s: float) -> Diagnosis:
     grade = Grade(message.grade) if message.grade in set(Grade) else Grade.NONE
     evidence = {text(name): text(why) for name, why in list(message.evidence.items())[:EVIDENCE_AT_MOST]}
     return Diagnosis(_fault(message.fault), grade, text(message.sentence), evidence, since_s)
+
+
+def drilled_message(drilled: Drilled | None) -> wire.Drilled | None:
+    if drilled is None:
+        return None
+    return wire.Drilled(
+        id=drilled.id,
+        result=drilled.result,
+        why=drilled.why,
+        served=drilled.served,
+        lost=drilled.lost,
+        durations_s=dict(drilled.durations_s),
+    )
+
+
+def drilled_of(message: wire.Drilled) -> Drilled:
+    """Raises Malformed."""
+    return Drilled(
+        id=text(message.id),
+        result=text(message.result),
+        why=text(message.why),
+        served=message.served,
+        lost=message.lost,
+        durations_s={
+            text(name): seconds("drilled.durations_s", each) for name, each in list(message.durations_s.items())[:8]
+        },
+    )
 
 
 def ability_message(able: Capabilities) -> wire.Ability:

@@ -7,9 +7,10 @@ one's. Allotments answer beats; a pod that waits for a place makes the shares be
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -65,6 +66,7 @@ class Agent:
     allotted: Allotment | None = None
     frozen: str = ""
     dropped: int = 0
+    drills: bool = False  # whether it carries out drills on order
 
     @property
     def name(self) -> str:
@@ -147,7 +149,7 @@ class Desk:
         if (older := self.agents.get(speaker.name)) is not None:
             self.leave(older)
             older.link.end("replaced", "the agent has connected anew")
-        agent = Agent(speaker, Holder(speaker.name, hello.instance[:64]), link)
+        agent = Agent(speaker, Holder(speaker.name, hello.instance[:64]), link, drills=hello.drills)
         self.agents[agent.name] = agent
         self.place(agent)
         pods = self.pods_of(agent)
@@ -391,6 +393,19 @@ class Desk:
     def held(self, scope: Scope, budget: int) -> int:
         """Places in it that agents may be using."""
         return 0 if self.ledger is None else self.ledger.held(scope, self._now_s(), budget=budget)
+
+    def opened(self) -> Iterator[PodRef]:
+        """Pods that agents have open, or had when they were heard last."""
+        silent = ((uid, told) for uid, (_, told) in self._silent.items())
+        spoken = (each for agent in self.agents.values() for each in agent.told.items())
+        for uid, told in itertools.chain(silent, spoken):
+            if told.state.standing.is_open and (placed := self._around.place_of(uid)) is not None:
+                yield placed[0]
+
+    @property
+    def is_cautious(self) -> bool:
+        """What a leader before this one has given may be in use, and is not known here."""
+        return self.ledger is None or self.ledger.is_cautious(self._now_s())
 
     @property
     def sick(self) -> int:

@@ -17,6 +17,7 @@ import msgspec
 
 from hotswitch.api.agent.grants import override_message, policy_message
 from hotswitch.api.agent.v1 import agent_pb2 as wire
+from hotswitch.api.drills import Told
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller.agents.desk import Agent, Desk
 from hotswitch.controller.means import Protection
@@ -34,6 +35,7 @@ class Settings:
 
     protection: Protection | None
     trust_domain: str = "cluster.local"
+    drill: Told | None = None  # one that is under way
 
 
 class Granting:
@@ -109,7 +111,10 @@ class Granting:
             return wire.ToAgent(withdrawal=wire.Withdrawal(why="the pod is not looked after"))
         if AGENT not in protection.actuators and protection.policy.mode is Mode.AUTO:
             return wire.ToAgent(withdrawal=wire.Withdrawal(why="its settings do not let agents act"))
-        return wire.ToAgent(grant=grant_of(pod, protection, found.trust_domain))
+        grant = grant_of(pod, protection, found.trust_domain)
+        if found.drill is not None:
+            grant.drill.CopyFrom(wire.DrillOrder(id=found.drill.id, for_s=found.drill.for_s, by=found.drill.by))
+        return wire.ToAgent(grant=grant)
 
 
 def grant_of(pod: PodRef, protection: Protection, trust_domain: str) -> wire.PodGrant:

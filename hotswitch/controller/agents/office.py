@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hotswitch.api.drills import Told as ToldToDrill
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.pods import Pod
@@ -72,7 +73,9 @@ class Office:
             look=look,
             life_s=settings.agents_life_s,
         )
-        self.granting = Granting(self.desk, self._settings_of)
+        self.granting = Granting(self.desk, self.settings_of)
+        self.ordered: Callable[[str], ToldToDrill | None] = lambda uid: None
+        """The drill that is under way in a pod."""
         self._record = Record(cluster, settings.namespace, leads)
         self._noting: asyncio.Task[None] | None = None
 
@@ -198,7 +201,7 @@ class Office:
             self._of_node[node].pop(uid, None)
             self._moved.add(node)
 
-    async def _settings_of(self, pod: PodRef) -> Settings:
+    async def settings_of(self, pod: PodRef) -> Settings:
         """Raises ApiFailure."""
         seen = self._picture.pod(pod.uid)
         if seen is None or pod.uid not in self._node_of:
@@ -206,7 +209,8 @@ class Office:
         protection = await self._picture.protection(seen)
         if pod.uid not in self._fleet.workers:
             self._picture.forget(pod.uid)
-        return Settings(protection=protection, trust_domain=self._picture.mesh.config.trust_domain)
+        trust_domain = self._picture.mesh.config.trust_domain
+        return Settings(protection=protection, trust_domain=trust_domain, drill=self.ordered(pod.uid))
 
     # ---- desk.Around ----
 
@@ -238,10 +242,21 @@ class Office:
         return FROZEN if self._is_frozen() else ""
 
     def _is_frozen(self) -> bool:
-        ours = sum(each.sick for each in self._fleet.workers.values() if not each.mirrors)
-        return mass_failure(
-            Surroundings(pods_on_node=self._picture.census.living, faulty_on_node=ours + self.desk.sick)
-        )
+        return mass_failure(Surroundings(pods_on_node=self._picture.census.living, faulty_on_node=self.sick))
+
+    @property
+    def sick(self) -> int:
+        """Pods that look ill, to agents or to the controller itself."""
+        return sum(each.sick for each in self._fleet.workers.values() if not each.mirrors) + self.desk.sick
+
+    def every_open(self) -> Iterator[PodRef]:
+        """By the controller itself, or by agents, those included that cannot be heard at the moment."""
+        yield from self.opened()
+        yield from self.desk.opened()
+
+    @property
+    def is_cautious(self) -> bool:
+        return self.desk.is_cautious
 
     # ---- asked by workers and for metrics ----
 

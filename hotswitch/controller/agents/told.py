@@ -6,8 +6,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from hotswitch.api.agent.checked import seconds, text
-from hotswitch.api.agent.reports import ability_of, diagnosis_of, standing_of
+from hotswitch.api.agent.reports import ability_of, diagnosis_of, drilled_of, standing_of
 from hotswitch.api.agent.v1 import agent_pb2 as wire
+from hotswitch.api.drills import Drilled
 from hotswitch.controller.agents.limits import LINES_AT_MOST
 from hotswitch.decide.levels import justified
 from hotswitch.model import Capabilities, Diagnosis, Fault, PodUid, Standing
@@ -27,6 +28,7 @@ class PodState:
     identity_expires_in_s: float | None = None
     path_passes: int | None = None
     istio_rules: str = ""
+    drilled: Drilled | None = None
 
     @property
     def is_restless(self) -> bool:
@@ -55,6 +57,7 @@ def state_of(report: wire.PodReport, agent: str, now_s: float) -> PodState:
         identity_expires_in_s=None if left_s is None else seconds("identity_expires_in_s", left_s, at_least=-1e9),
         path_passes=report.path_passes if report.HasField("path_passes") else None,
         istio_rules=text(report.istio_rules),
+        drilled=drilled_of(report.drilled) if report.HasField("drilled") else None,
     )
 
 

@@ -77,7 +77,7 @@ class Ledger:
         account.present = True
         account.serial = max(account.serial, order[1] if order[0] == self.term else 0)
         known = any(each.order == order for each in account.given)
-        if held and not known and self._is_cautious(now_s) and order[0] < self.term:
+        if held and not known and self.is_cautious(now_s) and order[0] < self.term:
             places = {scope: min(count, cap) for scope, count in held.items()}
             self._give(account, _Given(order, places, now_s + self.life_s + self._skew_s))
 
@@ -134,11 +134,11 @@ class Ledger:
             self._accounts[each].holds[scope] for each in self._of_agent[holder.agent] if each != holder
         )
         free = budgets.get(scope, 0) - (self._total[scope] - own)
-        if self._is_cautious(now_s):
+        if self.is_cautious(now_s):
             free = own
         return max(0, min(wanted, free, cap - others_of_agent))
 
-    def _is_cautious(self, now_s: float) -> bool:
+    def is_cautious(self, now_s: float) -> bool:
         return now_s < self._cautious_until_s
 
     # ---- what is spent ----
@@ -147,7 +147,7 @@ class Ledger:
         """By agents, at most. `budget`: all of it as long as an earlier leader may have given it away."""
         self.tidy(now_s)
         known = self._total[scope]
-        return max(known, budget) if budget is not None and self._is_cautious(now_s) else known
+        return max(known, budget) if budget is not None and self.is_cautious(now_s) else known
 
     def used(self, holder: Holder) -> Mapping[Scope, int]:
         return self._account(holder).used

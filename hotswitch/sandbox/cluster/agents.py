@@ -44,11 +44,12 @@ class AgentFailed(RuntimeError):
 
 
 class NodeAgent:
-    """`directory`: its /run/hotswitch, as the machine sees it. `without`: capabilities of the manifest that it does not
-    get, to see what fails."""
+    """Obeys nobody, and leaves at once, unless `variables` say otherwise. `directory`: its /run/hotswitch, as the
+    machine sees it. `without`: capabilities of the manifest that it does not get, to see what fails."""
 
     def __init__(self, cluster: SandboxCluster, variables: Mapping[str, str]) -> None:
-        self._cluster, self._variables = cluster, {"HOTSWITCH_CONTROLLER": "", **variables}
+        self._cluster = cluster
+        self._variables = {"HOTSWITCH_CONTROLLER": "", "HOTSWITCH_LEAVE_WITHIN": "", **variables}
         (daemon_set,) = [each for each in render(OVERLAY) if each["kind"] == "DaemonSet"]
         self.spec: Object = daemon_set["spec"]["template"]["spec"]
         self.namespace = str(daemon_set["metadata"]["namespace"])
@@ -215,8 +216,15 @@ class NodeAgent:
         """As when its pod is made anew: emptyDirs are empty. Not while it runs. What is told by hand stays."""
         for name in ("rescue", "netns", "pods", "evidence"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
-        self.journal.path.unlink(missing_ok=True)
+        for path in (self.journal.path, self.directory / "granted"):
+            path.unlink(missing_ok=True)
         self.journal = JournalTail(self.journal.path)
+
+    async def replace(self) -> None:
+        """As a DaemonSet is rolled out: SIGTERM, the pod's grace, and only then another pod, with empty directories."""
+        await self.stop(float(self.spec["terminationGracePeriodSeconds"]))
+        self.forget()
+        self.start()
 
     async def stop(self, patience_s: float = 5.0) -> None:
         """As the kubelet ends a container: SIGTERM, and with its first process all others end."""

@@ -9,16 +9,17 @@ from typing import Any
 
 import yaml
 
-from hotswitch.cluster.kinds import NAMESPACES
+from hotswitch.cluster.kinds import NAMESPACES, POLICIES
 from hotswitch.kernel.command import Command, run
 from hotswitch.sandbox.clients import Client
 from hotswitch.sandbox.cluster.agents import OVERLAY, NodeAgent
 from hotswitch.sandbox.cluster.cluster import SandboxCluster
-from hotswitch.sandbox.cluster.installed import Installation
+from hotswitch.sandbox.cluster.installed import ROOT_NAMESPACE, Controller, Installation
 from hotswitch.sandbox.cluster.published import Published
 from hotswitch.sandbox.faults import Fault
 from hotswitch.sandbox.kubelet import Timings
 from hotswitch.sandbox.manifests import render
+from tests.controller.agency import NAME, certificate
 
 SHOP = "shop"
 PATIENCE_S = 60.0
@@ -65,6 +66,34 @@ async def staged(variables: Mapping[str, str] | None = None, **policy: Any) -> A
         client = await cluster.box.client("outside")
         agent.start()
         yield Stage(cluster, installed, agent, client)
+
+
+PORT = 8443
+SPEC: Mapping[str, Any] = {
+    "mode": "auto",
+    "levels": {"inbound": ["rescue", "hold"], "outbound": ["hold"]},
+    "timings": {"expiry": "60s", "recoverAfter": "0.5s", "holdDown": "1s", "holdDownMax": "2s"},
+    "budgets": {"mesh": 9, "namespace": 9, "workload": 9, "node": 9},
+}
+
+
+@asynccontextmanager
+async def granted(**spec: Any) -> AsyncIterator[tuple[Stage, Controller]]:
+    """A controller with the shipped rights, and the agent that obeys it, not started yet. `spec`: more of the mesh's
+    policy."""
+    async with SandboxCluster(namespace=SHOP) as cluster:
+        installed = await cluster.install("tier-1-rescue", ("agents",))
+        cluster.api.apply(render(OVERLAY))
+        labels = {"metadata": {"labels": {"hotswitch.io/mode": "auto"}}}
+        await cluster.cluster.patch_merge(NAMESPACES, None, SHOP, labels)
+        policy = {"metadata": {"name": "mesh", "namespace": ROOT_NAMESPACE}, "spec": {**SPEC, **spec}}
+        await cluster.cluster.create(POLICIES, ROOT_NAMESPACE, policy)
+        tls = certificate(cluster.box.estate.directory / "agents-tls")
+        controller = installed.controller("--lease", "4", "--agents-port", str(PORT), "--agents-tls", str(tls))
+        controller.start()
+        agent = installed.agent()
+        agent.obey(f"127.0.0.1:{PORT}", tls / "ca.crt", NAME)
+        yield Stage(cluster, installed, agent, await cluster.box.client("outside")), controller
 
 
 def levels(web: Published, inbound: str) -> Callable[[Any], bool]:

@@ -37,7 +37,7 @@ class ToAgent(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., allotment: _Optional[_Union[Allotment, _Mapping]] = ..., grant: _Optional[_Union[PodGrant, _Mapping]] = ..., withdrawal: _Optional[_Union[Withdrawal, _Mapping]] = ..., opinion: _Optional[_Union[Opinion, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("newest", "oldest", "node", "pod_uid", "instance", "software", "term", "acts_on", "places")
+    __slots__ = ("newest", "oldest", "node", "pod_uid", "instance", "software", "term", "acts_on", "places", "drills")
     class PlacesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,7 @@ class Hello(_message.Message):
     TERM_FIELD_NUMBER: _ClassVar[int]
     ACTS_ON_FIELD_NUMBER: _ClassVar[int]
     PLACES_FIELD_NUMBER: _ClassVar[int]
+    DRILLS_FIELD_NUMBER: _ClassVar[int]
     newest: int
     oldest: int
     node: str
@@ -63,7 +64,8 @@ class Hello(_message.Message):
     term: int
     acts_on: Order
     places: _containers.ScalarMap[str, int]
-    def __init__(self, newest: _Optional[int] = ..., oldest: _Optional[int] = ..., node: _Optional[str] = ..., pod_uid: _Optional[str] = ..., instance: _Optional[str] = ..., software: _Optional[str] = ..., term: _Optional[int] = ..., acts_on: _Optional[_Union[Order, _Mapping]] = ..., places: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    drills: bool
+    def __init__(self, newest: _Optional[int] = ..., oldest: _Optional[int] = ..., node: _Optional[str] = ..., pod_uid: _Optional[str] = ..., instance: _Optional[str] = ..., software: _Optional[str] = ..., term: _Optional[int] = ..., acts_on: _Optional[_Union[Order, _Mapping]] = ..., places: _Optional[_Mapping[str, int]] = ..., drills: _Optional[bool] = ...) -> None: ...
 
 class Order(_message.Message):
     __slots__ = ("term", "serial")
@@ -93,7 +95,7 @@ class Beat(_message.Message):
     def __init__(self, number: _Optional[int] = ..., acts_on: _Optional[_Union[Order, _Mapping]] = ..., used: _Optional[_Mapping[str, int]] = ..., dropped: _Optional[int] = ...) -> None: ...
 
 class PodReport(_message.Message):
-    __slots__ = ("uid", "standing", "diagnosis", "ability", "identity_expires_in_s", "path_passes", "istio_rules", "istio_incomplete", "stand_in")
+    __slots__ = ("uid", "standing", "diagnosis", "ability", "identity_expires_in_s", "path_passes", "istio_rules", "istio_incomplete", "stand_in", "drilled")
     UID_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
     DIAGNOSIS_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +105,7 @@ class PodReport(_message.Message):
     ISTIO_RULES_FIELD_NUMBER: _ClassVar[int]
     ISTIO_INCOMPLETE_FIELD_NUMBER: _ClassVar[int]
     STAND_IN_FIELD_NUMBER: _ClassVar[int]
+    DRILLED_FIELD_NUMBER: _ClassVar[int]
     uid: str
     standing: Standing
     diagnosis: Diagnosis
@@ -112,7 +115,31 @@ class PodReport(_message.Message):
     istio_rules: str
     istio_incomplete: bool
     stand_in: str
-    def __init__(self, uid: _Optional[str] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., diagnosis: _Optional[_Union[Diagnosis, _Mapping]] = ..., ability: _Optional[_Union[Ability, _Mapping]] = ..., identity_expires_in_s: _Optional[float] = ..., path_passes: _Optional[int] = ..., istio_rules: _Optional[str] = ..., istio_incomplete: _Optional[bool] = ..., stand_in: _Optional[str] = ...) -> None: ...
+    drilled: Drilled
+    def __init__(self, uid: _Optional[str] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., diagnosis: _Optional[_Union[Diagnosis, _Mapping]] = ..., ability: _Optional[_Union[Ability, _Mapping]] = ..., identity_expires_in_s: _Optional[float] = ..., path_passes: _Optional[int] = ..., istio_rules: _Optional[str] = ..., istio_incomplete: _Optional[bool] = ..., stand_in: _Optional[str] = ..., drilled: _Optional[_Union[Drilled, _Mapping]] = ...) -> None: ...
+
+class Drilled(_message.Message):
+    __slots__ = ("id", "result", "why", "served", "lost", "durations_s")
+    class DurationsSEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    DURATIONS_S_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    result: str
+    why: str
+    served: int
+    lost: int
+    durations_s: _containers.ScalarMap[str, float]
+    def __init__(self, id: _Optional[str] = ..., result: _Optional[str] = ..., why: _Optional[str] = ..., served: _Optional[int] = ..., lost: _Optional[int] = ..., durations_s: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Opening(_message.Message):
     __slots__ = ("level", "ports")
@@ -326,7 +353,7 @@ class Mates(_message.Message):
     def __init__(self, workload: _Optional[str] = ..., ages_s: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class PodGrant(_message.Message):
-    __slots__ = ("uid", "term", "version", "policy", "authorization", "spiffe_id", "trust_domains", "override")
+    __slots__ = ("uid", "term", "version", "policy", "authorization", "spiffe_id", "trust_domains", "override", "drill")
     UID_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -335,6 +362,7 @@ class PodGrant(_message.Message):
     SPIFFE_ID_FIELD_NUMBER: _ClassVar[int]
     TRUST_DOMAINS_FIELD_NUMBER: _ClassVar[int]
     OVERRIDE_FIELD_NUMBER: _ClassVar[int]
+    DRILL_FIELD_NUMBER: _ClassVar[int]
     uid: str
     term: int
     version: int
@@ -343,7 +371,18 @@ class PodGrant(_message.Message):
     spiffe_id: str
     trust_domains: _containers.RepeatedScalarFieldContainer[str]
     override: Override
-    def __init__(self, uid: _Optional[str] = ..., term: _Optional[int] = ..., version: _Optional[int] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., authorization: _Optional[_Iterable[str]] = ..., spiffe_id: _Optional[str] = ..., trust_domains: _Optional[_Iterable[str]] = ..., override: _Optional[_Union[Override, _Mapping]] = ...) -> None: ...
+    drill: DrillOrder
+    def __init__(self, uid: _Optional[str] = ..., term: _Optional[int] = ..., version: _Optional[int] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., authorization: _Optional[_Iterable[str]] = ..., spiffe_id: _Optional[str] = ..., trust_domains: _Optional[_Iterable[str]] = ..., override: _Optional[_Union[Override, _Mapping]] = ..., drill: _Optional[_Union[DrillOrder, _Mapping]] = ...) -> None: ...
+
+class DrillOrder(_message.Message):
+    __slots__ = ("id", "for_s", "by")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    FOR_S_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    for_s: float
+    by: str
+    def __init__(self, id: _Optional[str] = ..., for_s: _Optional[float] = ..., by: _Optional[str] = ...) -> None: ...
 
 class Policy(_message.Message):
     __slots__ = ("mode", "inbound", "outbound", "outbound_free", "mtls", "mtls_by_port", "strict_granted", "never_direct", "expiry_s", "open_at_most_s", "hold_down_s", "hold_down_max_s", "thresholds", "dependencies", "stale_after_s", "certificate_ends_s")

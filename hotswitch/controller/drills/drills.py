@@ -1,0 +1,242 @@
+"""The leader orders drills: one at a time in the whole mesh, each written into its pod beforehand (S4.4, I3, I6).
+
+A fallback that is never exercised fails. One pod of each workload in turn, the one whose last drill is longest ago; by
+hand, whichever pod a person names. An order goes to the pod's agent with its grant, once, to the process that has the
+places; that agent judges anew, drills, and tells with the pod's state how it went, until it is told of another one. So
+whoever leads by then hears it. What nobody tells has an end, too: decide.drill.unheard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+
+from hotswitch.api.drills import START_WITHIN_S, Drilled, DrillRecord, Told
+from hotswitch.api.values import instant_unix_s, shown_instant
+from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.cluster.pods import Pod
+from hotswitch.controller.agents.office import Office
+from hotswitch.controller.drills import judging, record
+from hotswitch.controller.drills.known import Known, Town, age_s
+from hotswitch.controller.drills.words import Words
+from hotswitch.controller.picture import Picture
+from hotswitch.controller.writer import Stale
+from hotswitch.decide.drill import Candidate, Heard, canary, unheard, workload_of
+from hotswitch.decide.grants import Holder
+from hotswitch.model import PodRef
+
+LOOK_S = 1.0
+BEYOND_S = 60.0  # after a drill's own time: one trial before it, and ten seconds for the proxy after it
+RETRY_S = 30.0  # a turn that could not be taken
+BY_SCHEDULE = "schedule"
+log = logging.getLogger("hotswitch.controller")
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """`holder` None: a leader before this one has ordered it."""
+
+    pod: PodRef
+    record: DrillRecord
+    holder: Holder | None
+
+    @property
+    def overdue(self) -> bool:
+        return time.time() > instant_unix_s(self.record.at) + self.record.for_s + BEYOND_S
+
+
+class Drills:
+    """`moved` and `gone` come from the watch, whoever leads."""
+
+    def __init__(self, cluster: Cluster, picture: Picture, office: Office, words: Words) -> None:
+        self._cluster, self._picture, self._office, self._words = cluster, picture, office, words
+        self._town = Town()
+        self._under_way: dict[str, UnderWay] = {}
+        self._unwritten: dict[str, tuple[PodRef, DrillRecord]] = {}  # ended, and the pod does not say so yet
+        self._not_before_s: dict[str, float] = {}  # by workload
+        self._began_unix_s = 0.0
+        self._term = 0
+        self._task: asyncio.Task[None] | None = None
+
+    # ---- news ----
+
+    def moved(self, pod: Pod) -> None:
+        if self._picture.watched(pod) and not pod.is_completed:
+            self._town.there(pod, self._picture.effective(pod).drill)
+        else:
+            self.gone(pod.uid)
+
+    def gone(self, uid: str) -> None:
+        self._town.gone(uid)
+        self._under_way.pop(uid, None)
+        self._unwritten.pop(uid, None)
+
+    def order_of(self, uid: str) -> Told | None:
+        """For the pod's grant: only to the process that had the places when it was ordered."""
+        under_way, agent = self._under_way.get(uid), self._office.desk.agent_of(uid)
+        if under_way is None or agent is None or agent.holder != under_way.holder:
+            return None
+        return Told(id=under_way.record.id, for_s=under_way.record.for_s, by=under_way.record.by)
+
+    # ---- leading ----
+
+    def lead(self, term: int) -> None:
+        self._term, self._began_unix_s = term, time.time()
+        self._task = asyncio.get_running_loop().create_task(self._keep())
+
+    def follow(self) -> None:
+        """What is under way ends by itself, and is the next leader's to hear."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        for workload, _ in self._town.in_turn():
+            self._words.metrics.forget(workload)
+        self._under_way.clear()
+        self._unwritten.clear()
+        self._not_before_s.clear()
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except (ApiFailure, Stale) as failure:
+                log.info("drill put off", extra={"why": str(failure)})
+            except Exception:  # one odd pod must not be the last that is drilled
+                log.exception("drills")
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        self._adopt()
+        for under_way in list(self._under_way.values()):
+            self._hear(under_way)
+        for pod, ended in list(self._unwritten.values()):
+            await self._write(pod, ended)
+            self._unwritten.pop(pod.uid, None)
+            self._office.granting.changed([pod])
+        if not self._under_way and not await self._by_hand():
+            await self._in_turn()
+
+    def _adopt(self) -> None:
+        for uid, known in self._town.pods.items():
+            written = known.record
+            if written is not None and written.under_way and uid not in self._under_way:
+                self._under_way[uid] = UnderWay(known.pod, written, None)
+
+    # ---- how it ended ----
+
+    def _hear(self, under_way: UnderWay) -> None:
+        uid, agent = under_way.pod.uid, self._office.desk.agent_of(under_way.pod.uid)
+        told = self._office.told(uid)
+        drilled = told.state.drilled if told is not None else None
+        if drilled is not None and drilled.id == under_way.record.id:
+            self._ended(under_way, drilled, by_agent=True)
+            return
+        heard = Heard(
+            told=False,
+            is_there=agent is not None and uid in agent.told,
+            is_another=agent is not None and agent.holder != under_way.holder,
+            ours=under_way.holder is not None,
+            overdue=under_way.overdue,
+        )
+        if (verdict := unheard(heard)) is not None:
+            result, why = verdict
+            self._ended(under_way, Drilled(id=under_way.record.id, result=result, why=why), by_agent=False)
+
+    def _ended(self, under_way: UnderWay, drilled: Drilled, *, by_agent: bool) -> None:
+        ended = record.ended(under_way.record, drilled)
+        self._under_way.pop(under_way.pod.uid, None)
+        self._unwritten[under_way.pod.uid] = under_way.pod, ended
+        self._town.remember(under_way.pod.uid, ended)
+        if ended.result == "refused":
+            self._not_before_s[workload_of(under_way.pod)] = time.time() + RETRY_S
+        self._words.ended(under_way.pod, ended, by_agent=by_agent)
+
+    # ---- whose turn it is ----
+
+    async def _by_hand(self) -> bool:
+        """Whether there was an order of a person; one for which this is no moment is answered so at once."""
+        for known in list(self._town.pods.values()):
+            if (order := known.waits) is None:
+                continue
+            why = "nobody heeded the order in its time" if age_s(order) > START_WITHIN_S else ""
+            why = why or judging.of_mesh(self._office) or await judging.of_pod(self._office, known.pod)
+            asked = self._new(known, order.id, order.for_s, order.by)
+            if why:
+                refused = Drilled(id=order.id, result="refused", why=why)
+                self._ended(UnderWay(known.pod, asked, None), refused, by_agent=False)
+            else:
+                await self._begin(known, asked)
+            return True
+        return False
+
+    async def _in_turn(self) -> None:
+        now_s = time.time()
+        for workload, mates in list(self._town.in_turn()):
+            if now_s < self._not_before_s.get(workload, 0.0):
+                continue
+            if now_s < self._town.due_unix_s(workload, mates, self._began_unix_s):
+                continue
+            if judging.of_mesh(self._office):
+                return
+            if await self._taken(mates):
+                return
+            self._not_before_s[workload] = now_s + RETRY_S
+
+    async def _taken(self, mates: list[Known]) -> bool:
+        by_uid = {each.pod.uid: each for each in mates}
+        asked = [
+            Candidate(each.pod, await judging.of_pod(self._office, each.pod), _or_never(each.ran_unix_s))
+            for each in mates
+        ]
+        if (chosen := canary(asked)) is None:
+            return False
+        known = by_uid[chosen.pod.uid]
+        await self._begin(known, self._new(known, f"t{secrets.token_hex(8)}", known.turns.for_s, BY_SCHEDULE))
+        return True
+
+    def _new(self, known: Known, order: str, for_s: float, by: str) -> DrillRecord:
+        before = known.record
+        return DrillRecord(
+            uid=known.pod.uid,
+            id=order,
+            at=shown_instant(time.time()),
+            for_s=for_s,
+            by=by,
+            term=self._term,
+            ran=before.ran if before is not None else "",
+            passed=before.passed if before is not None else "",
+        )
+
+    async def _begin(self, known: Known, asked: DrillRecord) -> None:
+        """Written first: nobody orders it a second time, whatever becomes of us. Raises Stale, ApiFailure."""
+        agent = self._office.desk.agent_of(known.pod.uid)
+        if agent is None:
+            return
+        await self._write(known.pod, asked)
+        self._town.remember(known.pod.uid, asked)
+        self._under_way[known.pod.uid] = UnderWay(known.pod, asked, agent.holder)
+        self._words.ordered(known.pod, asked)
+        self._office.granting.changed([known.pod])
+
+    async def _write(self, pod: PodRef, content: DrillRecord) -> None:
+        whole = self._picture.pods.get(pod.uid)
+        if whole is not None:
+            await record.write(self._cluster, whole, content)
+
+    # ---- metrics ----
+
+    def refresh_metrics(self) -> None:
+        if self._task is None:
+            return
+        for workload, mates in self._town.in_turn():
+            passed_s = max(each.passed_unix_s for each in mates)
+            overdue_s = self._town.overdue_unix_s(mates, self._began_unix_s)
+            self._words.metrics.knows(workload, _or_never(passed_s), overdue_s)
+
+
+def _or_never(unix_s: float) -> float | None:
+    return unix_s if unix_s > 0 else None
