@@ -33,6 +33,7 @@ def test_every_knob_is_read() -> None:
             names.ACTUATORS: "exec",
             names.ALERT_LABELS: "team=shop, tier=1",
             names.ALERT_REPEAT: "1h",
+            names.DRILL_EVERY: "24h",
             names.TRUSTS_PROXY_HEADERS: "false",
         },
         mode="auto",
@@ -52,6 +53,7 @@ def test_every_knob_is_read() -> None:
     assert (timings.stale_after_s, timings.certificate_ends_s) == (600, 7200)
     assert spec.budgets.workload == Allowance(percent=25)
     assert (spec.alerts.labels, spec.alerts.repeat_s) == ({"team": "shop", "tier": "1"}, 3600)
+    assert spec.drill.every_s == 86400
     assert knobs.trusts_proxy_headers is False
 
 
@@ -87,6 +89,7 @@ WRONG = [
     (names.ALERT_REPEAT, "often", "is not a duration"),
     (names.TRUSTS_PROXY_HEADERS, "False", "neither true nor false"),
     (names.DRILL, "no", "neither on nor off"),
+    (names.DRILL_EVERY, "30s", "less than 1m"),
     (names.EXPIRY, "9" * 5000, "longer than 1024"),
 ]
 
