@@ -46,6 +46,17 @@ class ServiceMode(StrEnum):
     NEAREST = "nearest"  # as `all`, in an order that depends on who asks (S2.5)
 
 
+class Output(StrEnum):
+    """How data planes learn of a Service: annotation endpoints.hotswitch.io/output."""
+
+    SLICES = "slices"  # EndpointSlices: kube-proxy, istiod
+    XDS = "xds"  # hotswitch's own xDS: Envoy, gRPC
+    ISTIO = "istio"  # ServiceEntry and DestinationRule
+
+
+USUAL_OUTPUTS = frozenset({Output.SLICES, Output.XDS})
+
+
 class Health(StrEnum):
     """What probing has come to (S0.2). UNKNOWN: not enough answers yet, or none asked for."""
 
@@ -74,6 +85,23 @@ class Staleness(StrEnum):
     FRESH = "fresh"
     STALE = "stale"  # kept, and put last
     LOST = "lost"  # kept in the registry, told to nobody
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterState:
+    """How a cluster is heard of (S2.4). `staleness` None: it was never read. `age_s`: since it last answered while all
+    that is asked of it was answered. `backends`: its own in the registry, by staleness."""
+
+    name: str
+    staleness: Staleness | None
+    age_s: float
+    problem: str
+    backends: Mapping[Staleness, int]
+
+    @property
+    def word(self) -> str:
+        """fresh, stale, lost or unread."""
+        return "unread" if self.staleness is None else str(self.staleness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +177,7 @@ class ServiceOptions:
     paused: bool = False  # nobody is promoted, whatever happens
     stale_after_s: float = 10.0  # a cluster not heard of for longer is stale
     lost_after_s: float = 60.0
+    outputs: frozenset[Output] = USUAL_OUTPUTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,6 +185,10 @@ def _spec() -> Schema:
         drill=described(
             "Fallbacks that nobody exercises fail: well pods are led to their rescue now and then.", _drill()
         ),
+        endpoints=described(
+            "How data planes may be told of Services; whole namespaces, not pods by labels.",
+            an_object(outputs=a_set(one_of("slices", "xds", "istio"), most=3)),
+        ),
         alerts=described("Whom to tell, how.", _alerts()),
     )
 

@@ -21,6 +21,7 @@ Profile = Literal["default", "fast"]
 OptIn = Literal["label", "all"]
 Adopt = Literal["never", "when-below"]
 ActuatorName = Literal["agent", "helper", "exec"]
+OutputName = Literal["slices", "xds", "istio"]
 
 Share = Annotated[Allowance, BeforeValidator(allowance)]
 Code = Annotated[str, Field(pattern=CODE_PATTERN)]
@@ -154,6 +155,13 @@ class Drilling(Strict):
     for_s: Annotated[Duration | None, AfterValidator(_at_most_a_minute)] = None
 
 
+class Endpoints(Strict):
+    """`outputs`: how data planes may be told of Services (S2.5). Beyond slices and xDS only the root namespace gives
+    one; everybody else can only take away."""
+
+    outputs: Annotated[tuple[OutputName, ...], AfterValidator(no_doubles)] | None = None
+
+
 class PolicySpec(Strict):
     """None: nothing is said about it, which is not the same as a default."""
 
@@ -171,6 +179,7 @@ class PolicySpec(Strict):
     dependencies: Dependencies = Dependencies()
     adopt: Adopt | None = None
     drill: Drilling = Drilling()
+    endpoints: Endpoints = Endpoints()
     alerts: Alerts = Alerts()
 
 

@@ -12,7 +12,16 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from hotswitch.api.values import InvalidValue, duration_s, instant_unix_s, words
-from hotswitch.backends import ActivityLease, Check, CheckKind, Rotation, ServiceMode, ServiceOptions
+from hotswitch.backends import (
+    USUAL_OUTPUTS,
+    ActivityLease,
+    Check,
+    CheckKind,
+    Output,
+    Rotation,
+    ServiceMode,
+    ServiceOptions,
+)
 
 PREFIX = "endpoints.hotswitch.io/"
 MODE = "endpoints.hotswitch.io/mode"  # all | active-standby | nearest: this annotation makes a Service ours
@@ -31,6 +40,7 @@ STALE_AFTER = "endpoints.hotswitch.io/stale-after"  # a cluster not heard of for
 LOST_AFTER = "endpoints.hotswitch.io/lost-after"  # and then out
 ORDER = "endpoints.hotswitch.io/order"  # same-host,same-cluster: who is asked first (decide/endpoints/rules.py)
 ROUTES = "endpoints.hotswitch.io/routes"  # other orders for some requests
+OUTPUT = "endpoints.hotswitch.io/output"  # slices,xds,istio: how data planes learn of it
 
 # on pods
 PRIORITY = "endpoints.hotswitch.io/priority"  # a number; among standbys the highest is promoted first
@@ -43,7 +53,7 @@ ROLE_NOTE = "hotswitch.io/endpoints"  # on pods: role, generation and Service as
 FENCE_WORDS = ("gone", "agent", "lease")
 SERVICE_ANNOTATIONS = (
     MODE, SELECTOR, CHECK, CHECK_PERIOD, CHECK_TIMEOUT, CHECK_RISE, CHECK_FALL, PREEMPT, ACTIVITY_LEASE, FENCES,
-    PAUSED, SWITCHOVER, STALE_AFTER, LOST_AFTER, ORDER, ROUTES,
+    PAUSED, SWITCHOVER, STALE_AFTER, LOST_AFTER, ORDER, ROUTES, OUTPUT,
 )  # fmt: skip
 POD_ANNOTATIONS = (PRIORITY, WEIGHT, CAPACITY, ROTATION)
 
@@ -83,6 +93,7 @@ def options(annotations: Annotations) -> ServiceOptions:
         paused=_read(annotations, PAUSED, _truth, False),
         stale_after_s=stale_s,
         lost_after_s=lost_s,
+        outputs=_read(annotations, OUTPUT, _outputs, USUAL_OUTPUTS),
     )
 
 
@@ -205,6 +216,13 @@ def _fences(text: str) -> frozenset[str]:
     if not found or not found <= set(FENCE_WORDS):
         raise ValueError(f"is not a list of {', '.join(FENCE_WORDS)}")
     return found
+
+
+def _outputs(text: str) -> frozenset[Output]:
+    found = frozenset(words(text))
+    if not found or not found <= set(Output):
+        raise ValueError(f"is not a list of {', '.join(Output)}")
+    return frozenset(map(Output, found))
 
 
 def _order(text: str) -> tuple[str, float]:

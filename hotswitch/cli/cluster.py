@@ -8,6 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -21,6 +22,7 @@ from hotswitch.model import Direction, Level
 
 if TYPE_CHECKING:
     from hotswitch.cli.cluster_order import Wanted
+    from hotswitch.cluster.client import Cluster
 
 app = typer.Typer(
     name="mesh",
@@ -30,6 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 T = TypeVar("T")
+
+
+class OutputWord(StrEnum):
+    ISTIO = "istio"
 
 
 Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", envvar="KUBECONFIG", help="Else as kubectl finds it.")]
@@ -261,6 +267,9 @@ def endpoints(
     service: Annotated[str, typer.Argument(help="namespace/name or name; all when left out.")] = "",
     namespace: Everywhere = None,
     as_tree: Annotated[bool, typer.Option("--tree", help="By zone and node.")] = False,
+    output: Annotated[
+        OutputWord | None, typer.Option("--output", help="istio: as ServiceEntry and DestinationRule, in YAML.")
+    ] = None,
     as_json: Json = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -268,12 +277,21 @@ def endpoints(
     """Who serves each Service that hotswitch publishes; of a single one also what happened last."""
     from hotswitch.cli import cluster_endpoints as serving
 
-    found = _asked(kubeconfig, context, serving.shown, service, namespace)
+    if output is OutputWord.ISTIO:
+        from hotswitch.cli.cluster_istio import documents
+
+        async def printed(cluster: Cluster) -> str:
+            return documents(await serving.shown(cluster, service, namespace))
+
+        typer.echo(_asked(kubeconfig, context, printed), nl=False)
+        return
+    found, clusters = _asked(kubeconfig, context, serving.shown_with_clusters, service, namespace)
     if as_json:
         typer.echo(json.dumps(serving.as_json(found), indent=2))
         return
     lines = serving.tree(found) if as_tree else show.table(serving.HEAD, serving.rows(found))
-    typer.echo("\n".join([*lines, *serving.notes(found), *(serving.history(found[0]) if service else [])]))
+    notes = [*serving.notes(found), *clusters]
+    typer.echo("\n".join([*lines, *notes, *(serving.history(found[0]) if service else [])]))
 
 
 @app.command()

@@ -27,7 +27,7 @@ from hotswitch.controller.settings import SYSTEM_NAMESPACE
 from hotswitch.controller.snapshot import NotFound
 from hotswitch.decide.endpoints.adopt import Phase
 from hotswitch.decide.endpoints.availability import is_available
-from hotswitch.endpoints import assemble, memory, objects
+from hotswitch.endpoints import assemble, cluster_states, memory, objects
 from hotswitch.endpoints.labels import recalled
 from hotswitch.endpoints.memory import Memory, MemoryUnreadable
 from hotswitch.endpoints.slicing import SERVICE_NAME
@@ -138,6 +138,21 @@ async def _published(cluster: Cluster, service: ServiceId) -> frozenset[str]:
     return frozenset(found)
 
 
+async def shown_with_clusters(cluster: Cluster, name: str, namespace: str | None) -> tuple[list[Shown], list[str]]:
+    """And a line for each further cluster. Raises as `shown`."""
+    return await shown(cluster, name, namespace), await _clusters(cluster)
+
+
+async def _clusters(cluster: Cluster) -> list[str]:
+    try:
+        written, found = cluster_states.read(await cluster.get(LEASES, SYSTEM_NAMESPACE, cluster_states.LEASE))
+    except ValueError as unreadable:
+        return [str(unreadable)]
+    except ApiFailure as failure:  # most have no further clusters, and many may not read Leases
+        return [] if failure.is_missing or failure.is_refused else [f"further clusters: {failure}"]
+    return [f"{each.sentence} (as of {written})" for each in found]
+
+
 # ---- lines ----
 
 
@@ -146,7 +161,7 @@ def rows(services: list[Shown]) -> list[tuple[str, ...]]:
 
 
 def _row(one: Shown, backend: Backend) -> tuple[str, ...]:
-    role = _role(one, backend)
+    role = role_of(one, backend)
     generation = str(one.memory.generation) if one.memory is not None and role is Role.ACTIVE else "-"
     return (
         one.record.id.namespace,
@@ -164,17 +179,27 @@ def _row(one: Shown, backend: Backend) -> tuple[str, ...]:
     )
 
 
-def _role(one: Shown, backend: Backend) -> Role:
+def role_of(one: Shown, backend: Backend) -> Role:
     if one.record.mode is not ServiceMode.ACTIVE_STANDBY:
         return Role.NONE
     return Role.ACTIVE if backend.id == one.active else Role.STANDBY
 
 
-def _available(one: Shown, backend: Backend) -> str:
+def may_serve(one: Shown, backend: Backend) -> bool:
     """Checks of the controller's own cannot be seen from here: with one, the slices tell."""
-    if str(one.record.options.check.kind) == "kubelet":
-        return "yes" if is_available(backend, one.record.options) else "no"
-    return "yes" if backend.pod.uid in one.published else f"({one.record.options.check.kind})"
+    if _is_kubelets(one):
+        return is_available(backend, one.record.options)
+    return backend.pod.uid in one.published
+
+
+def _is_kubelets(one: Shown) -> bool:
+    return str(one.record.options.check.kind) == "kubelet"
+
+
+def _available(one: Shown, backend: Backend) -> str:
+    if may_serve(one, backend):
+        return "yes"
+    return "no" if _is_kubelets(one) else f"({one.record.options.check.kind})"
 
 
 def _note(backend: Backend) -> str:
@@ -217,7 +242,7 @@ def tree(services: list[Shown]) -> list[str]:
 
 
 def _leaf(one: Shown, backend: Backend) -> list[str]:
-    role = _role(one, backend)
+    role = role_of(one, backend)
     ready = "ready" if backend.pod.uid in one.published else "not ready"
     return [backend.pod.name, ",".join(backend.addresses), *([] if role is Role.NONE else [str(role)]), ready]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,8 @@ from hotswitch.cli.show import fail
 
 if TYPE_CHECKING:
     from hotswitch.controller.settings import ControllerSettings
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 Kubeconfig = Annotated[Path | None, typer.Option(envvar="KUBECONFIG", help="Outside a cluster.")]
 Context = Annotated[str | None, typer.Option(help="Of the kubeconfig.")]
@@ -70,6 +73,10 @@ TrustDomain = Annotated[str, typer.Option("--trust-domain", help="Of SPIFFE ids.
 ClusterOf = Annotated[
     list[str] | None, typer.Option("--cluster-of", help="A further cluster: NAME=KUBECONFIG[#CONTEXT].")
 ]
+ClustersDir = Annotated[
+    Path | None,
+    typer.Option(envvar="HOTSWITCH_CLUSTERS_DIR", help="A kubeconfig for each further cluster, called as it is."),
+]
 XdsPort = Annotated[
     int | None,
     typer.Option("--xds-port", envvar="HOTSWITCH_XDS_PORT", help="Where Envoy and gRPC subscribe. None: nowhere."),
@@ -110,6 +117,7 @@ def controller(
     keepers: Keepers = "",
     trust_domain: TrustDomain = "cluster.local",
     clusters: ClusterOf = None,
+    clusters_dir: ClustersDir = None,
     xds_port: XdsPort = None,
     xds_certificate: XdsCertificate = None,
     xds_key: XdsKey = None,
@@ -120,7 +128,9 @@ def controller(
     _run(_settings(**locals()))
 
 
-def _settings(*, lease_s: int, keepers: str, clusters: list[str] | None, **told: Any) -> ControllerSettings:
+def _settings(
+    *, lease_s: int, keepers: str, clusters: list[str] | None, clusters_dir: Path | None, **told: Any
+) -> ControllerSettings:
     """Options are called as the settings are; what differs is named here. Raises BadParameter."""
     from hotswitch.controller.settings import ControllerSettings
 
@@ -132,7 +142,7 @@ def _settings(*, lease_s: int, keepers: str, clusters: list[str] | None, **told:
         renew_s=lease_s / 3,
         retry_s=max(0.2, lease_s / 7.5),
         keepers=tuple(word.strip() for word in keepers.split(",") if word.strip()),
-        clusters=dict(map(_cluster, clusters or ())),
+        clusters=_registered(clusters_dir) | dict(map(_cluster, clusters or ())),
         **told,
     )
 
@@ -140,9 +150,19 @@ def _settings(*, lease_s: int, keepers: str, clusters: list[str] | None, **told:
 def _cluster(text: str) -> tuple[str, tuple[Path | None, str | None]]:
     name, equals, where = text.partition("=")
     path, _, context = where.partition("#")
-    if not equals or not name or not path:
+    if not equals or not _NAME.fullmatch(name) or not path:
         raise typer.BadParameter(f"--cluster-of: {text!r}: is not NAME=KUBECONFIG or NAME=KUBECONFIG#CONTEXT")
     return name, (Path(path), context or None)
+
+
+def _registered(folder: Path | None) -> dict[str, tuple[Path | None, str | None]]:
+    """Of a mounted Secret, which may not be there; what begins with .. is the mount's own."""
+    found = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
+    files = [each for each in found if not each.name.startswith("..")]
+    wrong = next((each.name for each in files if not _NAME.fullmatch(each.name)), None)
+    if wrong is not None:
+        raise typer.BadParameter(f"--clusters-dir: {wrong!r}: is no cluster's name: lower-case letters, digits and -")
+    return {each.name: (each, None) for each in files}
 
 
 def _run(settings: ControllerSettings) -> None:

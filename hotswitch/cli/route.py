@@ -13,7 +13,7 @@ import typer
 
 from hotswitch.cli.show import fail
 
-URL = "http://hotswitch-roles.hotswitch-system:8081"
+URL = "http://127.0.0.1:8081"
 TIMEOUT_S = 5.0
 app = typer.Typer(help="Who gets whose requests.", no_args_is_help=True)
 
@@ -30,7 +30,7 @@ def explain(
     rule: Annotated[str, typer.Option("--rule", help="Of the Service's request rules; none: its own order.")] = "",
     url: Annotated[
         str,
-        typer.Option("--url", envvar="HOTSWITCH_ROLES_URL", help="Of the controllers; all are asked."),
+        typer.Option("--url", envvar="HOTSWITCH_ROLES_URL", help="Of the leader, by kubectl port-forward."),
     ] = URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:

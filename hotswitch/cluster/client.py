@@ -22,10 +22,11 @@ from hotswitch.cluster.credentials import Credentials
 from hotswitch.cluster.failure import ApiFailure, ConnectError
 from hotswitch.cluster.kinds import Kind
 
-MERGE, STRATEGIC, JSON_PATCH, JSON = (
+MERGE, STRATEGIC, JSON_PATCH, APPLY, JSON = (
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/json-patch+json",
+    "application/apply-patch+yaml",  # JSON is YAML
     "application/json",
 )
 TIMEOUT_S = 10.0
@@ -127,6 +128,10 @@ class Cluster:
             proxy=self._credentials.proxy,
         )
 
+    async def hello(self, timeout_s: float) -> None:
+        """Does it answer?"""
+        await self.request("GET", "/version", timeout_s=timeout_s)
+
     async def headers(self) -> dict[str, str]:
         """Nothing compressed: inside a cluster time is dearer than bytes. Raises ConnectError."""
         return {
@@ -202,6 +207,15 @@ class Cluster:
     ) -> Object:
         """RFC 6902; a `test` that fails is a 422."""
         return await self._patch(kind, namespace, name, patch, sub, JSON_PATCH)
+
+    async def apply(
+        self, kind: Kind, namespace: str | None, name: str, body: Mapping[str, Any], *, force: bool = False
+    ) -> Object:
+        """Server-side: the fields of `body` are hotswitch's from now on, and what it said before and leaves out now
+        goes. A uid or resourceVersion in it must be right (a conflict). `force`: also where others own a field."""
+        whole = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
+        query = {**_MANAGER, "force": "true"} if force else _MANAGER
+        return self._object(await self.request("PATCH", kind.path(namespace, name), query, whole, APPLY))
 
     async def _patch(
         self, kind: Kind, namespace: str | None, name: str, patch: Any, sub: str, content_type: str

@@ -48,6 +48,8 @@ def _by_labels_alone(policy: PolicyObject) -> Iterator[Refusal]:
         yield "bounds", policy.spec.bounds.model_dump(by_alias=True, exclude_none=True), why
     if policy.by_labels_alone and policy.spec.opt_in is not None:
         yield "optIn", policy.spec.opt_in, why
+    if policy.by_labels_alone and policy.spec.endpoints != _NOBODY.endpoints:
+        yield "endpoints", policy.spec.endpoints.model_dump(by_alias=True, exclude_none=True), why
     for place, entry in enumerate(policy.spec.accept):
         if not policy.may_accept(entry):
             yield f"accept[{place}]", entry.code, why
@@ -89,6 +91,7 @@ def _without(spec: PolicySpec, fields: set[str]) -> PolicySpec:
         "selector": spec.selector.model_copy(update={"namespaces": ()}),
         "optIn": None,
         "bounds": _NOBODY.bounds,
+        "endpoints": _NOBODY.endpoints,
         "accept": tuple(entry for place, entry in enumerate(spec.accept) if f"accept[{place}]" not in fields),
         "budgets": spec.budgets.model_copy(update=budgets),
         "adopt": None,

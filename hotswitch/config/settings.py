@@ -13,9 +13,11 @@ from typing import Any
 
 from hotswitch.api.knobs import Bearer, Knobs, read, said_by_us
 from hotswitch.api.policy import PolicySpec
+from hotswitch.backends import Output
 from hotswitch.config.layers import Bearing
 from hotswitch.config.merged import Effective, merge, with_problems
 from hotswitch.config.objects import ObjectRef, PolicyObject, Problem, policy_object, problem
+from hotswitch.config.outputs import allowed
 from hotswitch.config.scope import scoped
 from hotswitch.model import Mode
 
@@ -116,6 +118,10 @@ class Settings:
 
     def _read(self, known: _Known | None, labels: Labels, ours: Labels) -> Knobs:
         return read(Bearer.POD, labels, ours, None if known is None else known.knobs)
+
+    def outputs(self, namespace: str) -> frozenset[Output]:
+        """Which outputs its Services may have."""
+        return allowed(self._policies.values(), self.root_namespace, namespace)
 
     def forget_pod(self, uid: str) -> None:
         self._pods.pop(uid, None)

@@ -108,7 +108,13 @@ class Controller:
         self.serving: Serving | None = None
         if settings.endpoints:
             opened = Serving.open(
-                self.cluster, settings, self.speaker, self.metrics, lambda: self.elector.leading, self._no_adopting
+                self.cluster,
+                settings,
+                self.speaker,
+                self.metrics,
+                lambda: self.elector.leading,
+                self._no_adopting,
+                self.picture.settings.outputs,
             )
             self.serving = await self._stack.enter_async_context(opened)
         return self
@@ -276,6 +282,7 @@ class Controller:
         self.speaker.policies_changed()
         if self.serving is not None:
             self.serving.adopting.adopter.policies_changed()
+            self.serving.istio.policies_changed()
         for uid in list(self.fleet.workers):
             self.fleet.news(uid)
         self._reviewing = asyncio.get_running_loop().create_task(self._review())

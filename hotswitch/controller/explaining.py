@@ -1,11 +1,13 @@
 """`GET /v1/route/NAMESPACE/SERVICE?from=NAMESPACE/POD&rule=NAME`: the order for a caller, and why (S2.5, S2.8).
 
-A caller is a pod; where it is stands in the API. Who does not lead answers 503: ask every address behind the name. Who
-serves whom is no secret, so asking takes no token.
+A caller is a pod; where it is stands in the API. Who does not lead answers 503. The answer names pods, addresses and
+nodes of any namespace, with the controller's rights: so only who is let in by the API server is answered, by
+`kubectl port-forward`, which comes from the pod's own loopback. Tokens never go over this plaintext.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 
 from aiohttp import web
@@ -32,6 +34,8 @@ class RouteServer:
         return [web.get(PATH, self._explain)]
 
     async def _explain(self, request: web.Request) -> web.Response:
+        if not _is_local(request.remote):
+            return _no(403, "this is answered on the controller's own loopback alone: use kubectl port-forward")
         namespace, _, pod = request.query.get("from", "").partition("/")
         if not namespace or not pod:
             return _no(400, f"from: {request.query.get('from', '')!r}: is not NAMESPACE/POD")
@@ -53,6 +57,15 @@ class RouteServer:
         content = await self._cluster.get(PODS, namespace, pod)
         addresses = tuple(each["ip"] for each in (content.get("status") or {}).get("podIPs") or ())
         return Caller(f"{namespace}/{pod}", addresses, Locality(HOME, node=content["spec"].get("nodeName", "")))
+
+
+def _is_local(address: str | None) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address or "")
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback
 
 
 def _no(status: int, sentence: str) -> web.Response:

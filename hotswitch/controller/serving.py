@@ -9,24 +9,39 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
-from hotswitch.backends import HOME, Published, ServiceId, ServiceMode, ServiceRecord
-from hotswitch.cluster.client import Cluster, connect
+from hotswitch.backends import (
+    HOME,
+    ClusterState,
+    Output,
+    Published,
+    ServiceId,
+    ServiceMode,
+    ServiceRecord,
+    Staleness,
+)
+from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.kinds import SERVICES
 from hotswitch.cluster.lease_record import instant
 from hotswitch.controller.adopting import Adopting
 from hotswitch.controller.alarms import KEY, Alarms
 from hotswitch.controller.explaining import RouteServer
 from hotswitch.controller.invalid import InvalidObjects
+from hotswitch.controller.istio_output import IstioOutput
 from hotswitch.controller.listening import listen, target
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.controller.speaking import Speaker
 from hotswitch.decide.endpoints.active_standby import Verdict, Word
 from hotswitch.decide.endpoints.availability import is_available
 from hotswitch.endpoints.assemble import Place
+from hotswitch.endpoints.cluster_states import ClusterStates, Said
 from hotswitch.endpoints.endpoints import Endpoints, Parts
+from hotswitch.endpoints.peer import connect_peer
+from hotswitch.endpoints.publisher import Asked
 from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.role_server import Keepers, RoleServer
 from hotswitch.endpoints.source import Source
@@ -36,8 +51,8 @@ from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.events import Regarding
 from hotswitch.report.journal import Entry
 
-FOREIGN = "HSE010"
-WARNINGS = frozenset({Word.WITHDRAWN, Word.NONE_AVAILABLE, Word.FENCING, Word.ORDER_REFUSED})
+FOREIGN, NOT_HEARD = "HSE010", "HSE040"
+WARNINGS = frozenset({Word.WITHDRAWN, Word.NONE_AVAILABLE, Word.FENCING, Word.ORDER_REFUSED, Word.UNREADABLE})
 
 
 class Endings:
@@ -56,6 +71,20 @@ class Endings:
         self._alarms.clear(_foreign_key(service))
 
 
+@dataclass(frozen=True, slots=True)
+class _SaidOfIstio:
+    """istio_output.Say."""
+
+    alarms: Alarms
+    about: Callable[[ServiceRecord, str, str, bool], None]
+
+    def alarm(self, service: ServiceId, code: str, sentence: str) -> None:
+        self.alarms.set(f"{KEY}{service}:istio", code, sentence, service.namespace)
+
+    def clear(self, service: ServiceId) -> None:
+        self.alarms.clear(f"{KEY}{service}:istio")
+
+
 class Serving:
     """`async with Serving.open(...) as serving`. Raises ConnectError when a further cluster cannot be known."""
 
@@ -66,6 +95,7 @@ class Serving:
         speaker: Speaker,
         metrics: ControllerMetrics,
         leads: Callable[[], bool],
+        outputs: Callable[[str], frozenset[Output]],
         others: Mapping[str, Cluster],
         refusal: Callable[[str], str],
     ) -> None:
@@ -81,6 +111,7 @@ class Serving:
         ]
         self.xds = XdsServing(_xds(settings), self.sources[0].is_unread)
         self._routing = RouteServer(cluster, lambda: self.xds.publisher if leads() else None)
+        self.istio = IstioOutput(cluster, outputs, leads, _SaidOfIstio(self.alarms, self._say), metrics.istio_written)
         parts = Parts(
             cluster=cluster,
             namespace=settings.namespace,
@@ -90,11 +121,14 @@ class Serving:
             tell=self._tell,
             foreign=self._foreign,
             written=metrics.slice_written,
-            more=(self.xds, Endings(self.alarms)),
+            more=(Asked(Output.XDS, self.xds), Asked(Output.ISTIO, self.istio), Endings(self.alarms)),
         )
         self.endpoints = Endpoints(parts)
         self.adopting = Adopting(cluster, settings.namespace, speaker, metrics, self.alarms, leads, refusal)
         self.invalid.append(self.adopting.invalid)
+        self._namespace = settings.namespace
+        self._states = ClusterStates(cluster, settings.namespace, self._further, self._heard, leads)
+        self._telling: asyncio.Task[None] | None = None
         self._server = RoleServer(
             self.endpoints.roles, Keepers(cluster, frozenset(settings.keepers)), self.endpoints.find
         )
@@ -109,13 +143,16 @@ class Serving:
         metrics: ControllerMetrics,
         leads: Callable[[], bool],
         refusal: Callable[[str], str],
+        outputs: Callable[[str], frozenset[Output]],
     ) -> AsyncIterator[Serving]:
+        """`outputs`: those that policy gives to Services of a namespace."""
         async with AsyncExitStack() as stack:
             others = {}
             for name, (kubeconfig, context) in settings.clusters.items():
-                others[name] = await stack.enter_async_context(connect(kubeconfig, context))
-            serving = cls(cluster, settings, speaker, metrics, leads, others, refusal)
+                others[name] = await stack.enter_async_context(connect_peer(kubeconfig, context))
+            serving = cls(cluster, settings, speaker, metrics, leads, outputs, others, refusal)
             stack.push_async_callback(serving.xds.stop)
+            stack.push_async_callback(serving.istio.stop)
             stack.push_async_callback(serving.adopting.adopter.stop)
             stack.push_async_callback(serving.endpoints.stop)
             stack.push_async_callback(serving._serve_end)
@@ -161,17 +198,34 @@ class Serving:
         self.highest_term = await self.endpoints.highest_term()
 
     def lead(self, term: int) -> None:
-        self.xds.lead(self.endpoints.registry.services.values())
+        known = [*self.endpoints.registry.services.values(), *self.endpoints.home.unread()]
+        self.xds.lead(each for each in known if Output.XDS in each.options.outputs)
+        self.istio.lead(partial(self.endpoints.is_left, Output.ISTIO))
         self.endpoints.lead(term)
         self.adopting.adopter.lead(term)
+        if len(self.sources) > 1:
+            self._telling = asyncio.get_running_loop().create_task(self._states.run())
 
     def follow(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
         self.adopting.adopter.follow()
         self.endpoints.follow()
+        self.istio.follow()
         self.xds.follow()
         self.alarms.stop()
 
+    def _further(self) -> list[ClusterState]:
+        return [each.state for each in self.sources if not each.is_home]
+
     # ---- words ----
+
+    def _heard(self, said: Said) -> None:
+        key = f"{KEY}cluster:{said.name}"  # no Service is called so
+        if said.state == Staleness.FRESH:
+            self.alarms.clear(key)
+        else:
+            self.alarms.set(key, NOT_HEARD, said.sentence, self._namespace)
 
     def _tell(self, service: ServiceRecord, verdict: Verdict, *, is_new: bool) -> None:
         self._measure(service, verdict, is_new)
@@ -228,6 +282,7 @@ class Serving:
                 backends["available" if is_available(backend, record.options) else "unavailable"] += 1
         self._metrics.serving(modes, backends, without)
         self.adopting.refresh_metrics()
+        self._metrics.clusters(self._further())
 
 
 def _foreign_key(service: ServiceId) -> str:

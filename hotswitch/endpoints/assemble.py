@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hotswitch.api import service as said
@@ -15,13 +16,17 @@ from hotswitch.backends import (
     BackendPort,
     Health,
     Locality,
+    Output,
     Rotation,
     ServiceId,
+    ServiceMode,
+    ServiceOptions,
     ServicePort,
     ServiceRecord,
     Staleness,
 )
 from hotswitch.cluster.pods import Pod
+from hotswitch.decide.endpoints import failover
 from hotswitch.endpoints import objects
 from hotswitch.endpoints.orders import orders
 from hotswitch.model import Direction, Level, PodRef, PodUid, Port
@@ -57,7 +62,8 @@ def service(content: objects.Service) -> ServiceRecord | None:
     if spec.type == "ExternalName":
         raise InvalidValue(said.MODE, mode, "means nothing for a Service of type ExternalName")
     said.switchover(annotations)
-    orders(mode, annotations)
+    options = said.options(annotations)
+    _check_order(mode, annotations, options)
     return ServiceRecord(
         id=ServiceId(metadata.namespace, metadata.name),
         uid=metadata.uid,
@@ -65,7 +71,7 @@ def service(content: objects.Service) -> ServiceRecord | None:
         ports=service_ports(content),
         selector=said.selector(annotations),
         families=spec.ip_families or ("IPv4",),
-        options=said.options(annotations),
+        options=options,
         annotations={key: text for key, text in annotations.items() if key.startswith(said.PREFIX)},
         labels=metadata.labels or {},
         headless=spec.cluster_ip == "None",
@@ -74,6 +80,32 @@ def service(content: objects.Service) -> ServiceRecord | None:
 
 def service_ports(content: objects.Service) -> tuple[ServicePort, ...]:
     return tuple(map(_service_port, content.spec.ports or ()))
+
+
+def unread(content: objects.Service) -> ServiceRecord:
+    """Of a Service that asks to be ours in words that cannot be read, what is known all the same: its ports."""
+    metadata, spec = content.metadata, content.spec
+    return ServiceRecord(
+        id=ServiceId(metadata.namespace, metadata.name),
+        uid=metadata.uid,
+        mode=ServiceMode.ALL,
+        ports=service_ports(content),
+        families=spec.ip_families or ("IPv4",),
+        annotations={key: text for key, text in (metadata.annotations or {}).items() if key.startswith(said.PREFIX)},
+    )
+
+
+def _check_order(mode: ServiceMode, annotations: Mapping[str, str], options: ServiceOptions) -> None:
+    """Raises InvalidValue, also for what is asked for in Istio's words and has none there."""
+    read = orders(mode, annotations)
+    if Output.ISTIO not in options.outputs or mode is ServiceMode.ACTIVE_STANDBY:
+        return
+    if read.rules and options.outputs == {Output.ISTIO}:
+        raise InvalidValue(said.ROUTES, annotations[said.ROUTES], f"needs xds: {said.OUTPUT} istio has no other orders")
+    try:
+        failover.labels(read.own)
+    except ValueError as unsaid:
+        raise InvalidValue(said.ORDER, annotations.get(said.ORDER, ""), f"{unsaid} ({said.OUTPUT} istio)") from unsaid
 
 
 def _service_port(port: objects.Port) -> ServicePort:

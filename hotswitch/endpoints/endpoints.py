@@ -12,10 +12,20 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from hotswitch.api.service import MODE
-from hotswitch.backends import BackendId, CheckKind, Health, Published, ServiceId, ServiceMode, ServiceRecord
+from hotswitch.backends import (
+    BackendId,
+    CheckKind,
+    Health,
+    Output,
+    Published,
+    ServiceId,
+    ServiceMode,
+    ServiceRecord,
+)
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
@@ -29,7 +39,7 @@ from hotswitch.endpoints.labels import RoleLabels, recalled
 from hotswitch.endpoints.ledger import Ledger, Stale
 from hotswitch.endpoints.memory import MemoryUnreadable
 from hotswitch.endpoints.probing import Ask, Prober
-from hotswitch.endpoints.publisher import Publisher
+from hotswitch.endpoints.publisher import Asked, Publisher
 from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.roles import RoleBook
 from hotswitch.endpoints.slice_publisher import SlicePublisher
@@ -72,7 +82,6 @@ class _Led:
     labels: RoleLabels
     workers: dict[ServiceId, Worker] = field(default_factory=dict)
     tasks: dict[ServiceId, asyncio.Task[None]] = field(default_factory=dict)
-    published: set[ServiceId] = field(default_factory=set)
     settled: set[ServiceId] = field(default_factory=set)  # whose first answers have come
     waiting: dict[ServiceId, float] = field(default_factory=dict)  # since when, for clusters that were not read yet
     timers: set[ServiceId] = field(default_factory=set)  # of those that wait
@@ -147,16 +156,21 @@ class Endpoints:
         backoff = Backoff(first_s=1.0, longest_s=30.0)
         while True:
             try:
-                return await led.slices.tidy(self._is_left)
+                return await led.slices.tidy(partial(self.is_left, Output.SLICES))
             except ApiFailure as failure:
                 log.warning("slices of Services that are no longer ours: %s", failure)
                 await asyncio.sleep(backoff.next_s())
 
-    def _is_left(self, service: ServiceId) -> bool:
-        """It is there, and does not ask for hotswitch any more. With one that is gone its slices go by themselves; one
-        that asks in words that cannot be read keeps what it has."""
-        content = self.home.services.store.get((service.namespace, service.name))
-        return content is not None and MODE not in (content.metadata.annotations or {})
+    def is_left(self, output: Output, service: ServiceId) -> bool:
+        """It is there, and does not ask hotswitch for this output any more. With one that is gone what was written goes
+        by itself; one that asks in words that cannot be read keeps what it has."""
+        content, record = (
+            self.home.services.store.get((service.namespace, service.name)),
+            self.registry.service(service),
+        )
+        if content is None or MODE not in (content.metadata.annotations or {}):
+            return content is not None
+        return record is not None and output not in record.options.outputs
 
     async def stop(self) -> None:
         self.follow()
@@ -308,21 +322,18 @@ class Endpoints:
         self._end_election(service)
         led.settled.discard(service)
         led.waiting.pop(service, None)
-        if service in led.published:
-            led.published.discard(service)
-            for each in self._publishers(led):
-                each.withdraw(service)
+        for each in self._publishers(led):
+            each.withdraw(service)
 
     def _publish(self, published: Published) -> None:
         """Into every door. After the leadership has ended nothing goes out."""
         led = self._led
         if led is not None and self._parts.leads():
-            led.published.add(published.service.id)
             for each in self._publishers(led):
                 each.publish(published)
 
     def _publishers(self, led: _Led) -> tuple[Publisher, ...]:
-        return led.slices, led.labels, *self._parts.more
+        return Asked(Output.SLICES, led.slices), led.labels, *self._parts.more
 
     # ---- for those who ask ----
 

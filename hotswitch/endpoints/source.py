@@ -2,25 +2,24 @@
 
 Services and nodes are watched as a whole, pods by the selector of each Service that is ours: the API server selects, so
 ten thousand other pods cost nothing. The home cluster says which Services there are and how; every further one adds its
-own pods to the Service of the same name and namespace. A cluster that is not heard of keeps its backends: first they
-are stale and go last, then they are lost and told to nobody; nothing is forgotten, and at the next word all is as it is
-there.
+own pods to the Service of the same name and namespace, and is asked for pods and nodes alone. A cluster that is not
+heard of keeps its backends: first they are stale and go last, then they are lost and told to nobody; nothing is
+forgotten, and at the next word all is as it is there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hotswitch.api.service import MODE
 from hotswitch.api.values import InvalidValue
-from hotswitch.backends import Backend, BackendId, ServiceId, ServiceMode, ServiceRecord, Staleness
+from hotswitch.backends import Backend, BackendId, ClusterState, ServiceId, ServiceMode, ServiceRecord, Staleness
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import NODES, PODS, SERVICES
@@ -86,6 +85,7 @@ class Source:
             cluster, NODES, objects.Node, on_event=self._node, on_problem=trouble
         )
         self._watched: dict[ServiceId, _Watched] = {}
+        self._unread: set[ServiceId] = set()
         self._standing: dict[BackendId, Backend] = {}  # the last valid one of each
         self._unclean: deque[BackendId] = deque(maxlen=GRAVES)
         self._clean: deque[BackendId] = deque(maxlen=GRAVES)
@@ -93,6 +93,7 @@ class Source:
         self.synced = asyncio.Event()
         self._staleness: dict[ServiceId, Staleness] = {}
         self._heard_s = time.monotonic()
+        self._silence = ""  # why it did not answer when it was asked last
 
     @property
     def age_s(self) -> float:
@@ -103,8 +104,35 @@ class Source:
     @property
     def is_followed(self) -> bool:
         """Every watch stands: what is not in the registry is not in the cluster."""
-        rest = (each.watcher for each in self._watched.values())
-        return _stands(self.services) and _stands(self.nodes) and all(_stands(each) for each in rest)
+        return all(map(_stands, self._watchers))
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be heard; "" when it can."""
+        return self._silence or next((each.problem for each in self._watchers if each.problem), "")
+
+    @property
+    def _watchers(self) -> list[Watcher[Any]]:
+        own: list[Watcher[Any]] = [self.services, self.nodes] if self.is_home else [self.nodes]
+        return [*own, *(each.watcher for each in self._watched.values())]
+
+    @property
+    def state(self) -> ClusterState:
+        """Of all Services the one that has waited longest for its word."""
+        worst = max(self._staleness.values(), key=list(Staleness).index, default=Staleness.FRESH)
+        counted = Counter(
+            each.staleness
+            for service in self._watched
+            for each in self._registry.backends(service)
+            if each.locality.cluster == self.place.cluster
+        )
+        return ClusterState(
+            name=self.place.cluster,
+            staleness=worst if self.nodes.synced.is_set() else None,
+            age_s=self.age_s,
+            problem=self.problem,
+            backends=dict(counted),
+        )
 
     def knows(self, service: ServiceId) -> bool:
         """Its pods were listed: one that is not in the registry was not there."""
@@ -116,6 +144,11 @@ class Source:
         content = self.services.store.get(service)
         asks = content is not None and MODE in (content.metadata.annotations or {})
         return asks and self._registry.service(service) is None
+
+    def unread(self) -> list[ServiceRecord]:
+        """Of all such: which there are, and their ports."""
+        services = self.services.store.items()
+        return [assemble.unread(content) for key, content in services if self.is_unread(ServiceId(*key))]
 
     def pod(self, service: ServiceId, name: str) -> Pod | None:
         known = self._watched.get(service)
@@ -137,16 +170,18 @@ class Source:
         """Until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.services.run())
                 tasks.create_task(self.nodes.run())
-                await asyncio.gather(self.services.synced.wait(), self.nodes.synced.wait())
+                if self.is_home:
+                    tasks.create_task(self.services.run())
+                    await self.services.synced.wait()
+                await self.nodes.synced.wait()
                 if not self.is_home:
                     self._registry.listen(self._follow)
                     for each in list(self._registry.services):
                         self._follow(each)
+                    tasks.create_task(self._age())
                 await asyncio.gather(*(each.watcher.synced.wait() for each in self._watched.values()))
                 self.synced.set()
-                tasks.create_task(self._age())
         finally:
             for service in list(self._watched):
                 self._unwatch(service)
@@ -154,8 +189,6 @@ class Source:
     # ---- Services ----
 
     def _service(self, change: Change[objects.Service]) -> None:
-        if not self.is_home:
-            return  # other clusters only add pods: two of them could disagree
         metadata = change.object.metadata
         service = ServiceId(metadata.namespace, metadata.name)
         ref = ObjectRef(kind="Service", name=service.name, namespace=service.namespace, uid=metadata.uid)
@@ -169,6 +202,7 @@ class Source:
             self._judged(ref, (problem(ref, invalid),))
             record = self._registry.service(service) or self._reading.careful(change.object)
             if record is None:
+                self._unread.add(service)
                 return
         else:
             self._judged(ref, ())
@@ -181,6 +215,9 @@ class Source:
     def _drop(self, service: ServiceId) -> None:
         self._unwatch(service)
         self._registry.drop_service(service)
+        if service in self._unread:  # it may have been told of all the same
+            self._unread.discard(service)
+            self._registry.touch(service)
 
     def _follow(self, service: ServiceId) -> None:
         """The home cluster's word on a Service, for the pods of this one."""
@@ -288,8 +325,7 @@ class Source:
     # ---- staleness ----
 
     async def _age(self) -> None:
-        if self.is_home:
-            return
+        """The home cluster never grows stale: a controller that does not hear of it does not lead either."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             while True:
@@ -299,14 +335,16 @@ class Source:
     async def _listen(self) -> None:
         """Ask for something small, again and again."""
         while True:
-            with contextlib.suppress(ApiFailure):
-                await self._cluster.request("GET", "/version", timeout_s=PING_S)
+            try:
+                await self._cluster.hello(PING_S)
+                self._silence = ""
                 if self.is_followed:
                     self._heard_s = time.monotonic()
+            except ApiFailure as failure:
+                self._silence = str(failure)
             await asyncio.sleep(PING_S * random.uniform(0.8, 1.0))
 
     def look_at_age(self) -> None:
-        """The home cluster never grows stale: a controller that does not hear of it does not lead either."""
         age_s = self.age_s
         for service in list(self._watched):
             record = self._registry.service(service)

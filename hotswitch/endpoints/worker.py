@@ -19,7 +19,7 @@ from hotswitch.api.values import InvalidValue
 from hotswitch.backends import Backend, Published, ServiceId, ServiceRecord
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.failure import ApiFailure
-from hotswitch.decide.endpoints.active_standby import Election, Order, Situation, Verdict, published, step
+from hotswitch.decide.endpoints.active_standby import Election, Order, Situation, Verdict, Word, published, step
 from hotswitch.endpoints.fences import Fence, Suspect, due_s, proof
 from hotswitch.endpoints.ledger import Ledger, Record, Stale, unwritten
 from hotswitch.endpoints.memory import MemoryUnreadable
@@ -97,12 +97,25 @@ class Worker:
         try:
             await self._turn()
             self._backoff.reset()
-        except (Stale, ApiFailure, MemoryUnreadable) as failure:
+        except MemoryUnreadable as failure:
+            self._say_unreadable(str(failure))
+            await self._begin_anew()
+        except (Stale, ApiFailure) as failure:
             log.warning("election of %s: %s", self._id, failure)
             await self._begin_anew()
         except Exception:  # a full disk under the journal, say: an election that has ended would only seem to be held
             log.exception("election of %s", self._id)
             await self._begin_anew()
+
+    def _say_unreadable(self, why: str) -> None:
+        """Nobody is promoted or told anything until a person has looked at the Lease."""
+        log.error("election of %s: %s", self._id, why)
+        service = self._means.registry.service(self._id)
+        if service is None:
+            return
+        verdict = Verdict(word=Word.UNREADABLE, sentence=f"its Lease: {why}", election=Election(), alarm=True)
+        before, self._verdict = self._verdict, verdict
+        self._means.tell(service, verdict, is_new=before != verdict)
 
     async def _begin_anew(self) -> None:
         self._record = None

@@ -11,6 +11,7 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from hotswitch.backends import ClusterState, Staleness
 from hotswitch.model import Level
 from hotswitch.report.drill_metrics import DrillMetrics
 
@@ -89,12 +90,21 @@ class ControllerMetrics:
         self.headless = self._gauge(
             "hotswitch_endpoints_without_active", "Services with an active one of which none serves", []
         )
+        self.cluster_age_s = self._gauge(
+            "hotswitch_endpoints_cluster_age_seconds", "Since a further cluster was last heard", ["cluster"]
+        )
+        self.cluster_backends = self._gauge(
+            "hotswitch_endpoints_cluster_backends", "Backends of further clusters", ["cluster", "state"]
+        )
         self.elections = self._counter("hotswitch_endpoints_elections_total", "Steps of elections by code", ["code"])
         self.adopted_services = self._gauge(
             "hotswitch_adopted_services", "Ordinary Services that may be taken over, by where they are", ["phase"]
         )
         self.adoptions = self._counter("hotswitch_adoptions_total", "What became of such Services, by code", ["code"])
         self.slice_writes = self._counter("hotswitch_endpoint_slice_writes_total", "EndpointSlices written", ["verb"])
+        self.istio_writes = self._counter(
+            "hotswitch_istio_config_writes_total", "ServiceEntries and DestinationRules written", ["verb"]
+        )
         self.switch_s = self._histogram(
             "hotswitch_endpoints_switch_seconds", "An active one withdrawn to its successor", [], ACT_BUCKETS_S
         )
@@ -213,6 +223,16 @@ class ControllerMetrics:
         self._set_all(self.backends, {(state,): number for state, number in backends.items()})
         self.headless.set(without_active)
 
+    def clusters(self, states: Iterable[ClusterState]) -> None:
+        """Of clusters but the home one: how long ago each was heard, and its backends: fresh, stale, lost."""
+        ages: dict[tuple[str, ...], float] = {}
+        backends: dict[tuple[str, ...], float] = {}
+        for each in states:
+            ages[each.name,] = each.age_s
+            backends |= {(each.name, str(word)): each.backends.get(word, 0) for word in Staleness}
+        self._set_all(self.cluster_age_s, ages)
+        self._set_all(self.cluster_backends, backends)
+
     def election(self, code: str) -> None:
         self.elections.labels(self._codes(code)).inc()
 
@@ -237,6 +257,9 @@ class ControllerMetrics:
 
     def slice_written(self, verb: str) -> None:
         self.slice_writes.labels(verb).inc()
+
+    def istio_written(self, verb: str) -> None:
+        self.istio_writes.labels(verb).inc()
 
     def serve(self, address: str, port: int) -> WSGIServer:
         """Serve /metrics from a thread of its own, until `shutdown()` and `server_close()` of what is returned. Raises

@@ -16,6 +16,8 @@ from hotswitch.controller.alarms import Alarms
 from hotswitch.controller.app import Controller
 from hotswitch.controller.serving import Endings
 from hotswitch.controller.settings import ControllerSettings
+from hotswitch.decide.endpoints.place import Caller
+from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.report.notice import Notice
 from hotswitch.sandbox.cluster.installed import ACCOUNT, NAMESPACE, ROOT_NAMESPACE, manifests
 from hotswitch.sandbox.kubeapi.identity import service_account
@@ -28,14 +30,17 @@ TIER = "tier-3-endpoints"
 
 
 @asynccontextmanager
-async def installed() -> AsyncIterator[tuple[Town, Controller]]:
-    """A controller that leads, with the rights of its account and no others."""
+async def installed(**service: str) -> AsyncIterator[tuple[Town, Controller]]:
+    """A controller that leads, with the rights of its account and no others. `service`: annotations of one that is
+    there before it."""
     async with EmbeddedApi() as api, connect(api.kubeconfig("admin", ("system:masters",))) as cluster:
         for name in (SHOP, ROOT_NAMESPACE):
             await cluster.create(NAMESPACES, None, {"metadata": {"name": name}})
         api.apply(manifests(TIER, ()))
         await cluster.create(NODES, None, {"metadata": {"name": "node-a"}})
         place = Town(api, cluster)
+        if service:
+            await place.service(**service)
         settings = ControllerSettings(
             kubeconfig=api.kubeconfig(service_account(NAMESPACE, ACCOUNT)),
             endpoints=True, address="127.0.0.1", port=0, roles_port=0, xds_port=0, lease_s=2, renew_s=0.5, retry_s=0.2,
@@ -129,6 +134,20 @@ async def test_an_annotation_that_cannot_be_read_is_an_event_and_a_metric() -> N
             )
 
         await until(mended)
+
+
+@story
+async def test_a_new_leader_tells_of_the_cluster_of_a_service_whose_words_cannot_be_read() -> None:  # I1
+    """Its predecessor could read them once, and clients have it."""
+    async with installed(mode="all", check="exec:rm") as (place, controller):
+        assert controller.serving is not None
+        serving, nobody = controller.serving, Caller()
+        await until(lambda: serving.xds.publisher.names(Kind.CLUSTER, nobody) == ["db.shop:5432"])
+        publisher = serving.xds.publisher
+        assert publisher.resource(Kind.CLUSTER, "db.shop:5432", nobody) is not None
+        assert publisher.pending(Kind.ENDPOINTS, "db.shop:5432"), "of its endpoints nothing is said"
+        await place.cluster.delete(SERVICES, SHOP, "db")
+        await until(lambda: serving.xds.publisher.names(Kind.CLUSTER, nobody) == [])
 
 
 @story

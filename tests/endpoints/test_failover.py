@@ -173,6 +173,30 @@ async def test_none_is_available_and_nobody_is_promoted() -> None:  # S0.7
 
 
 @story
+async def test_memory_cannot_be_read_and_a_person_is_told_until_it_can() -> None:  # I7, I8
+    async with town() as place:
+        await two_pods(place)
+        async with leader(place, term=1):
+            await place.until_ready("db-0")
+        good = (await place.lease())["metadata"]["annotations"][memory.ANNOTATION]
+        name = memory.lease_name(DB)
+
+        async def remember(text: str) -> None:
+            patch = {"metadata": {"annotations": {memory.ANNOTATION: text}}}
+            await place.cluster.patch_merge(LEASES, SYSTEM, name, patch)
+
+        await remember(good[:-1])
+        place.words.clear()
+        async with leader(place, term=2) as made:
+            await until(lambda: "HSE008" in place.codes)
+            assert memory.ANNOTATION in place.words[0][1]
+            assert made.endpoints.election(DB) is None
+            assert await place.ready() == ["db-0"], "what data planes know stays"
+            await remember(good)
+            await until(lambda: place.codes[-1] == "HSE001")
+
+
+@story
 async def test_controller_is_killed_and_another_goes_on() -> None:  # I6
     async with town() as place:
         await two_pods(place, activity_lease="2s")

@@ -14,9 +14,10 @@ from hotswitch.api.knobs import KNOBS, NO_KNOBS, Bearer
 from hotswitch.api.service import SERVICE_ANNOTATIONS
 from hotswitch.cli.main import app
 from hotswitch.config import agentfile
-from hotswitch.controller.serving import FOREIGN
+from hotswitch.controller.serving import FOREIGN, NOT_HEARD
 from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.endpoints import active_standby, adopt
+from hotswitch.endpoints.istio.publisher import Refusal
 from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.metrics import Metrics
 
@@ -35,7 +36,7 @@ def test_every_code_has_its_sentence() -> None:
 
 def test_every_code_of_endpoints() -> None:
     rows = set(re.findall(r"^\| `(HSE\d+)` \|", page("endpoints"), re.M))
-    assert rows == {*map(str, active_standby.Word), *map(str, adopt.Word), FOREIGN}
+    assert rows == {*map(str, active_standby.Word), *map(str, adopt.Word), *map(str, Refusal), FOREIGN, NOT_HEARD}
 
 
 def test_every_annotation_of_a_service() -> None:

@@ -39,6 +39,7 @@ FIRES = {
     "HotSwitchAgentActsFail": 'hotswitch_act_failures_total{act="open"} _x50 1x9',
     "HotSwitchRescueDies": 'hotswitch_rescue_deaths_total{instance="a"} 0x45 1 2 3x20',
     "HotSwitchIdentityEnds": 'hotswitch_identity_expires_seconds{pod="shop/web-0"} 1200x60',
+    "HotSwitchClusterSilent": 'hotswitch_endpoints_cluster_age_seconds{cluster="east"} 0+10x60',
     "HotSwitchDrillStale": 'hotswitch_drill_overdue_timestamp_seconds{workload="shop/deploy/web"} 60x60',
 }
 WELL = {
@@ -61,6 +62,7 @@ WELL = {
     'hotswitch_rescue_deaths_total{instance="a"}': "1x60",
     'hotswitch_identity_expires_seconds{pod="shop/web-0"}': "43200x60",
     'hotswitch_drill_overdue_timestamp_seconds{workload="shop/deploy/web"}': "7200x60",
+    'hotswitch_endpoints_cluster_age_seconds{cluster="east"}': "1x60",
 }
 
 

@@ -7,7 +7,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from hotswitch.endpoints.istio import config
 from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME
+from hotswitch.sandbox.kubeapi.istio import definitions
 from hotswitch.sandbox.manifests import render
 from tests.manifests.callers import MERGE, path_of
 from tests.manifests.keys import (
@@ -50,17 +52,17 @@ def installed(request, tmp_path_factory):
     with connected("embedded") as server:
         for name in (SHOP, "istio-system"):
             server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        for obj in (*objects, *too_much()):
+        for obj in (*definitions(), *objects, *too_much()):
             server.apply(obj)
         yield server, [obj for obj in objects if obj["kind"] == "ValidatingAdmissionPolicy"]
 
 
 def too_much():
-    """The right to patch pods, slices and Leases at large: only the policies are left to say no."""
+    """The right to patch pods, slices, Leases and Istio's at large: only the policies are left to say no."""
     group, name = "rbac.authorization.k8s.io", {"name": "too-much"}
-    resources = ["pods", "endpointslices", "leases", "services"]
+    resources = ["pods", "endpointslices", "leases", "services", "serviceentries", "destinationrules"]
     rule = {
-        "apiGroups": ["", "discovery.k8s.io", "coordination.k8s.io"],
+        "apiGroups": ["", "discovery.k8s.io", "coordination.k8s.io", "networking.istio.io"],
         "resources": resources,
         "verbs": ["patch", "create"],
     }
@@ -99,6 +101,8 @@ def refusals(server, policy):
             server.send("PATCH", fresh(server, template), case.patch, case.kind, as_account=ACCOUNT).message
             for template, case in tried
         ]
+    if policy == "hotswitch-own-istio-config":
+        return list(istio_refused(server))
     if policy == "hotswitch-exec":
         pod = fresh(server, POD)
         queries = [
@@ -125,6 +129,27 @@ def slices_refused(server):
         yield server.send("POST", path, made, as_account=ACCOUNT).message
         server.send("DELETE", f"{path}/made-{number}")
     yield server.send("DELETE", fresh(server, SLICE), as_account=ACCOUNT).message
+
+
+def istio_refused(server):
+    """Objects made that are not ours, or nobody's, or speak of another host, one of others changed, and one removed."""
+    root = f"/apis/networking.istio.io/v1/namespaces/{SHOP}"
+    owner = {"apiVersion": "v1", "kind": "Service", "name": "web", "uid": "u"}
+    ours, host = {config.MANAGED_BY: MANAGER}, f"web.{SHOP}.{config.SUFFIX}"
+    for labels, owners, named in (({}, [owner], host), (ours, [], host), (ours, [owner], "bank.example")):
+        metadata = {"name": "made", "labels": labels, "ownerReferences": owners}
+        for plural, spec in (("serviceentries", {"hosts": [named]}), ("destinationrules", {"host": named})):
+            kind = {"serviceentries": "ServiceEntry", "destinationrules": "DestinationRule"}[plural]
+            made = {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
+            yield server.send("POST", f"{root}/{plural}", made, as_account=ACCOUNT).message
+            server.send("DELETE", f"{root}/{plural}/made")
+    metadata = {"name": "tried", "namespace": SHOP}
+    theirs = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": metadata}
+    server.send("POST", f"{root}/serviceentries", {**theirs, "spec": {"hosts": ["bank.example"]}})
+    yield server.send("DELETE", f"{root}/serviceentries/tried", as_account=ACCOUNT).message
+    taken = {"metadata": {"labels": ours, "ownerReferences": [owner]}, "spec": {"hosts": [host]}}
+    yield server.send("PATCH", f"{root}/serviceentries/tried", taken, MERGE, as_account=ACCOUNT).message
+    server.send("DELETE", f"{root}/serviceentries/tried")
 
 
 def test_each_validation_is_needed(installed):

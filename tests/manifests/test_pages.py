@@ -57,6 +57,7 @@ def test_each_tier_is_documented_as_it_is(tmp_path):
         folder.mkdir()
         assert said.pop(component) == rights(render(with_opt_ins(folder, TIERS[-1], component))) - given
     assert said.pop("agent") == rights(render(MANIFESTS / "overlays" / "agent-node"))
+    assert said.pop("peer") == rights(render(MANIFESTS / "overlays" / "peer"))
     assert said.keys() <= {"tier", "where"}
 
 

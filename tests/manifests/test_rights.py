@@ -69,15 +69,21 @@ def test_direct_adds_the_touch_of_endpoint_slices():
     assert added == {*slices, ("", "", "services", "", "get")}
 
 
-def test_endpoints_add_slices_selectors_elections_nodes_and_whose_a_token_is():
+def test_endpoints_add_slices_selectors_elections_nodes_istio_config_and_whose_a_token_is():
     added = rights(tier("tier-3-endpoints")) - rights(tier("tier-2-direct"))
     slices = {
         ("", "discovery.k8s.io", "endpointslices", "", verb) for verb in ("get", "watch", "create", "update", "delete")
     }
     nodes = {("", "", "nodes", "", verb) for verb in ("list", "watch")}
+    istio = {
+        ("", "networking.istio.io", resource, "", verb)
+        for resource in ("serviceentries", "destinationrules")
+        for verb in ("get", "create", "patch", "delete")
+    }
     leases = {("hotswitch-system", "coordination.k8s.io", "leases", "", verb) for verb in ("get", "update", "delete")}
     adopt = {("", "", "services", "", "patch"), *(("", "", "endpoints", "", verb) for verb in ("get", "delete"))}
-    assert added == {*slices, *nodes, *leases, *adopt, ("", "authentication.k8s.io", "tokenreviews", "", "create")}
+    tokens = ("", "authentication.k8s.io", "tokenreviews", "", "create")
+    assert added == {*slices, *nodes, *leases, *adopt, *istio, tokens}
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ class Word(StrEnum):
     NONE_AVAILABLE = "HSE005"
     PAUSED = "HSE006"
     ORDER_REFUSED = "HSE007"
+    UNREADABLE = "HSE008"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from typer.testing import CliRunner
 
 from hotswitch.cli.main import app as cli
@@ -199,6 +200,23 @@ def test_what_cannot_be_explained_is_named(words: tuple[str, ...], sentence: str
                 assert found.exit_code != 0 and sentence in found.output + found.stderr
 
     asyncio.run(tale())
+
+
+@story
+async def test_order_is_explained_on_loopback_alone() -> None:
+    """It names what is in other namespaces: whoever reaches the port from elsewhere is told nothing."""
+    async with town() as made:
+        await made.service(mode="nearest")
+        await pods(made, "db-0")
+        async with served(made) as server:
+            asked = RouteServer(made.cluster, lambda: server.xds.publisher)
+            (route,) = asked.routes
+            match = {"namespace": SHOP, "service": "db"}
+            await until(lambda: any(told.is_told for told in server.xds.publisher.services.values()))
+            for remote, status in (("127.0.0.1", 200), ("::ffff:127.0.0.1", 200), ("10.1.0.9", 403), ("fe80::1", 403)):
+                request = make_mocked_request("GET", f"/v1/route/{SHOP}/db?from={SHOP}/db-0", match_info=match)
+                answer = await route.handler(request.clone(remote=remote))
+                assert answer.status == status, remote
 
 
 @story

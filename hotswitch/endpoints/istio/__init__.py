@@ -1,0 +1,1 @@
+"""Endpoints as Istio's own configuration: ServiceEntry and DestinationRule, for a mesh that takes nothing else."""
