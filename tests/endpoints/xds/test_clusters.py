@@ -23,9 +23,11 @@ from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.source import Source
 from hotswitch.kernel.command import Command, run
 from hotswitch.sandbox.app import HTTP_PORT
+from hotswitch.sandbox.eds_service import HTTP_NAME
+from hotswitch.sandbox.followers import Asked, Follower
 from tests.endpoints.test_clusters import PEER, cluster, hangs, is_another_one
 from tests.endpoints.town import DB, SHOP, Leader, Town, leader, town, until
-from tests.endpoints.xds.world import HTTP_NAME, LISTEN, Asked, Follower, World, world
+from tests.endpoints.xds.world import LISTEN, World, world
 
 pytestmark = [pytest.mark.envoy, pytest.mark.k8s]
 
