@@ -47,6 +47,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--only", action="append", choices=NAMES, metavar="ROW", help=f"one of {', '.join(NAMES)}; repeatable"
     )
     parser.add_argument("--load", type=float, default=1.0, help="multiply every rate; below 1 for a slow machine")
+    parser.add_argument(
+        "--toggle-minutes", type=float, metavar="M", help="row restore: for how long; 20 are a million requests"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON file")
     return parser.parse_args(argv)
 
@@ -105,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join(f"- {name}: {value}" for name, value in setup.items()))
     started_s = time.monotonic()
     settings = replace(QUICK if chosen.quick else FULL, load=chosen.load)
+    if chosen.toggle_minutes is not None:
+        settings = replace(settings, toggles_s=60 * chosen.toggle_minutes)
     rows, failures = asyncio.run(measure(chosen.only or NAMES, settings))
     setup["load average at the end"] = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     print(f"\n## goals\n\n{goals_table([goal for row in rows for goal in row.goals])}")
