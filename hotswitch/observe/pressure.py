@@ -29,6 +29,7 @@ class Gauge:
     def __init__(self, container: Container) -> None:
         self._container = container
         self._readings: deque[Reading] = deque()
+        self._full: deque[Reading] = deque()  # those with threads; the last two are kept, however long ago they were
         self._memory: deque[tuple[float, int]] = deque()
 
     def look(self, at_s: float) -> None:
@@ -40,9 +41,11 @@ class Gauge:
         self.note(self._container.counters(at_s))
 
     def note(self, reading: Reading) -> None:
-        self._readings.append(reading)
-        while reading.at_s - self._readings[0].at_s > WINDOW_S and len(self._readings) > 2:
-            self._readings.popleft()
+        _keep(self._readings, reading)
+        if reading.threads:
+            if self._full and _replaced(self._full[-1], reading):
+                self._full.clear()
+            _keep(self._full, reading)
         self._memory.append((reading.at_s, reading.memory))
         while reading.at_s - self._memory[0][0] > MEMORY_WINDOW_S and len(self._memory) > 2:
             self._memory.popleft()
@@ -51,9 +54,10 @@ class Gauge:
         if not self._container.known or not self._readings:
             return Pressure()
         first, last = self._readings[0], self._readings[-1]
-        full = [reading for reading in self._readings if reading.threads]
+        full = self._full
         lives = _lives(full)
-        window_s = full[-1].at_s - full[0].at_s if full else 0.0
+        is_fresh = bool(full) and last.at_s - full[-1].at_s <= WINDOW_S
+        window_s = full[-1].at_s - full[0].at_s if is_fresh else 0.0
         return Pressure(
             throttled=last.throttled > first.throttled,
             memory=last.memory > self._memory[0][1],
@@ -64,6 +68,19 @@ class Gauge:
             workers=len(lives),
             still_workers=sum(map(_still, lives)) if lives and window_s >= WORK_WINDOW_S else None,
         )
+
+
+def _replaced(then: Reading, now: Reading) -> bool:
+    """Another process, whose past is its own."""
+    return bool(then.workers and now.workers) and then.workers.keys().isdisjoint(now.workers)
+
+
+def _keep(readings: deque[Reading], newest: Reading) -> None:
+    """A window of them, and never fewer than two: on a starved machine our own looks are rare, too, and one look alone
+    would say that nothing is wanting."""
+    readings.append(newest)
+    while newest.at_s - readings[0].at_s > WINDOW_S and len(readings) > 2:
+        readings.popleft()
 
 
 # ---- each worker, over the readings of a window: (when, what) ----

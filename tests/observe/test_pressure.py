@@ -87,6 +87,27 @@ def test_a_worker_gets_a_cpu_now_and_then() -> None:
     assert not lives(*runs).starved
 
 
+def test_a_worker_gets_no_cpu_and_neither_do_we() -> None:
+    """Seen with 25 runnable threads on two cores while a gate was open: between two looks at the threads 4 s, filled by
+    glances; the one look within the window said that nothing kept the proxy from working, and it passed for hung."""
+    then, now = (calm(at_s, workers=dict(enumerate((Worker(5.0, at_s, "R"), IDLE)))) for at_s in (1.0, 5.0))
+    glances = [Reading(2.0), Reading(3.0), Reading(4.0)]
+    found = gauge(then, *glances, now, Reading(5.1))
+    assert found.pressure().starved and not found.pressure().undecided
+    found.note(Reading(6.5))
+    assert not found.pressure().starved and found.pressure().undecided, "too long ago to say"
+
+
+def test_another_process_has_its_own_past() -> None:
+    before, after = {1: Worker(5.0, 3.0, "S")}, {2: Worker(0.1, 0.0, "S")}
+    found = gauge(calm(1.0, workers=before), calm(1.1, workers=before), calm(1.2, workers=after)).pressure()
+    assert found.workers == 1 and found.undecided and not found.starved
+
+
+def test_a_proxy_whose_workers_have_other_names_gets_no_cpu() -> None:
+    assert gauge(calm(1.0, waited_s=0.1), calm(1.5, waited_s=0.6)).pressure().starved
+
+
 def test_a_worker_waited_before_it_was_stuck() -> None:
     waits, stuck = Worker(5.0, 0.0, "R"), Worker(5.0001, 0.1, "S")
     assert not lives((waits, IDLE), *[(stuck, IDLE)] * 5).starved
