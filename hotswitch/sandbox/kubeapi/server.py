@@ -32,7 +32,6 @@ from hotswitch.sandbox.kubeapi.tls import Served, serve_tls
 from hotswitch.sandbox.kubeapi.writes import Writes
 
 LARGEST = 3 * 1024 * 1024  # bytes of a request body, as a real API server
-GOODBYE_TURNS = 10
 GOODBYE_S = 0.1  # open requests (watches) are cut this long after a stop
 
 
@@ -48,6 +47,18 @@ def _request(
     )
 
 
+class _Server(web.Server):
+    """Also lets go of connections whose TLS handshake ends after the server itself has ended: aiohttp knows of a
+    connection only from then on."""
+
+    is_over = False
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if self.is_over:
+            transport.abort()
+
+
 class EmbeddedApi:
     """`async with EmbeddedApi() as api`. `directory`: for certificates and kubeconfigs; a temporary one by default."""
 
@@ -59,6 +70,7 @@ class EmbeddedApi:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._served: Served | None = None
         self._runner: web.ServerRunner | None = None
+        self._server: _Server | None = None
         self.catalogue, self.store, self.tokens, self.faults = Catalogue(), Store(), Tokens(), Faults()
         self.writes = Writes(self.store)
         self.rbac = Rbac(self.store)
@@ -89,8 +101,8 @@ class EmbeddedApi:
         """Listen (again). Raises OSError when the port is taken."""
         if self._runner is not None:
             return
-        server = web.Server(self.handlers.handle, request_factory=_request, access_log=None)
-        self._runner = web.ServerRunner(server, shutdown_timeout=GOODBYE_S)
+        self._server = _Server(self.handlers.handle, request_factory=_request, access_log=None)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=GOODBYE_S)
         await self._runner.setup()
         context = self._served.context if self._served else None
         await web.TCPSite(self._runner, self._host, self._port, ssl_context=context, reuse_address=True).start()
@@ -98,17 +110,17 @@ class EmbeddedApi:
 
     async def stop(self) -> None:
         """Refuse connections and cut those that are open; everything stored stays."""
-        runner, self._runner = self._runner, None
-        if runner is None:
+        runner, server = self._runner, self._server
+        self._runner = self._server = None
+        if runner is None or server is None:
             return
         self.faults.cut_watches()
-        open_now = [each.transport for each in runner.server.connections] if runner.server is not None else []
+        server.is_over = True
+        open_now = [each.transport for each in server.connections]
         await runner.cleanup()
         for transport in open_now:  # TLS would wait for the other side's goodbye, longer than the event loop may live
             if transport is not None:
                 transport.abort()
-        for _ in range(GOODBYE_TURNS):  # clients that left in the middle of their handshake are noticed by the loop
-            await asyncio.sleep(0)
 
     @property
     def directory(self) -> Path:
