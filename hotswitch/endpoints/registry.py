@@ -24,6 +24,10 @@ class Registry:
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
 
+    def listen_no_more(self, listener: Listener) -> None:
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
     @property
     def services(self) -> Mapping[ServiceId, ServiceRecord]:
         return self._services

@@ -167,7 +167,7 @@ class Source:
         return backend in self._clean
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Then every watch has ended, and what it knew is forgotten."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.nodes.run())
@@ -183,8 +183,10 @@ class Source:
                 await asyncio.gather(*(each.watcher.synced.wait() for each in self._watched.values()))
                 self.synced.set()
         finally:
+            self._registry.listen_no_more(self._follow)  # else what is forgotten now would be followed anew
             for service in list(self._watched):
                 self._unwatch(service)
+            await asyncio.gather(*self._pending, return_exceptions=True)
 
     # ---- Services ----
 

@@ -123,6 +123,25 @@ async def test_a_cluster_falls_silent_grows_stale_is_lost_and_comes_back() -> No
 
 
 @story
+async def test_a_cluster_that_is_followed_no_more_is_asked_nothing_more() -> None:  # S2.4
+    async with town() as home, east() as other:
+        await home.service(mode="all")
+        await home.pod("db-0")
+        await other.pod("db-9", node="node-e")
+        registry = Registry()
+        own = asyncio.create_task(Source(home.cluster, registry).run())
+        task = asyncio.create_task(Source(other.cluster, registry, Place("east"), is_home=False).run())
+        await until(lambda: len(registry.backends(DB)) == 2)
+        before = asyncio.all_tasks()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert [each.pod.name for each in registry.backends(DB)] == ["db-0"]
+        assert asyncio.all_tasks() < before, "a watch was begun anew by the end of another"
+        own.cancel()
+        await asyncio.gather(own, return_exceptions=True)
+
+
+@story
 async def test_a_new_leader_waits_for_a_cluster_that_was_not_read_yet() -> None:  # S2.4, I1
     """Its pods are in the slices of the leader before: it is lost only after as long as any other."""
     async with town() as home, east() as other:

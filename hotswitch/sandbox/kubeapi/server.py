@@ -48,14 +48,28 @@ def _request(
 
 
 class _Server(web.Server):
-    """Also lets go of connections whose TLS handshake ends after the server itself has ended: aiohttp knows of a
-    connection only from then on."""
+    """Keeps the transports that aiohttp lets go of: those it closed itself, which TLS keeps open until the other side
+    has said goodbye, and those whose handshake ends after the server has ended."""
 
-    is_over = False
+    def __init__(self, handlers: Handlers) -> None:
+        super().__init__(handlers.handle, request_factory=_request, access_log=None)
+        self._transports: dict[RequestHandler, asyncio.Transport] = {}
+        self._is_over = False
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        if self.is_over:
+        self._transports[handler] = transport
+        if self._is_over:
+            transport.abort()
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self._transports.pop(handler, None)
+
+    def abort(self) -> None:
+        """All connections, now and from now on."""
+        self._is_over = True
+        for transport in list(self._transports.values()):
             transport.abort()
 
 
@@ -101,7 +115,7 @@ class EmbeddedApi:
         """Listen (again). Raises OSError when the port is taken."""
         if self._runner is not None:
             return
-        self._server = _Server(self.handlers.handle, request_factory=_request, access_log=None)
+        self._server = _Server(self.handlers)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=GOODBYE_S)
         await self._runner.setup()
         context = self._served.context if self._served else None
@@ -115,12 +129,8 @@ class EmbeddedApi:
         if runner is None or server is None:
             return
         self.faults.cut_watches()
-        server.is_over = True
-        open_now = [each.transport for each in server.connections]
         await runner.cleanup()
-        for transport in open_now:  # TLS would wait for the other side's goodbye, longer than the event loop may live
-            if transport is not None:
-                transport.abort()
+        server.abort()
 
     @property
     def directory(self) -> Path:
