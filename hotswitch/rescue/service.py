@@ -171,8 +171,12 @@ class Rescue:
         return rejection and f"Envoy refused: {rejection}"
 
     def ends_unix_s(self, key: str) -> float | None:
-        """When the identity that the pod is served with ends, inherited or not. Raises UnknownPod."""
-        return self._inherited_end(key) if key in self.inherited else self._guest(key).ends_unix_s
+        """When the identity that the pod is served with ends, inherited or not. Raises UnknownPod. Asked at every step
+        of every pod: looking through all that Envoy has would be most of a step."""
+        guest = self._guests.get(key)
+        if guest is None and key in self.inherited:
+            return self._inherited_end(key)
+        return self._guest(key).ends_unix_s
 
     def deaths_within(self, seconds: float) -> int:
         """Two inside the hold-down: the caller falls to `hold`."""
