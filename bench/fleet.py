@@ -68,10 +68,12 @@ class Trial:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Of one stream in one trial. `opened_ms`: from the fault to the opened way; None where nobody opened it.
+    `under_way`: of those lost, how many were in the proxy, or on their way, at the fault: nobody can save them.
     `before`: failed requests before the fault: if there are any, the machine did not carry the load."""
 
     summary: Summary
     opened_ms: float | None
+    under_way: int
     before: int
 
 
@@ -171,9 +173,11 @@ class Fleet:
 def _outcome(world: World, victim: Pod, fault: Fault, result: Results) -> Outcome:
     opened_s = world.keeper.opened_s(victim.name, fault.at_s)
     earlier = [row for row in result.rows if row.end_s < fault.at_s]
+    begun = [row for row in result.since(fault.at_s).rows if row.start_s < fault.at_s]
     return Outcome(
         summary=result.since(fault.at_s).summary(fault.at_s),
         opened_ms=None if opened_s is None else (opened_s - fault.at_s) * 1000,
+        under_way=sum(not row.kind.ok for row in begun),
         before=sum(not row.kind.ok for row in earlier),
     )
 

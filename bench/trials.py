@@ -11,8 +11,9 @@ from bench.figures import Figure, Sample, Table, find, number, ratio
 from bench.fleet import Fleet, Outcome, Stream, Trial
 from bench.settings import Settings
 
-LOST, OUTAGE, OPENED, SENT, BEFORE = (
+LOST, UNDER_WAY, OUTAGE, OPENED, SENT, BEFORE = (
     "requests lost",
+    "lost that were under way at the fault",
     "outage",
     "fault to open gate",
     "requests",
@@ -61,6 +62,7 @@ def _figures(case: str, who: str, outcomes: Sequence[Outcome]) -> list[Figure]:
     opened = [outcome.opened_ms for outcome in outcomes if outcome.opened_ms is not None]
     return [
         Figure(LOST, case, who, "requests", Sample.of((summary.failed for summary in summaries), endless)),
+        Figure(UNDER_WAY, case, who, "requests", Sample.of(outcome.under_way for outcome in outcomes)),
         Figure(OUTAGE, case, who, "ms", Sample.of((summary.outage_s * 1000 for summary in summaries), endless)),
         Figure(OPENED, case, who, "ms", Sample.of(opened)),
         Figure(SENT, case, who, "requests", Sample.of(summary.requests for summary in summaries)),
@@ -84,10 +86,11 @@ def _cell(figures: Sequence[Figure], case: str, who: str) -> str:
     lost, outage = find(figures, LOST, who, case), find(figures, OUTAGE, who, case)
     if not lost.values:
         return "-"
-    sent = find(figures, SENT, who, case)
+    sent, begun = find(figures, SENT, who, case), find(figures, UNDER_WAY, who, case)
     opened = find(figures, OPENED, who, case)
     gate = f"; open after {opened} ms" if who == HOTSWITCH and opened.values else ""
-    return f"**{lost}** of {number(sent.median)}; {outage} ms{gate}; n={lost.n}"
+    under_way = f", {begun} under way at the fault" if who == HOTSWITCH else ""
+    return f"**{lost}** of {number(sent.median)}{under_way}; {outage} ms{gate}; n={lost.n}"
 
 
 def _comparison(figures: Sequence[Figure], case: str) -> str:
