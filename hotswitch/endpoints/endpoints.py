@@ -96,7 +96,7 @@ class Endpoints:
         self.home = next(each for each in parts.sources if each.is_home)
         self.prober = Prober(self.registry, parts.ask)
         self.roles = RoleBook(lambda: self._led is not None and parts.leads(), parts.clock)
-        self.roles.on_confirmed(self._confirmed)
+        self.roles.on_word(self._word)
         self._led: _Led | None = None
         self._due: set[ServiceId] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -227,7 +227,7 @@ class Endpoints:
             self._due.add(service)
             asyncio.get_running_loop().call_soon(self._look, service)
 
-    def _confirmed(self, service: ServiceId) -> None:
+    def _word(self, service: ServiceId) -> None:
         worker = self._led.workers.get(service) if self._led is not None else None
         if worker is not None:
             worker.wake()

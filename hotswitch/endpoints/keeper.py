@@ -109,6 +109,7 @@ class Keeper:
         is_active = self._ttl_s > 0
         wait_s = min(WAIT_S, max(0.1, (self._ttl_s - 1.0) * WAIT_SHARE)) if is_active else WAIT_S
         query = {"uid": self._kept.uid, "wait": f"{wait_s:.3f}", "known": self._mark}
+        query["permitted"] = str(self.generation)
         status, body = self._request("GET", "", query, wait_s + CONNECT_S)
         if status != 200:
             return None

@@ -2,6 +2,7 @@
 
     GET  /v1/roles/NAMESPACE/POD?uid=UID            200 with the role as JSON; 503: ask another controller
     GET  .../POD?uid=UID&wait=SECONDS               the same, as soon as something has changed (long poll)
+    GET  .../POD?uid=UID&permitted=N                the same, of a keeper that has opened the port up to generation N
     GET  .../POD/primary?uid=UID                    200 if it is the active one, else 503
     GET  .../POD/replica?uid=UID                    200 if it is a standby, else 503
     POST .../POD/fenced?uid=UID&generation=N        its keeper confirms (bearer token of a keeper's account)
@@ -71,6 +72,9 @@ class RoleServer:
         backend = self._backend(request)
         if backend is None:
             return _unknown()
+        permitted = request.query.get("permitted", "")
+        if permitted.isdecimal():
+            self._roles.permits(backend, Generation(int(permitted)))
         wait_s = min(LONGEST_WAIT_S, _number(request.query.get("wait", "0")))
         known = request.query.get("known", "")
         answer = self._roles.ask(backend)

@@ -45,6 +45,7 @@ class _Office:
     heard_s: dict[BackendId, float] = field(default_factory=dict)  # when each asked last
     silent: bool = False
     confirmed: dict[BackendId, Generation] = field(default_factory=dict)
+    permitted: dict[BackendId, Generation] = field(default_factory=dict)  # by keepers, in the kernel
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def forget(self, now_s: float) -> None:
@@ -54,6 +55,7 @@ class _Office:
         self.confirmed = {
             each: upto for each, upto in self.confirmed.items() if each in self.members or upto >= self.generation
         }
+        self.permitted = {each: upto for each, upto in self.permitted.items() if each in self.members}
 
 
 class RoleBook:
@@ -62,10 +64,11 @@ class RoleBook:
     def __init__(self, leads: Callable[[], bool], clock: Callable[[], float]) -> None:
         self._leads, self._clock = leads, clock
         self._offices: dict[ServiceId, _Office] = {}
-        self._confirmed: list[Callable[[ServiceId], None]] = []
+        self._heard: list[Callable[[ServiceId], None]] = []
 
-    def on_confirmed(self, callback: Callable[[ServiceId], None]) -> None:
-        self._confirmed.append(callback)
+    def on_word(self, callback: Callable[[ServiceId], None]) -> None:
+        """A keeper has confirmed a fence, or has opened its port."""
+        self._heard.append(callback)
 
     # ---- by the election ----
 
@@ -121,6 +124,11 @@ class RoleBook:
         office = self._offices.get(service)
         return office is not None and office.confirmed.get(backend, 0) >= generation
 
+    def is_shut(self, service: ServiceId, backend: BackendId, generation: Generation) -> bool:
+        """It has a keeper, which has not opened its port for this generation yet."""
+        office = self._offices[service]
+        return office.permitted.get(backend, generation) < generation
+
     # ---- by pods and their keepers ----
 
     def ask(self, backend: BackendId) -> Answer | None:
@@ -166,9 +174,19 @@ class RoleBook:
         service, office = found
         if generation > office.confirmed.get(backend, 0):
             office.confirmed[backend] = generation
-            for callback in self._confirmed:
-                callback(service)
+            self._tell(service)
         return True
+
+    def permits(self, backend: BackendId, generation: Generation) -> None:
+        """Its keeper says up to which generation it has opened the port. What is not true of it only costs time."""
+        found = self._of(backend)
+        if found is not None and generation != found[1].permitted.get(backend):
+            found[1].permitted[backend] = generation
+            self._tell(found[0])
+
+    def _tell(self, service: ServiceId) -> None:
+        for callback in self._heard:
+            callback(service)
 
     def _of(self, backend: BackendId) -> tuple[ServiceId, _Office] | None:
         """None also for a pod of several Services with roles: by the word of one it would serve for the other, in which

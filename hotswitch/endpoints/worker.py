@@ -16,7 +16,7 @@ from typing import Protocol
 
 from hotswitch.api.service import switchover
 from hotswitch.api.values import InvalidValue
-from hotswitch.backends import Backend, Published, ServiceId, ServiceRecord
+from hotswitch.backends import Backend, BackendId, Published, ServiceId, ServiceRecord
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.decide.endpoints.active_standby import Election, Order, Situation, Verdict, Word, published, step
@@ -29,6 +29,9 @@ from hotswitch.endpoints.roles import RoleBook
 log = logging.getLogger("hotswitch.endpoints")
 LOOK_S = 1.0  # so often at least, for what depends on time alone
 STEPS = 8  # in one turn; more would be a circle
+OPEN_S = 0.5
+"""How long data planes are not told of a new one whose keeper has not opened its port: who is refused there comes back
+later, gRPC after a second at the earliest."""
 
 
 class Tell(Protocol):
@@ -66,6 +69,7 @@ class Worker:
         self._since_s = means.clock()
         self._unread_s: float | None = None  # since when the pods of who serves are not known
         self._verdict: Verdict | None = None
+        self._shown: BackendId | None = None  # who data planes were told of last
 
     @property
     def election(self) -> Election | None:
@@ -183,7 +187,7 @@ class Worker:
         """From one record to the next. Told to data planes at once is what takes something away."""
         if verdict.election.active is None:
             self._means.roles.silence(self._id)
-            self._means.publish(published(service, now.backends, verdict.election, verdict.sentence))
+            self._show(service, now.backends, verdict)
         names = {each.id: each.pod.name for each in now.backends}
         self._record = None  # whether the write was done is not known until it has returned
         self._record = await self._means.ledger.write(self._id, record, verdict, names, self._means.term)
@@ -195,15 +199,32 @@ class Worker:
         election = verdict.election
         members = frozenset(each.id for each in backends)
         self._means.roles.appoint(self._id, election.active, election.generation, election.ttl_s, members)
-        self._means.publish(published(service, backends, election, verdict.sentence))
+        if self._opens_s <= 0:
+            self._show(service, backends, verdict)
         before, self._verdict = self._verdict, verdict
         if before is None or (before.word, before.sentence) != (verdict.word, verdict.sentence):
             self._means.tell(service, verdict, is_new=False)
+
+    def _show(self, service: ServiceRecord, backends: tuple[Backend, ...], verdict: Verdict) -> None:
+        self._shown = verdict.election.active
+        self._means.publish(published(service, backends, verdict.election, verdict.sentence))
+
+    @property
+    def _opens_s(self) -> float:
+        """How much longer it is waited for that the active one can be reached; 0.0: not at all."""
+        election = self.election
+        if election is None or election.active in (None, self._shown):
+            return 0.0
+        if not self._means.roles.is_shut(self._id, election.active, election.generation):
+            return 0.0
+        return max(0.0, self._since_s + OPEN_S - self._means.clock())
 
     def _pause_s(self) -> float:
         service, election = self._means.registry.service(self._id), self.election
         if service is None or election is None:
             return LOOK_S
+        if (opens_s := self._opens_s) > 0:
+            return opens_s
         suspect = _suspect(Situation(service=service, backends=(), election=election))
         due = None if suspect is None else due_s(self._means.fences, suspect)
         return LOOK_S if due is None else min(LOOK_S, max(0.001, due - self._means.clock()))

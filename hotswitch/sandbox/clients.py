@@ -166,7 +166,7 @@ class EnvoyClient(Client):
     async def _live(self) -> bool:
         return (await self.admin("/ready")).status == 200
 
-    async def _until(self, condition: Callable[[], Any], complaint: str, timeout_s: float = 10.0) -> None:
+    async def _until(self, condition: Callable[[], Any], complaint: str, timeout_s: float = 60.0) -> None:
         deadline = asyncio.get_running_loop().time() + timeout_s
         while asyncio.get_running_loop().time() < deadline:
             with contextlib.suppress(OSError):

@@ -18,11 +18,12 @@ from hotswitch.cluster.kinds import ENDPOINTSLICES, LEASES, PODS
 from hotswitch.cluster.lease import clock_s
 from hotswitch.cluster.watch import Watcher
 from hotswitch.decide.endpoints import activity, everyone
-from hotswitch.endpoints import checks, memory
+from hotswitch.endpoints import checks, memory, worker
 from hotswitch.endpoints.ledger import Ledger, Record, Stale
 from hotswitch.endpoints.role_server import Keepers, RoleServer
 from hotswitch.endpoints.slice_publisher import SlicePublisher
 from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER
+from hotswitch.model import Generation
 from tests.endpoints.make import backend, service
 from tests.endpoints.town import DB, SHOP, SYSTEM, Leader, Town, leader, story, town, until
 
@@ -143,6 +144,31 @@ async def test_active_pod_fails_and_its_lease_runs_out() -> None:  # S0.6, I7
             await place.status("db-0", False)
             await place.until_ready("db-1")
             assert "lease has run out" in memory.read(await place.lease()).history[-1].sentence
+
+
+@pytest.mark.parametrize("waits_s", [3600.0, 0.1])
+def test_data_planes_hear_of_the_new_one_when_its_keeper_has_opened_the_port(
+    waits_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S0.7: who is refused at a shut port comes back late. One whose keeper does not open is told of all the same."""
+    monkeypatch.setattr(worker, "OPEN_S", waits_s)
+
+    @story
+    async def tale() -> None:
+        async with town() as place:
+            await two_pods(place, activity_lease="2s")
+            async with leader(place) as made:
+                await place.until_ready("db-0")
+                standby = next(each for each in made.endpoints.registry.backends(DB) if each.pod.name == "db-1")
+                made.endpoints.roles.permits(standby.id, Generation(0))
+                await place.status("db-0", False)
+                if waits_s > 60:
+                    await until(lambda: place.codes.count("HSE002") == 2)
+                    assert await place.ready() == []
+                    made.endpoints.roles.permits(standby.id, Generation(2))
+                await place.until_ready("db-1")
+
+    tale()
 
 
 @story

@@ -21,6 +21,7 @@ ACTIVE = {"role": "active", "generation": 1, "withdrawn": 0, "ttl_s": 5.0, "mark
 
 
 PERMITS: list[float] = []
+ASKED: list[str] = []
 
 
 class Door(Doorway):
@@ -32,6 +33,7 @@ class Door(Doorway):
 
 class Answering(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        ASKED.append(self.path)
         leads = self.connection.getsockname()[0] == LEADS
         body = json.dumps(ACTIVE if leads else {"error": "does not lead"}).encode()
         self.send_response(200 if leads else 503)
@@ -82,4 +84,6 @@ def test_the_resolver_puts_the_one_that_does_not_lead_first_each_time(monkeypatc
             )
         )
         assert [keeper.turn() for _ in range(2)] == [False, True]
-    assert len(PERMITS) == 1
+        assert len(PERMITS) == 1 and "permitted=0" in ASKED[-1]
+        keeper.turn()
+        assert "permitted=1" in ASKED[-1], "data planes are told of it when the port is open"

@@ -68,6 +68,17 @@ def test_assignment_is_read_by_the_library_as_it_was_meant() -> None:
     assert found.endpoints[2].locality is not None and found.endpoints[2].locality.zone == ""
 
 
+def test_while_nobody_serves_the_nearest_place_is_told_of_without_endpoints() -> None:
+    """S0.7: by that gRPC lets go of addresses that it cannot reach, and tries them at once when they come back."""
+    nobody = [Rung(each, (Part(0),), 0, 1, None, 0, 0) for each in (Distance.CLUSTER, Distance.OTHER)]
+    found = decoded(assignment.assignment(Caller(locality=ROOM), Ladder(tuple(nobody)), lambda parts: b""))
+    assert [
+        (each.priority, each.locality and each.locality.sub_zone, each.load_balancing_weight, len(each.lb_endpoints))
+        for each in found.endpoints
+    ] == [(0, "same-cluster", 1, 0)]
+    assert decoded(assignment.assignment(Caller(locality=ROOM), Ladder(), lambda parts: b"")).endpoints == []
+
+
 def lb_endpoint(data: bytes) -> LbEndpoint:
     """`data`: an entry of a group."""
     found = decoded(assignment.message(2, data))
