@@ -26,6 +26,7 @@ from bench.rows import (
     cycles,
     endpoints,
     expiry,
+    failover,
     fast,
     faults,
     flip,
@@ -35,7 +36,10 @@ from bench.rows import (
 )
 from bench.settings import FULL, QUICK, Settings
 
-ROWS = (faults, fast, restore, cycles, expiry, flip, clean, scale, scale_node, controller, agents, endpoints, beside)
+ROWS = (
+    faults, fast, restore, cycles, expiry, flip, clean, scale, scale_node, controller, agents, endpoints, failover,
+    beside,
+)  # fmt: skip
 NAMES = tuple(name for module in ROWS for name in module.NAMES)
 RESULTS = Path(__file__).with_name("results")
 
