@@ -48,9 +48,9 @@ def _uint32(number: int, value: int) -> bytes:
 def assignment(caller: Caller, ladder: Ladder, joined: Callable[[tuple[Part, ...]], bytes]) -> bytes:
     """Everything of a ClusterLoadAssignment but its name. `joined`: the endpoints of parts.
 
-    While nobody can serve, the nearest place is told of without endpoints. Of a place that is told of no more gRPC keeps
-    connecting to the addresses for a quarter of an hour, ever more slowly, and does not try an address that comes back
-    before that pause is over; of one that is empty it lets go (S0.7)."""
+    While nobody can serve, the nearest place is told of without endpoints. Of a place that is told of no more gRPC
+    keeps connecting to the addresses for a quarter of an hour, ever more slowly, and does not try one that comes back
+    before that pause is over; of a place that is empty it lets go (S0.7)."""
     tiers = ladder.tiers or (ladder.rungs[:1],)
     return b"".join(_rung(caller, rung, priority, joined) for priority, rungs in enumerate(tiers) for rung in rungs)
 
