@@ -101,7 +101,7 @@ class Serving:
     ) -> None:
         self._speaker, self._metrics = speaker, metrics
         self._since: dict[ServiceId, float] = {}
-        self.highest_term = 0  # that was ever seen in an election
+        self.highest_term = 0  # that was ever seen in an election, or in a takeover
         self.alarms = Alarms(speaker.tell)
         self.invalid: list[InvalidObjects] = []  # one for each cluster
         registry = Registry()
@@ -195,7 +195,7 @@ class Serving:
     async def synced(self) -> None:
         await self.endpoints.synced.wait()
         await self.adopting.adopter.synced.wait()
-        self.highest_term = await self.endpoints.highest_term()
+        self.highest_term = max(await self.endpoints.highest_term(), await self.adopting.adopter.highest_term())
 
     def lead(self, term: int) -> None:
         known = [*self.endpoints.registry.services.values(), *self.endpoints.home.unread()]

@@ -7,6 +7,7 @@ worker looks after each; one that nobody asks for any more, and of which slices 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,12 +17,15 @@ from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.lease import clock_s
+from hotswitch.cluster.lease_record import MOST_TRANSITIONS
 from hotswitch.config.objects import ObjectRef, Problem
 from hotswitch.decide.endpoints.adopt import Phase
 from hotswitch.endpoints import ordinary
 from hotswitch.endpoints.adopt_worker import AdoptWorker, Means, Tell
 from hotswitch.endpoints.adoption_ledger import AdoptionLedger
 from hotswitch.endpoints.hands import Hands
+from hotswitch.endpoints.ledger import Stale
+from hotswitch.endpoints.memory import MemoryUnreadable
 from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.slice_publisher import SlicePublisher
 from hotswitch.endpoints.source import Judged, Reading, Source
@@ -73,6 +77,14 @@ class Adopter:
     async def run(self) -> None:
         """Watch, until cancelled."""
         await self.source.run()
+
+    async def highest_term(self) -> int:
+        """Of those who wrote the records of the Services that there are: one of a lower term could not go on."""
+        ledger, found = AdoptionLedger(self._parts.cluster, self._parts.namespace, MOST_TRANSITIONS), 0
+        for service in list(self.registry.services):
+            with contextlib.suppress(ApiFailure, MemoryUnreadable, Stale):
+                found = max(found, (await ledger.read(service)).adoption.term)
+        return found
 
     # ---- leading and not ----
 

@@ -323,6 +323,42 @@ async def test_its_record_is_deleted_while_it_is_held() -> None:  # I6: the Serv
 
 
 @story
+async def test_the_controllers_own_lease_was_lost() -> None:  # I6: a term that was counted anew could not go on
+    async with borough() as place:
+        async with hand(place, term=7):
+            await place.until_held()
+        async with hand(place, term=8) as made:
+            assert await made.adopter.highest_term() == 7
+
+
+@story
+async def test_our_slices_cannot_be_written() -> None:  # nothing goes before what comes in its place is there
+    async with borough() as place:
+        fault = place.town.api.faults.fail(500, verb="create", resource="endpointslices", when=_by_us)
+        async with hand(place):
+            await until(lambda: place.alarm == "HSE026" and fault.struck > 2)
+            assert await place.selector() == SELECTOR and await place.managers() == [KUBERNETES]
+            fault.cancel()
+            await place.until_held()
+        assert place.never_gone("web-0")
+
+
+@story
+async def test_kubernetes_makes_no_slices_when_it_has_the_service_back() -> None:
+    async with borough() as place, hand(place):
+        await place.until_held()
+        by_kubernetes = place.town.api.faults.fail(
+            500, verb="create", resource="endpointslices", when=lambda ask: not _by_us(ask)
+        )
+        await place.well("web-1")
+        await until(lambda: place.alarm == "HSE026" and by_kubernetes.struck > 2)
+        assert await place.selector() == SELECTOR and await place.managers() == [MANAGER]
+        by_kubernetes.cancel()
+        await place.until_ordinary()
+        assert place.never_gone("web-0")
+
+
+@story
 async def test_service_is_deleted_meanwhile_and_made_anew() -> None:
     async with borough(bypassed=2) as place, hand(place):
         await place.until_held()
