@@ -18,11 +18,15 @@ from pathlib import Path
 import aiohttp
 import yaml
 from aiohttp import AddrInfoType
-from kubernetes.aio.client import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from hotswitch.cluster.failure import ConnectError
+from hotswitch.cluster.library import (
+    ConfigException,
+    Configuration,
+    RESTClientObject,
+    load_incluster_config,
+    load_kube_config,
+)
 
 RENEW_AT_MOST_EVERY_S = 5.0
 VANISHED_S = 30

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -25,6 +24,7 @@ from hotswitch.agent.authority import Authority, surroundings
 from hotswitch.agent.granted import GrantedGuard
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.linked import speaking
+from hotswitch.agent.main import give_back
 from hotswitch.agent.node.describe import Undescribed, described, known, reached, wanted
 from hotswitch.agent.node.finder import Finder, Found, NotFound, Proxy, Wanted
 from hotswitch.agent.node.leaving import served, until_nobody_is_served
@@ -271,8 +271,7 @@ class NodeAgent(Agent):
         for pin in pins.pins(self._pins):
             if pin not in held:
                 self._unpin(pin)
-        gc.collect()
-        gc.freeze()  # see agent.main
+        give_back()
         return True
 
     # ---- proxies come and go within their pods ----
