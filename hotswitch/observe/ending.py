@@ -4,9 +4,9 @@ The kernel ends a process thread by thread, and the last one gives back all its 
 threads other than the main one are held, of which one at least goes before that; and when it has gone, the kernel's
 word on the process decides: to be killed or on its way out, as a whole. A thread alone that ends means nothing.
 
-Without descriptors of threads (before Linux 6.9, or in a pid namespace of our own) the kernel's tracepoint tells of the
-worker threads (observe.ends). Without that either, or with two processes that are both called envoy, nothing is held,
-and the held connection tells of the death as it always did.
+Without descriptors of threads (before Linux 6.9, or in a pid namespace of our own) the kernel's tracepoints tell of the
+worker threads, and of a kill before any thread has ended (observe.ends). Without that either, or with two processes
+that are both called envoy, nothing is held, and the held connection tells of the death as it always did.
 
 A killed process that gets no CPU cannot even end a thread; then it is a look on suspicion that sees it is to be killed.
 """
@@ -19,9 +19,8 @@ from collections.abc import Callable, Sequence
 
 from hotswitch.kernel.cgroup import WORKER, Container
 from hotswitch.kernel.process import Process, hold_threads, read, threads
-from hotswitch.observe.ends import ends_of
+from hotswitch.observe.ends import ENVOY, ends_of
 
-ENVOY = "envoy"  # the name of its process, in Istio's image and as released
 HELD = 2
 AGAIN_S = 0.02
 
@@ -35,7 +34,7 @@ class Ending:
         self._loop = asyncio.get_running_loop()
         self._ends = ends_of(self._loop)
         self._held: list[int] = []  # descriptors
-        self._awaited: list[int] = []  # threads
+        self._awaited: list[int] = []  # the process and its threads
         self._followed: Process | None = None
         self._again: asyncio.TimerHandle | None = None
         self.since_s: float | None = None
@@ -49,7 +48,7 @@ class Ending:
         elif living and not _same(living[0], self._followed):
             self._followed, self.since_s = living[0], None
             self._hold()
-        elif living and not (self._held or self._awaited or self._again):
+        elif living and not (self._held or len(self._awaited) > 1 or self._again):
             self._hold()  # it had just begun, and has its threads by now
         elif not living and self.since_s is None and any(_same(each, self._followed) for each in processes):
             self._let_go()
@@ -64,7 +63,7 @@ class Ending:
         for fd in self._held:
             self._loop.add_reader(fd, self._ended)
         if not self._held and self._ends.join(self):
-            self._awaited = threads(self._followed.pid, WORKER, self._followed.proc)
+            self._awaited = [self._followed.pid, *threads(self._followed.pid, WORKER, self._followed.proc)]
             self._ends.call_at_end(self._awaited, self._ended)
 
     def _ended(self) -> None:

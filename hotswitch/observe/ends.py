@@ -1,8 +1,8 @@
-"""One listener of a loop for the ends of all proxies' worker threads, where no descriptor of them can be had (S4.2a).
+"""One listener of a loop for the ends of all proxies, where no descriptor of their threads can be had (S4.2a).
 
 Opened when somebody first needs it, and closed with the last of them: in between it costs nothing, because the kernel
-wakes us for threads of Envoy's workers alone. Where it is not allowed that is found out once, and sockets tell of a
-death as they always did.
+wakes us for Envoys that are killed and threads of their workers alone. Where it is not allowed that is found out once,
+and sockets tell of a death as they always did.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from hotswitch.kernel.cgroup import WORKER
 from hotswitch.kernel.thread_ends import ThreadEnds
 
+ENVOY = "envoy"  # the name of its process, in Istio's image and as released
 log = logging.getLogger("hotswitch.observe")
 
 
@@ -43,20 +44,20 @@ class Ends:
             self._kernel.close()
             self._kernel = None
 
-    def call_at_end(self, threads: Iterable[int], call: Callable[[], None]) -> None:
-        """`call`, once one of these threads has ended; until `forget`."""
-        self._calls |= dict.fromkeys(threads, call)
+    def call_at_end(self, numbers: Iterable[int], call: Callable[[], None]) -> None:
+        """`call`, once one of these processes is to be killed, or one of these threads has ended; until `forget`."""
+        self._calls |= dict.fromkeys(numbers, call)
 
-    def forget(self, threads: Iterable[int]) -> None:
-        for thread in threads:
-            self._calls.pop(thread, None)
+    def forget(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._calls.pop(number, None)
 
     def _open(self) -> None:
         try:
-            self._kernel = ThreadEnds(WORKER)
+            self._kernel = ThreadEnds(ENVOY, WORKER)
         except OSError as failure:
             self._refused = True
-            log.info("ends of threads are not told", extra={"why": str(failure)})
+            log.info("ends of processes are not told", extra={"why": str(failure)})
             return
         for descriptor in self._kernel.descriptors:
             self._loop.add_reader(descriptor, self._heard, descriptor)
@@ -65,8 +66,8 @@ class Ends:
         if self._kernel is None:
             return
         ended = self._kernel.ended(descriptor)
-        for thread in list(self._calls) if ended is None else ended:
-            if (call := self._calls.get(thread)) is not None:
+        for number in list(self._calls) if ended is None else ended:
+            if (call := self._calls.get(number)) is not None:
                 call()
 
 

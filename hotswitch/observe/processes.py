@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hotswitch.kernel.cgroup import Container
-from hotswitch.observe.ending import ENVOY, Ending
+from hotswitch.observe.ending import Ending
+from hotswitch.observe.ends import ENVOY
 
 
 class Processes:

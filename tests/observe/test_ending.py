@@ -188,7 +188,11 @@ def test_kernel_has_no_descriptors_of_threads(tmp_path: Path, monkeypatch: pytes
     def refuse(pid: int, flags: int = 0) -> int:
         raise OSError(22, "Invalid argument")
 
+    def refuse_tracepoints(process: str, prefix: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
     monkeypatch.setattr(os, "pidfd_open", refuse)
+    monkeypatch.setattr("hotswitch.observe.ends.ThreadEnds", refuse_tracepoints)
     assert hold_threads(os.getpid(), 2, "") == []
 
     async def scenario() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from hotswitch.observe.ends import ends_of
 pytestmark = pytest.mark.netns
 
 PATIENCE_S = 30
+FREEZER = Path("/sys/fs/cgroup/freezer")
 ENVOY = """
 import ctypes, os, sys, threading
 name = ctypes.CDLL(None).prctl
@@ -75,12 +77,13 @@ def perf_descriptors() -> list[str]:
     return [each for each in found if "perf_event" in each]
 
 
-def test_it_is_killed(watched) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_it_is_killed(watched, number: signal.Signals) -> None:
     async def scenario() -> None:
         with envoy() as process:
             followed, doomed = watched(process)
             assert followed.since_s is None and perf_descriptors()
-            process.kill()
+            process.send_signal(number)
             await asyncio.wait_for(doomed.wait(), PATIENCE_S)
             assert followed.since_s is not None
             followed.close()
@@ -112,7 +115,7 @@ def test_a_worker_ends_alone_and_then_the_process_is_killed(watched) -> None:
             process.stdin.write("0\n")
             process.stdin.flush()
             async with asyncio.timeout(PATIENCE_S):
-                while len(threads(process.pid, "wrk:worker_")) > 2 or len(followed._awaited) != 2:
+                while len(threads(process.pid, "wrk:worker_")) > 2 or len(followed._awaited) != 3:
                     await asyncio.sleep(0.01)
             assert not doomed.is_set()
             process.kill()
@@ -136,10 +139,41 @@ def test_it_had_no_workers_yet_when_it_was_first_seen(watched, monkeypatch: pyte
     asyncio.run(scenario())
 
 
+@pytest.fixture
+def freezer() -> Iterator[Path]:
+    cgroup = FREEZER / f"hotswitch-test-{os.getpid()}"
+    cgroup.mkdir()
+    try:
+        yield cgroup
+    finally:
+        (cgroup / "freezer.state").write_text("THAWED")
+        with suppress(OSError):
+            cgroup.rmdir()
+
+
+@pytest.mark.skipif(not FREEZER.is_dir(), reason="only in cgroup v1 a process that is killed stays frozen")
+def test_it_is_killed_and_gets_no_cpu(watched, freezer: Path) -> None:
+    """Not one of its threads can end, and it is told nevertheless."""
+
+    async def scenario() -> None:
+        with envoy() as process:
+            followed, doomed = watched(process)
+            (freezer / "cgroup.procs").write_text(str(process.pid))
+            (freezer / "freezer.state").write_text("FROZEN")
+            process.kill()
+            await asyncio.wait_for(doomed.wait(), PATIENCE_S)
+            assert process.poll() is None
+            (freezer / "freezer.state").write_text("THAWED")
+            await asyncio.to_thread(process.wait)
+            followed.close()
+
+    asyncio.run(scenario())
+
+
 def test_it_is_not_allowed(watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then sockets tell of the death."""
 
-    def refuse(prefix: str) -> ThreadEnds:
+    def refuse(process: str, prefix: str) -> ThreadEnds:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("hotswitch.observe.ends.ThreadEnds", refuse)

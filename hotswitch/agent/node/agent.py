@@ -41,7 +41,7 @@ from hotswitch.kernel import pins, procfs
 from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.process import read
 from hotswitch.model import Fault, PodRef, PodUid, Surroundings
-from hotswitch.observe.ending import ENVOY
+from hotswitch.observe.ends import ENVOY
 from hotswitch.observe.podlife import reference, terminating
 from hotswitch.report.journal import entry
 from hotswitch.rescue.service import Rescue, RescueBusy, RescueUnavailable
