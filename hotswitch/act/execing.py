@@ -91,6 +91,7 @@ class ExecActuator:
 
     name = "exec"
     ends_by_itself = False
+    all_or_nothing = True
 
     def __init__(self, cluster: Cluster, run: Exec = exec_in, *, own_container: bool = False) -> None:
         self._cluster, self._run, self._own_container = cluster, run, own_container

@@ -59,6 +59,7 @@ class HelperActuator:
 
     name = "helper"
     ends_by_itself = True
+    all_or_nothing = False
 
     def __init__(self, cluster: Cluster, image: str, run: Exec = exec_in) -> None:
         self._cluster, self._image, self._run = cluster, image, run

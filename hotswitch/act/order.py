@@ -89,6 +89,8 @@ class Actuator(Protocol):
     name: str
     ends_by_itself: bool
     """Whether the kernel closes an opening at its expiry, whoever is dead (I1)."""
+    all_or_nothing: bool
+    """Whether it opens both directions with all ports, or none; such a one ends no flows either."""
 
     async def ability(self, target: Target) -> Ability:
         """Look, change nothing."""

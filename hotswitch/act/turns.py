@@ -87,6 +87,7 @@ class InTurn:
     def __init__(self, actuator: Actuator, turns: Turns, leads: Callable[[], bool]) -> None:
         self._actuator, self._turns, self._leads = actuator, turns, leads
         self.name, self.ends_by_itself = actuator.name, actuator.ends_by_itself
+        self.all_or_nothing = actuator.all_or_nothing
 
     async def ability(self, target: Target) -> Ability:
         async with self._turns.taken(target.pod.namespace):

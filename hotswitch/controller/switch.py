@@ -55,7 +55,9 @@ class Turn:
 
     @property
     def acts(self) -> list[Decision]:
-        return [each for each in self.decisions if each.act in _ACTS]
+        """What there is to do, as far as the actuator can: what it cannot is not said to be done (I8)."""
+        cuts = self.actuator is None or not self.actuator.all_or_nothing
+        return [each for each in self.decisions if each.act in _ACTS and (cuts or each.act is not Act.CUT)]
 
     @property
     def closes(self) -> bool:
@@ -206,12 +208,13 @@ class Switch:
     # ---- plaintext for meshed clients ----
 
     async def _speak_plainly(self, turn: Turn, pen: Pen, order: Order) -> Order:
-        """Outbound at once; then label, slices, and istiod's word that clients know. The order for both directions.
-        Raises StepFailed."""
+        """Outbound at once, where it can be opened alone; then label, slices, and istiod's word that clients know. The
+        order for both directions. Raises StepFailed."""
+        assert turn.actuator is not None
         outbound: dict[Direction, Opening] = {
             way: opening for way, opening in order.openings.items() if way is Direction.OUTBOUND
         }
-        if outbound:
+        if outbound and not turn.actuator.all_or_nothing:
             await self._carry_out(turn, pen, replace(order, openings=outbound))
             order = replace(order, generation=Generation(order.generation + 1))
         if pen.page.tls_mode_before is None:

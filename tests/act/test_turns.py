@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unit
 class Slow:
     """An actuator whose commands last until they are let go, one by one."""
 
-    name, ends_by_itself = "slow", True
+    name, ends_by_itself, all_or_nothing = "slow", True, False
 
     def __init__(self) -> None:
         self.begun: list[str] = []

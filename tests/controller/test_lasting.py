@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from hotswitch.api import names
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller import lasting
 from hotswitch.controller.seen import SeenPod
-from hotswitch.model import Direction, Level, Opening
-from tests.controller.world import CLOSED, OPEN, Kernel, Mischief, World, leading, run, server_error
+from hotswitch.decide.agree import Container
+from hotswitch.decide.codes import Code
+from hotswitch.model import Diagnosis, Direction, Fault, Grade, Level, Opening, ProbeOutcome
+from tests.controller.world import CLOSED, OPEN, POLICY, Kernel, Mischief, World, leading, run, server_error
 
 pytestmark = pytest.mark.unit
 DIRECT = {way: Opening(Level.DIRECT) for way in Direction}
@@ -205,6 +208,24 @@ def test_pod_whose_gate_ends_by_itself_leaves_the_mesh() -> None:
         world.left.add(uid)
         await world.turn()
         assert world.workers[uid].gone and len(world.kernel.gate(uid).log) == acts
+
+    run(story)
+
+
+def test_hung_sidecar_is_opened_all_or_nothing() -> None:  # I8
+    """Istio's commands end no flows, so none are said to have been ended."""
+
+    async def story() -> None:
+        levels = (Level.DIRECT, Level.HOLD)
+        policy = replace(POLICY, inbound=levels, outbound=levels)
+        world, uid = leading(kernel=Kernel(expires=False, all_or_nothing=True), policy=policy)
+        world.api.change(uid, container=Container(running=True, ready=False, since_s=0.0, told="running, not ready"))
+        world.far[uid] = ProbeOutcome.TIMEOUT
+        world.kernel.beside = Diagnosis(Fault.HUNG, Grade.CORROBORATED, "hung", {}, 0.0)
+        await world.turn(3)
+        assert world.levels(uid) == (Level.DIRECT, Level.DIRECT)
+        events = [line.event for line in world.journal]
+        assert "open" in events and "cut" not in events and not {"HSC003", Code.CUT} & set(world.codes())
 
     run(story)
 

@@ -158,6 +158,7 @@ class Kernel:
     path_passes: int = 10
     name: str = "helper"
     outcome: Outcome | None = None
+    all_or_nothing: bool = False
     expires: bool = True  # False: nothing but a further order closes a gate, as with Istio's own commands
 
     @property
@@ -210,6 +211,8 @@ class Kernel:
         if self.outcome is not None:
             return Answer(outcome=self.outcome, sentence="told to")
         gate = self.gate(target.pod.uid)
+        if self.all_or_nothing and len(order.openings) == 1:
+            return Answer(outcome=Outcome.REFUSED, sentence="all or nothing")
         if order.generation < gate.generation:
             return Answer(outcome=Outcome.REFUSED, sentence="an older generation")
         gate.log.append(int(order.generation))

@@ -129,6 +129,7 @@ def test_tproxy_sidecar_hangs_and_nobody_is_beside_it(by_exec: Stage, runner: as
         await stage.captured(web)
         assert rules(web.pod).fingerprint == before  # I4
         assert names.OPENED_BY_LABEL not in stage.pods[web.pod.name]["metadata"]["labels"]
+        assert not {"HSC003", Code.CUT} & set(stage.codes(web)), "all was done that was said to be, and at once"
         assert (await client.ask(web.pod.ip, 8080, timeout_s=10.0)).via == "sidecar"
 
     runner.run(story())
