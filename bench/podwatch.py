@@ -111,7 +111,7 @@ async def controller(count: int) -> None:
     from hotswitch.report.journal import Entry
 
     kubeconfig = Path(os.environ["KUBECONFIG"])
-    async with Controller(ControllerSettings(kubeconfig=kubeconfig, lease_s=3, renew_s=1.0, retry_s=0.2)) as whole:
+    async with Controller(ControllerSettings(kubeconfig=kubeconfig)) as whole:
         decided_on: set[tuple[str, str]] = set()
         began_ns = time.monotonic_ns()  # what fell ill before is no news
 
