@@ -316,6 +316,8 @@ def test_metrics_and_health_are_served() -> None:  # S4.6
         async with made.controller() as controller, serve(controller) as port, aiohttp.ClientSession() as session:
             await made.kill("web-0")
             await made.until(lambda: is_open(made, "web-0"), "opened")
+            workers = controller.fleet.workers
+            await made.until(lambda: any(each.standing.is_open for each in workers.values()), "its worker knows, too")
 
             async def get(path: str) -> tuple[int, str]:
                 async with session.get(f"http://127.0.0.1:{port}{path}") as answer:

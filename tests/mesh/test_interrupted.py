@@ -21,17 +21,20 @@ import pytest
 from hotswitch.api.status import PodStatus
 from hotswitch.sandbox.cluster.installed import Controller
 from hotswitch.sandbox.cluster.published import Published
-from tests.mesh.stage import PATIENCE_S, Stage, staged
+from tests.mesh.stage import PATIENCE_S, SPEC, Stage, staged
 
 pytestmark = pytest.mark.envoy
 RATE = 20
 CYCLES = int(os.environ.get("HOTSWITCH_KILLS", "3"))
+EXPIRY = "5m"
+"""As by default. What stands ends there by itself (I1) and is renewed at half of it, so it outlasts an API server that
+is away for a minute."""
 API_AWAY_S = float(os.environ.get("HOTSWITCH_API_AWAY_S", "10"))  # a minute by hand; this long in every run
 
 
 @pytest.fixture(scope="module")
 def stage(runner: asyncio.Runner) -> Iterator[Stage]:
-    within = staged()
+    within = staged(timings={**SPEC["timings"], "expiry": EXPIRY})
     stage = runner.run(within.__aenter__())
     try:
         runner.run(stage.controller())
