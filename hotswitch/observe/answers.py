@@ -33,8 +33,3 @@ class Answers:
     @property
     def kept(self) -> tuple[Probe, ...]:
         return tuple(self._probes)
-
-    @property
-    def silent(self) -> bool:
-        """The newest question was not answered."""
-        return bool(self._probes) and self._probes[-1].outcome is ProbeOutcome.TIMEOUT

@@ -177,7 +177,7 @@ class PodWatch:
             return
         if self._tripwire.state is not Tripwire.HELD or self._tripwire.waited_s > DEAF_S:
             self._tripwire.arm()
-        if self.suspicious and (self._answers.silent or not self._alert):
+        if self.suspicious:  # of a pod that is open, too: a queue that stands tells nothing while threads are unseen
             self._look()
         else:
             self._gauge.glance(self._loop.time())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hotswitch.kernel.cgroup import Container
+from hotswitch.kernel.cgroup import Container, Reading, Worker
 from hotswitch.kernel.netns import PinnedNamespace, inside
 from hotswitch.model import HEALTH, Facts, PathComparison, ProbeOutcome, Thresholds
 from hotswitch.observe import pace as pace_module
@@ -18,6 +18,8 @@ from hotswitch.observe.path import PathProbe, PathReport
 from hotswitch.observe.watch import PodWatch
 
 pytestmark = pytest.mark.netns
+
+NO_CONTAINER = Container(())
 
 
 def test_ended_while_a_probe_is_on_its_way(netns: str) -> None:
@@ -184,8 +186,32 @@ async def _doubt_for_long(netns: str) -> None:
         assert watch._wait_s() == watch._pace.idle_s
 
 
+class Starved(Container):
+    """One worker that wants a CPU and has none."""
+
+    known = True
+
+    def read(self, at_s: float) -> Reading:
+        return Reading(at_s, threads=1, workers={7: Worker(1.0, 0.0, "R")})
+
+
+def test_threads_of_a_pod_that_is_open_are_looked_at_whatever_its_last_answer_was(netns: str) -> None:
+    """Its queues stand because it is starved; without its threads that would pass for a hang (I2)."""
+    asyncio.run(_be_starved_while_open(netns))
+
+
+async def _be_starved_while_open(netns: str) -> None:
+    Health.status = b"503"  # an answer, so it is not silent
+    async with _watched(netns, None, Starved(())) as (watch, _), asyncio.timeout(20):
+        watch.be_alert(True)
+        while not watch.facts(asyncio.get_running_loop().time()).pressure.starved:
+            await asyncio.sleep(0.01)
+
+
 @contextlib.asynccontextmanager
-async def _watched(netns: str, probe: PathProbe | None) -> AsyncIterator[tuple[PodWatch, list[Facts]]]:
+async def _watched(
+    netns: str, probe: PathProbe | None, container: Container = NO_CONTAINER
+) -> AsyncIterator[tuple[PodWatch, list[Facts]]]:
     """A watch of a pod with 15021 and that path; every piece of news adds the facts of its moment."""
     loop, seen = asyncio.get_running_loop(), list[Facts]()
     with inside(netns):
@@ -193,7 +219,7 @@ async def _watched(netns: str, probe: PathProbe | None) -> AsyncIterator[tuple[P
     server = await loop.create_server(Health, sock=listener)
     namespace = PinnedNamespace(netns)
     pace = Pace(idle_s=0.05, fast_s=0.02, path_idle_s=0.02, path_fast_s=0.02)
-    more: dict[str, Any] = {"path_probe": probe, "container": Container(()), "app_ports": frozenset({8080})}
+    more: dict[str, Any] = {"path_probe": probe, "container": container, "app_ports": frozenset({8080})}
     watch = PodWatch(
         namespace, lambda: seen.append(watch.facts(loop.time())), thresholds=Thresholds(), pace=pace, **more
     )
