@@ -345,11 +345,12 @@ def adopt(
     namespace: Namespace = "default",
     kubeconfig: Kubeconfig = None,
     context: Context = None,
+    root: Root = ROOT,
 ) -> None:
-    """How an ordinary Service stands that may be taken over while bypass leaves it too few ready endpoints."""
+    """How an ordinary Service stands that may be taken over while bypass leaves it too few, and what would be done."""
     from hotswitch.cli import cluster_endpoints as serving
 
-    typer.echo("\n".join(_asked(kubeconfig, context, serving.adopt, service, namespace, again, dry_run)))
+    typer.echo("\n".join(_asked(kubeconfig, context, serving.adopt, root, service, namespace, again, dry_run)))
 
 
 @app.command()

@@ -13,9 +13,11 @@ from hotswitch.api.values import InvalidValue
 from hotswitch.backends import Backend, ServiceRecord
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
-from hotswitch.cluster.kinds import LEASES
+from hotswitch.cluster.kinds import LEASES, POLICIES
+from hotswitch.config.adoption import refusal
+from hotswitch.config.settings import Settings
 from hotswitch.controller.settings import SYSTEM_NAMESPACE
-from hotswitch.decide.endpoints.adopt import Phase, count
+from hotswitch.decide.endpoints.adopt import Do, Phase, Situation, count, step
 from hotswitch.endpoints import adoption_ledger, objects, ordinary
 from hotswitch.endpoints.adoption_ledger import Adoption
 from hotswitch.endpoints.memory import MemoryUnreadable, Past
@@ -70,6 +72,20 @@ async def _adoption(cluster: Cluster, record: ServiceRecord) -> tuple[Adoption, 
 
 def _by_the_service(record: ServiceRecord) -> Adoption:
     return Adoption(phase=Phase.HELD if ADOPTED in record.annotations else Phase.IDLE)
+
+
+async def next_step(cluster: Cluster, root: str, taken: Taken, backends: Iterable[Backend]) -> str:
+    """What the controller would do where nothing was begun, and why not. Raises ApiFailure."""
+    settings = Settings(root)
+    for content in await cluster.list(POLICIES):
+        settings.put_policy(content)
+    why = refusal(settings.policies, root, taken.record.id.namespace)
+    if taken.phase is not Phase.IDLE:
+        return "policy allows it" if not why else f"policy does not allow it any more: {why}"
+    asked = wish(taken.record.annotations)
+    verdict = step(Situation(wish=asked, count=count(asked, backends), phase=Phase.IDLE, refusal=why))
+    done = "would be taken over now" if verdict.do is not Do.NOTHING else "nothing would be done"
+    return f"{done}: {verdict.word} {verdict.sentence}"
 
 
 def sentence(taken: Taken, backends: Iterable[Backend]) -> str:

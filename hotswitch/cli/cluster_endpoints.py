@@ -300,14 +300,15 @@ async def pause(cluster: Cluster, name: str, namespace: str, paused: bool, dry_r
     return await _annotate(cluster, one.record, {said.PAUSED: "true" if paused else None}, dry_run)
 
 
-async def adopt(cluster: Cluster, name: str, namespace: str, again: bool, dry_run: bool) -> list[str]:
-    """How it stands; `again`: tell hotswitch to try once more. Raises ApiFailure, NotFound, Refused."""
+async def adopt(cluster: Cluster, root: str, name: str, namespace: str, again: bool, dry_run: bool) -> list[str]:
+    """How it stands, and what would be done next; `again`: tell hotswitch to try once more. Raises ApiFailure,
+    NotFound, Refused."""
     place, _, own = name.rpartition("/")
     (one, *_) = await shown(cluster, f"{place or namespace}/{own}", None)
     if one.taken is None:
         raise Refused(f"{one.record.id} is of mode {one.record.mode}: it is hotswitch's already")
     if not again:
-        return [*notes([one]), *history(one)]
+        return [*notes([one]), await adopting.next_step(cluster, root, one.taken, one.backends), *history(one)]
     if one.taken.phase is not Phase.YIELDED:
         raise Refused(
             f"{one.record.id} is {one.taken.phase}: nobody has taken it back, so there is nothing to try again"
