@@ -24,6 +24,7 @@ from hotswitch.controller.agents.desk import BEAT_S, Agent, Desk
 from hotswitch.controller.agents.limits import HELLO_WITHIN_S, MESSAGE_BYTES, RECEIVED_BYTES, Bucket, Rejected
 from hotswitch.controller.agents.trust import Doorkeeper
 from hotswitch.controller.agents.waiting import Crowd, Waiting
+from hotswitch.controller.listening import target
 
 SERVICE, METHOD = "hotswitch.agent.v1.AgentLink", "Speak"
 NEWEST, OLDEST = 1, 1
@@ -107,7 +108,7 @@ class AgentServer:
             ]
         )
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
-        where = f"{address}:{port}"
+        where = target(address, port)
         try:
             if self._certificate is None:
                 self.port = self._server.add_insecure_port(where)
