@@ -9,6 +9,7 @@ nobody has to be there for an agent to act within its grant. What is open alread
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from hotswitch.agent.authority import Authority
@@ -17,9 +18,10 @@ from hotswitch.decide.damping import in_episode
 from hotswitch.decide.levels import justified
 from hotswitch.decide.second import HANGS, Word, beside, may_hang, word
 from hotswitch.decide.track import seen
-from hotswitch.model import Diagnosis, Grade, Mode, PodUid, View
+from hotswitch.model import Diagnosis, Grade, Mode, Opinion, PodUid, View
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 10.0  # between questions about the same hang
+SHORTEST_PAUSE_S = 0.5  # between any two: a stuck worker looks hung and well in turn
 QUESTION_S = (0.05, 2.0)  # how long one question from elsewhere may stand, at least and at most
 """Half as long as one asked here: a well proxy answers in a millisecond, and the answer is there when the proof is."""
 
@@ -38,21 +40,21 @@ class SecondObserver:
 
     def __init__(self, uid: PodUid, authority: Authority) -> None:
         self._uid, self._authority = uid, authority
+        self._asked_s = -math.inf  # also about a hang before this one
         self._rest()
 
     def _rest(self) -> None:
         self.alone: Alone | None = None
+        self._since_s: float | None = None  # when this hang was first seen here
         self._agreed = ""
+        self._asked, self._reachable = False, True
         self._word = Word.NOTHING
         self._heard = ""  # what the newest answer says
-        self._may_answer = False
-        self._first_s: float | None = None  # when the first question about this hang was asked
-        self._asked_s = 0.0
         self._pause_s = FIRST_PAUSE_S
 
     def shown(self, view: View) -> View:
         """What may be decided on: a hang that only one has seen is no more than suspected."""
-        if self._first_s is None and not may_hang(view.facts):
+        if self._since_s is None and not may_hang(view.facts):
             return view
         hang = seen(view)
         if hang.fault not in HANGS or hang.grade is Grade.NONE or view.policy.mode is Mode.OFF:
@@ -60,55 +62,60 @@ class SecondObserver:
             return view
         if view.standing.is_open and in_episode(view.standing):
             return view
+        self._since_s = view.now_s if self._since_s is None else self._since_s
         self._ask(view)
         if not justified(hang):
             return view
-        self._agreed = self._agreed or self._agreement(view, hang)
+        self._agreed = self._agreed or self._agreement(view, hang, view.now_s - self._since_s)
         return _judged(view, _seconded(hang, self._agreed) if self._agreed else self._doubted(hang))
 
     # ---- asking ----
 
     def _ask(self, view: View) -> None:
-        again = self._may_answer
-        if self._agreed or (again and view.now_s - self._asked_s < self._pause_s):
+        pause_s = self._pause_s if self._asked else SHORTEST_PAUSE_S
+        if self._agreed or view.now_s - self._asked_s < pause_s:
             return
         timeout_s = min(max(view.policy.thresholds.probe_timeout_s / 2, QUESTION_S[0]), QUESTION_S[1])
-        self._may_answer = self._authority.ask(self._uid, timeout_s)
-        self._first_s = view.now_s if self._first_s is None else self._first_s
-        if self._may_answer:
-            self._asked_s = view.now_s
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if again else FIRST_PAUSE_S
+        self._reachable = self._authority.ask(self._uid, timeout_s)
+        if self._reachable:
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S) if self._asked else FIRST_PAUSE_S
+            self._asked, self._asked_s = True, view.now_s
+
+    @property
+    def _opinion(self) -> Opinion | None:
+        return self._authority.opinion(self._uid) if self._asked and self._reachable else None
 
     def _hear(self, view: View, hang: Diagnosis) -> None:
         """A contradiction stands until another answer comes, or the next question stays without one."""
-        opinion = self._authority.opinion(self._uid) if self._may_answer else None
+        opinion = self._opinion
         if opinion is not None:
             self._word = word(hang.fault, opinion)
             count = opinion.silent if self._word is Word.AGREES else opinion.answered
             verb = "were not answered" if self._word is Word.AGREES else "were answered"
             self._heard = f"{count} of {opinion.asked} questions to 15021 from elsewhere {verb}"
-        elif not self._may_answer or view.now_s - self._asked_s >= view.policy.thresholds.second_within_s:
+        elif not self._reachable or view.now_s - self._asked_s >= view.policy.thresholds.second_within_s:
             self._word = Word.NOTHING
 
     # ---- two of them ----
 
-    def _agreement(self, view: View, hang: Diagnosis) -> str:
+    def _agreement(self, view: View, hang: Diagnosis, for_s: float) -> str:
         """Who agrees; "" nobody, and `alone` says so once there was time enough."""
         self._hear(view, hang)
         if self._word is Word.CONTRADICTS:
             self.alone = Alone("contradicted", f"the controller gets answers: {self._heard}")
             return ""
-        who = f"the controller: {self._heard}" if self._word is Word.AGREES else self._without_controller(view, hang)
+        waited = for_s >= view.policy.thresholds.second_within_s
+        who = f"the controller: {self._heard}" if self._word is Word.AGREES else self._here(view, hang, waited)
         self.alone = None if who else self.alone
         return who
 
-    def _without_controller(self, view: View, hang: Diagnosis) -> str:
-        waited = view.now_s - (self._first_s or view.now_s) >= view.policy.thresholds.second_within_s
-        is_open = self._may_answer and self._authority.opinion(self._uid) is None
-        if is_open and not waited:
+    def _here(self, view: View, hang: Diagnosis, waited: bool) -> str:
+        """What else shows it where we are, if it is time to look for that."""
+        silent = self._reachable and self._opinion is None
+        if silent and not waited:
             return ""
-        nobody = "no word from the controller" if is_open else "the controller cannot tell"
-        nobody = nobody if self._may_answer else "no controller to ask"
+        nobody = "no word from the controller" if silent else "the controller cannot tell"
+        nobody = nobody if self._reachable else "no controller to ask"
         found = beside(view.facts, hang, view.policy.thresholds)
         if not found and waited:
             self.alone = Alone("alone", f"{nobody}, and nothing but 15021 shows it here")

@@ -173,8 +173,22 @@ def test_an_old_answer_is_not_about_this_hang() -> None:
     agent.sees(facts(agent, for_s=0.3))
     agent.authority.says = Opinion(3, 0, 3)
     agent.sees(well(agent.at_s + 0.1))
-    agent.sees(facts(agent))
+    agent.sees(facts(agent, pressure=STOPPED))
+    assert len(agent.authority.questions) == 1 and not agent.open, "too soon to ask, and not the time to do without"
+    agent.sees(facts(agent, pressure=STOPPED), later_s=0.4)
     assert len(agent.authority.questions) == 2 and not agent.open
+    agent.authority.says = Opinion(3, 0, 3)
+    agent.sees(facts(agent, pressure=STOPPED))
+    assert agent.evidence.startswith("the controller")
+
+
+def test_it_hangs_and_answers_in_turn_all_day() -> None:
+    """As with one worker of several stuck: the controller is not asked each time."""
+    agent = Agent()
+    for _ in range(100):
+        agent.sees(facts(agent, for_s=0.3), later_s=0.05)
+        agent.sees(well(agent.at_s + 0.05), later_s=0.05)
+    assert 10 <= len(agent.authority.questions) <= 20 + 1
 
 
 def test_who_may_do_nothing_is_told_nothing() -> None:

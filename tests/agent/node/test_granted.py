@@ -110,6 +110,20 @@ def test_a_sidecar_hangs_and_the_controller_sees_it_too(runner: asyncio.Runner, 
     runner.run(story(town.stage, town.web))
 
 
+def test_one_worker_of_a_sidecar_is_stuck(runner: asyncio.Runner, town: Granted) -> None:  # S4.2b, S4.4
+    """Most questions are answered, of the agent's and of the controller's."""
+
+    async def story(stage: Stage, web: Published) -> None:
+        before = rules(web)
+        fault = await web.pod.faults.stick_worker()
+        await stage.agent.until(levels(web, "rescue"), "rescued within its grant")
+        assert second(stage)
+        await served(stage, web)
+        await restored(stage, web, fault, before)
+
+    runner.run(story(town.stage, town.web))
+
+
 def test_the_controller_gets_answers_from_a_sidecar_that_hangs(runner: asyncio.Runner, town: Granted) -> None:  # I2
     """Nothing is done as long as it does; people are told. Once it does not, the gate opens."""
 
