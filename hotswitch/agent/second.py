@@ -16,7 +16,7 @@ from hotswitch.agent.authority import Authority
 from hotswitch.decide.codes import Code
 from hotswitch.decide.damping import in_episode
 from hotswitch.decide.levels import justified
-from hotswitch.decide.second import HANGS, Word, beside, may_hang, word
+from hotswitch.decide.second import HANGS, SECOND_OBSERVER, Word, beside, may_hang, word
 from hotswitch.decide.track import seen
 from hotswitch.model import Diagnosis, Grade, Mode, Opinion, PodUid, View
 
@@ -123,12 +123,12 @@ class SecondObserver:
 
     def _doubted(self, hang: Diagnosis) -> Diagnosis:
         why = self.alone.sentence if self.alone is not None else "not known yet"
-        evidence = {**hang.evidence, "second observer": f"none: {why}"}
+        evidence = {**hang.evidence, SECOND_OBSERVER: f"none: {why}"}
         return replace(hang, grade=Grade.SUSPECTED, sentence=f"{hang.sentence}; seen by one only", evidence=evidence)
 
 
 def _seconded(hang: Diagnosis, who: str) -> Diagnosis:
-    return replace(hang, evidence={**hang.evidence, "second observer": who})
+    return replace(hang, evidence={**hang.evidence, SECOND_OBSERVER: who})
 
 
 def _judged(view: View, diagnosis: Diagnosis) -> View:

@@ -16,7 +16,7 @@ class ControllerSettings:
     """`kubeconfig` None: the pod's service account, or what kubectl would take. `namespace`: its own. `helper_image`:
     of the ephemeral container; "": that actuator is not offered. `istiod`: host:port of the xDS by which `direct`
     inbound is checked; "": not checked, and not offered to meshed clients. `istiod_roots` (PEM) and `istiod_token`: how
-    it is known, and we are known to it; None: its plaintext port. `address`: where it listens, for all but agents; "":
+    it is known, and we are known to it; None: its plaintext port. `address`: where it listens; "":
     on every address. `journal` None: standard output. `cluster`: its name, for people who have several. `docs_url`:
     where a code's page is, with `{code}` in it; alerts link to it. `endpoints`: whether Services are published;
     pods ask their role at `roles_port`, and `keepers` are the accounts whose confirmations count. `clusters`: further

@@ -10,6 +10,7 @@ from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.damping import in_episode, mass_failure, overstayed
 from hotswitch.decide.evidence import answers, trailing
 from hotswitch.decide.levels import RESCUE_DEATHS_AT_MOST, Choice, justified
+from hotswitch.decide.second import SECOND_OBSERVER
 from hotswitch.decide.supply import concerns
 from hotswitch.decide.track import ordered_level
 from hotswitch.decide.turn import Turn
@@ -100,6 +101,8 @@ def _left_alone(turn: Turn) -> None:
 def _is_seen_by_one(turn: Turn) -> bool:
     facts, diagnosis = turn.view.facts, turn.diagnosis
     if facts.judged is None or diagnosis.fault is not Fault.HUNG or diagnosis.grade is not Grade.SUSPECTED:
+        return False
+    if SECOND_OBSERVER in diagnosis.evidence:  # an agent's: it knows better how long to wait, and says so itself
         return False
     quiet = not turn.standing.is_open and not in_episode(turn.standing)
     return quiet and len(trailing(answers(facts), ProbeOutcome.TIMEOUT)) >= ALONE_ANSWERS

@@ -14,6 +14,8 @@ from hotswitch.decide.evidence import Patience, described, fresh_dump, path_blam
 from hotswitch.model import HEALTH, Diagnosis, Facts, Fault, Opinion, ProbeOutcome, Thresholds, Tripwire
 
 HANGS: frozenset[Fault] = frozenset({Fault.HUNG, Fault.STUCK_WORKER})
+SECOND_OBSERVER = "second observer"
+"""In the evidence of a hang that an agent sees: who agrees, or why nobody does."""
 
 
 class Word(Enum):

@@ -191,6 +191,13 @@ def test_it_hangs_and_answers_in_turn_all_day() -> None:
     assert 10 <= len(agent.authority.questions) <= 20 + 1
 
 
+def test_many_probes_are_silent_before_there_was_time_for_an_answer() -> None:
+    """People are told of a hang that one alone has seen, and not of one that is being asked about."""
+    agent = Agent()
+    said = [code for _ in range(9) for code in agent.sees(facts(agent, for_s=4.0))]
+    assert not said and not agent.open
+
+
 def test_who_may_do_nothing_is_told_nothing() -> None:
     agent = Agent(Asked(up=False))
     for _ in range(3):
