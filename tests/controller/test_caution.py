@@ -34,7 +34,7 @@ def write(made: Town, text: str) -> None:
 def is_careful(controller: Controller) -> bool:
     ledger = controller.office.desk.ledger
     assert ledger is not None
-    return ledger._is_cautious(asyncio.get_running_loop().time())
+    return ledger.is_cautious(asyncio.get_running_loop().time())
 
 
 async def noted(made: Town, controller: Controller) -> None:
