@@ -48,7 +48,7 @@ Measured = dict[tuple[str, str], list[float]]
 
 async def run(names: Collection[str], settings: Settings, say: Say) -> AsyncIterator[Row]:
     row = Row("failover", "from the fault of the active one to the first answer of the next")
-    ours, theirs = (4, 1) if settings.quick else (15, 4)
+    ours, theirs = (4, 1) if settings.quick else (12, 4)
     async with contextlib.AsyncExitStack() as stack:
         stage = await stack.enter_async_context(
             Failover(pods=REPLICAS, controllers=1, ttl_s=5, lease_s=15, grpc=True, words={}, prefix=PREFIX)
