@@ -148,6 +148,21 @@ def test_words_of_a_newer_controller_give_nothing_away() -> None:
     )  # fmt: skip
 
 
+def test_an_older_controller_does_not_say_how_long_it_is_waited_for() -> None:  # I1
+    message = policy_message(Policy(thresholds=Thresholds(second_within_s=7.0)))
+    assert policy_of(message).thresholds.second_within_s == 7.0
+    message.thresholds.ClearField("second_within_s")
+    assert policy_of(message).thresholds.second_within_s == Thresholds().second_within_s
+
+
+@pytest.mark.parametrize("wrong_s", [math.nan, math.inf, -1.0, 61.0])
+def test_a_controller_that_would_be_waited_for_without_end(wrong_s: float) -> None:  # I1
+    message = policy_message(Policy())
+    message.thresholds.second_within_s = wrong_s
+    with pytest.raises(Malformed, match=r"thresholds\.second_within_s"):
+        policy_of(message)
+
+
 def test_a_message_of_a_newer_kind_is_one_that_says_nothing() -> None:
     """As proto3 has it; both sides pass over it."""
     unknown_kind = bytes([0x9A, 0x06, 0x02, 0x08, 0x01])  # field 99, two bytes
