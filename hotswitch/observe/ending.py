@@ -4,9 +4,10 @@ The kernel ends a process thread by thread, and the last one gives back all its 
 threads other than the main one are held, of which one at least goes before that; and when it has gone, the kernel's
 word on the process decides: to be killed or on its way out, as a whole. A thread alone that ends means nothing.
 
-Without descriptors of threads (before Linux 6.9, or in a pid namespace of our own) the kernel's tracepoints tell of the
-worker threads, and of a kill before any thread has ended (observe.ends). Without that either, or with two processes
-that are both called envoy, nothing is held, and the held connection tells of the death as it always did.
+Where the kernel's tracepoints may be heard (observe.ends) they tell of a kill before any thread has had a CPU to end
+on; and of the worker threads, where no descriptors of them are to be had (before Linux 6.9, or in a pid namespace of
+our own). With neither, or with two processes that are both called envoy, the held connection tells of the death as it
+always did.
 
 A killed process that gets no CPU cannot even end a thread; then it is a look on suspicion that sees it is to be killed.
 """
@@ -62,8 +63,9 @@ class Ending:
         self._held = hold_threads(self._followed.pid, HELD, WORKER, self._followed.proc)
         for fd in self._held:
             self._loop.add_reader(fd, self._ended)
-        if not self._held and self._ends.join(self):
-            self._awaited = [self._followed.pid, *threads(self._followed.pid, WORKER, self._followed.proc)]
+        if self._ends.join(self):
+            others = [] if self._held else threads(self._followed.pid, WORKER, self._followed.proc)
+            self._awaited = [self._followed.pid, *others]
             self._ends.call_at_end(self._awaited, self._ended)
 
     def _ended(self) -> None:

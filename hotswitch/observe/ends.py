@@ -1,4 +1,4 @@
-"""One listener of a loop for the ends of all proxies, where no descriptor of their threads can be had (S4.2a).
+"""One listener of a loop for the ends of all proxies (S4.2a).
 
 Opened when somebody first needs it, and closed with the last of them: in between it costs nothing, because the kernel
 wakes us for Envoys that are killed and threads of their workers alone. Where it is not allowed that is found out once,

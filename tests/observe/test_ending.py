@@ -20,6 +20,18 @@ from tests.threads import KERNEL_TELLS
 pytestmark = pytest.mark.unit
 
 PATIENCE_S = 30
+
+
+@pytest.fixture(autouse=True)
+def no_tracepoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for most agents in pods, which have no right to hear of them."""
+
+    def refuse(process: str, prefix: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("hotswitch.observe.ends.ThreadEnds", refuse)
+
+
 ENVOY = """
 import ctypes, sys, threading
 ctypes.CDLL(None).prctl(15, b"envoy", 0, 0, 0)
@@ -188,11 +200,7 @@ def test_kernel_has_no_descriptors_of_threads(tmp_path: Path, monkeypatch: pytes
     def refuse(pid: int, flags: int = 0) -> int:
         raise OSError(22, "Invalid argument")
 
-    def refuse_tracepoints(process: str, prefix: str) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
     monkeypatch.setattr(os, "pidfd_open", refuse)
-    monkeypatch.setattr("hotswitch.observe.ends.ThreadEnds", refuse_tracepoints)
     assert hold_threads(os.getpid(), 2, "") == []
 
     async def scenario() -> None:

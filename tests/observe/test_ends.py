@@ -91,6 +91,23 @@ def test_it_is_killed(watched, number: signal.Signals) -> None:
     asyncio.run(scenario())
 
 
+def test_it_is_killed_and_its_threads_can_be_held(tmp_path: Path) -> None:
+    """As by the standalone agent: whoever tells first."""
+
+    async def scenario() -> None:
+        with envoy() as process:
+            (tmp_path / "cgroup.procs").write_text(f"{process.pid}\n")
+            container, doomed = Container([tmp_path]), asyncio.Event()
+            followed = Ending(container, doomed.set)
+            followed.follow(container.processes())
+            assert perf_descriptors()
+            process.kill()
+            await asyncio.wait_for(doomed.wait(), PATIENCE_S)
+            followed.close()
+
+    asyncio.run(scenario())
+
+
 def test_one_of_two_is_killed(watched) -> None:
     async def scenario() -> None:
         with envoy() as one, envoy() as other:

@@ -161,7 +161,8 @@ class NodeAgent(Agent):
                 guard.change_policy(guard.settings.model_copy(update={"terminating": True}))
         for uid in set(self._manifests) - wanted.keys():
             self._forget(uid)
-        await self._attach_all({uid: wanted[uid] for uid in self._missing() if self._is_due(uid)})
+        due = {uid: pod for uid, pod in wanted.items() if uid not in self.guards and self._is_due(uid)}
+        await self._attach_all(due)
         await self._find_proxies()
 
     def _missing(self) -> list[str]:
