@@ -74,6 +74,7 @@ class AdoptWorker:
         self._wake = asyncio.Event()
         self._backoff = Backoff(first_s=0.05, longest_s=5.0)
         self._entry: Entry | None = None
+        self._last = Phase.IDLE
         self._settled = False  # nothing of an earlier takeover is left
         self._enough_since_s: float | None = None
         self._hold_s = Wish().hold_s
@@ -83,7 +84,8 @@ class AdoptWorker:
 
     @property
     def phase(self) -> Phase:
-        return self._entry.adoption.phase if self._entry is not None else Phase.IDLE
+        """As it was read last; a turn that failed does not change it."""
+        return self._entry.adoption.phase if self._entry is not None else self._last
 
     def wake(self) -> None:
         self._wake.set()
@@ -122,7 +124,7 @@ class AdoptWorker:
         except Exception as unforeseen:  # what has ended would only seem to be looked after
             log.exception("taking over of %s", self._id)
             self._fails(f"{type(unforeseen).__name__}: {unforeseen}")
-        self._entry, self._settled = None, False
+        self._last, self._entry, self._settled = self.phase, None, False
         await asyncio.sleep(self._backoff.next_s())
         return False
 
@@ -239,7 +241,11 @@ class AdoptWorker:
             version="" if over else seen.version,
             again=asked.again if verdict.phase is Phase.YIELDED else "",
         )
-        self._entry, self._refused_version = None, ""  # whether it was done is not known until it has returned
+        self._last, self._entry, self._refused_version = (
+            self.phase,
+            None,
+            "",
+        )  # whether it was done is not known until it has returned
         self._entry = await self._means.ledger.write(self._id, entry, wanted, str(verdict.word), verdict.sentence)
 
     async def _remove(self, entry: Entry, seen: Seen) -> None:
@@ -275,7 +281,7 @@ class AdoptWorker:
             self._means.slices.withdraw(self._id)
         self._stands("", Verdict(do=Do.NOTHING, phase=Phase.IDLE, word=Word.ENOUGH, sentence="it is gone"))
         await self._means.ledger.forget(self._id)
-        self._entry = None
+        self._last, self._entry = Phase.IDLE, None
 
     # ---- saying ----
 
