@@ -2,8 +2,8 @@
 
 ACTOR is hotswitch, kopf or controller. The first two do the same with an event: note how old it is when the callback
 has it. The third is the whole controller (only observing, and without asking 15021: these pods have none); it notes how
-old an event is when it has decided what it would do about it. "listed" is printed once all pods were seen; at the end
-of standard input the ages, in milliseconds, are written to RESULT.
+old an event is when it has decided what it would do about it. "listed" is printed once all pods were seen, "ready" when
+it does all that it is there for; at the end of standard input the ages, in milliseconds, are written to RESULT.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def note(uid: str, at: str, count: int) -> None:
         return
     SEEN.add(uid)
     if len(SEEN) == count:
-        print("listed", flush=True)
+        print("listed\nready", flush=True)
 
 
 async def end_of_input() -> None:
@@ -128,6 +128,9 @@ async def controller(count: int) -> None:
         while len(whole.picture.pods) < count:
             await asyncio.sleep(0.005)
         print("listed", flush=True)
+        while not whole.elector.leading:  # with a new Lease it waits for the whole of one
+            await asyncio.sleep(0.005)
+        print("ready", flush=True)
         await end_of_input()
         work.cancel()
         await asyncio.gather(work, calm, return_exceptions=True)

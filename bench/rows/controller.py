@@ -75,6 +75,7 @@ class Trial:
             start_s, work_s = time.monotonic() - began_s, usage(it.pid).cpu_s
             await asyncio.sleep(self.settle_s)
             memory_mb = usage(it.pid).rss_mb
+            await _line(it, self.actor)
             cpu = await self._load(it.pid, rate, seconds)
         ages = msgspec.json.decode(result.read_bytes(), type=list[float])
         single = {START: start_s, WORK: work_s, MEMORY: memory_mb, CPU: cpu}
