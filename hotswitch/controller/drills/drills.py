@@ -121,7 +121,7 @@ class Drills:
             await self._in_turn()
 
     def _adopt(self) -> None:
-        for uid, known in self._town.pods.items():
+        for uid, known in self._town.said.items():
             written = known.record
             if written is not None and written.under_way and uid not in self._under_way:
                 self._under_way[uid] = UnderWay(known.pod, written, None)
@@ -159,7 +159,7 @@ class Drills:
 
     async def _by_hand(self) -> bool:
         """Whether there was an order of a person; one for which this is no moment is answered so at once."""
-        for known in list(self._town.pods.values()):
+        for known in list(self._town.said.values()):
             if (order := known.waits) is None:
                 continue
             why = "nobody heeded the order in its time" if age_s(order) > START_WITHIN_S else ""

@@ -51,6 +51,8 @@ class Town:
     """All pods that are looked after, by uid and by workload."""
 
     pods: dict[str, Known] = field(default_factory=dict)
+    said: dict[str, Known] = field(default_factory=dict)
+    """Those of them that bear a record or an order: they are looked at each second, and a mesh has few."""
     _workloads: dict[str, dict[str, Known]] = field(default_factory=dict)
 
     def there(self, pod: Pod, turns: Turns) -> None:
@@ -67,10 +69,13 @@ class Town:
     def _put(self, known: Known) -> None:
         self.gone(known.pod.uid)
         self.pods[known.pod.uid] = known
+        if known.record is not None or known.order is not None:
+            self.said[known.pod.uid] = known
         self._workloads.setdefault(workload_of(known.pod), {})[known.pod.uid] = known
 
     def gone(self, uid: str) -> None:
         known = self.pods.pop(uid, None)
+        self.said.pop(uid, None)
         if known is None:
             return
         mates = self._workloads[workload_of(known.pod)]
