@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 
 from hotswitch.model import Diagnosis, Fault, Standing
@@ -26,6 +27,7 @@ class Rounds:
         self._call, self._pause = call, pause
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._part = random.random()  # of the first pause: not all pods of an agent are decided on at once
         self._closed = False
 
     def begin(self) -> None:
@@ -33,9 +35,10 @@ class Rounds:
         if self._timer:
             self._timer.cancel()
         if not self._closed:
-            self._timer = self._loop.call_later(self._pause(), self._round)
+            self._timer = self._loop.call_later(self._part * self._pause(), self._round)
 
     def _round(self) -> None:
+        self._part = 1.0
         self.begin()
         self._call()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from dataclasses import replace
 from typing import Protocol
@@ -70,18 +71,20 @@ class Comparisons:
         return replace(facts, path=self._path, path_streak=self._streak, path_passes=self._passes)
 
     async def _compare(self, probe: PathProbe) -> None:
+        idle_s = random.uniform(0, self._pace.path_idle_s)  # not all pods of an agent at once
         while True:
-            await self._until_next()
+            await self._until_next(idle_s)
             self._compared(await probe.compare())
+            idle_s = self._pace.path_idle_s
 
-    async def _until_next(self) -> None:
+    async def _until_next(self, idle_s: float) -> None:
         """Idle: a long wait, which suspicion ends at once. A way that failed is tried again soon."""
         if self._watcher.urgent or (self._path is not None and self._path.blames_proxy):
             await asyncio.sleep(self._pace.path_fast_s)
             return
         self._hurried.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pace.path_idle_s):
+            async with asyncio.timeout(idle_s):
                 await self._hurried.wait()
 
     def _compared(self, report: PathReport) -> None:
