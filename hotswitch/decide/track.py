@@ -29,7 +29,7 @@ NEVER_ORDERED: frozenset[Fault] = frozenset({Fault.TERMINATING, Fault.STARTING, 
 
 CLOSING_LASTS_S = 300.0  # ten times the default grace period: a proxy dead for longer than that is no termination
 _LIVES: frozenset[Fault] = frozenset({Fault.WELL, Fault.UNCONFIGURED})  # by a new process, or an order taken back
-_ENDS: frozenset[Fault] = frozenset(ANSWERS) - _LIVES
+_ENDS: frozenset[Fault] = frozenset({*ANSWERS, Fault.DRAINED, Fault.THROTTLED, Fault.UNKNOWN}) - _LIVES
 
 UNSAID: frozenset[Fault] = frozenset({Fault.TERMINATING, Fault.STARTING, Fault.APP_SICK, Fault.UNKNOWN})
 """While open: nothing shows that the fault lasts, so nothing is renewed, and the kernel ends it (I1)."""

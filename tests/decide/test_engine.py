@@ -228,6 +228,29 @@ def test_node_shuts_down_again() -> None:
     assert pod.see(dead, 250) == []
 
 
+def drained_inbound(at_s: float) -> Facts:
+    return well(at_s, listeners=dump(at_s, (15000, 15001, 15021, 15090, 8080)))
+
+
+def starved(at_s: float) -> Facts:
+    return replace(hung(at_s), pressure=Pressure(starved=True, known=True))
+
+
+def hardly_known(at_s: float) -> Facts:
+    return well(at_s, listeners=None, probes=())
+
+
+@pytest.mark.parametrize("looks", [drained_inbound, starved, hardly_known])
+def test_node_shuts_down_and_somebody_orders_a_bypass(looks: Scene) -> None:
+    """A proxy that closes down may look drained or slow, or too little is known of it: no order opens it (I2)."""
+    pod = Pod()
+    pod.see(well)
+    pod.see(closing_down, 1)
+    pod.standing = replace(pod.standing, override=order(both(RESCUE, CAPTURE)))
+    assert Code.OPENED_BY_ORDER not in pod.see(looks, 1)
+    assert not pod.standing.is_open
+
+
 def test_sidecar_is_restarted_gracefully_and_dies_later() -> None:
     pod = Pod()
     pod.see(closing_down)
