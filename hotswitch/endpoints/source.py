@@ -249,6 +249,7 @@ class Source:
         self._watched[record.id] = _Watched(dict(record.selector), watcher, task)
 
     def _unwatch(self, service: ServiceId) -> None:
+        self._staleness.pop(service, None)  # else it would be counted for ever
         known = self._watched.pop(service, None)
         if known is None:
             return
