@@ -137,12 +137,14 @@ def _settings(
     certificate = told["xds_certificate"]
     if (certificate is None) is not (told["xds_key"] is None) or (told["xds_clients"] and certificate is None):
         raise typer.BadParameter("--xds-certificate and --xds-key go together, and --xds-clients needs them")
+    found, misnamed = registered(clusters_dir)
     return ControllerSettings(
         lease_s=lease_s,
         renew_s=lease_s / 3,
         retry_s=max(0.2, lease_s / 7.5),
         keepers=tuple(word.strip() for word in keepers.split(",") if word.strip()),
-        clusters=_registered(clusters_dir) | dict(map(_cluster, clusters or ())),
+        clusters=found | dict(map(_cluster, clusters or ())),
+        misnamed=misnamed,
         **told,
     )
 
@@ -155,14 +157,13 @@ def _cluster(text: str) -> tuple[str, tuple[Path | None, str | None]]:
     return name, (Path(path), context or None)
 
 
-def _registered(folder: Path | None) -> dict[str, tuple[Path | None, str | None]]:
-    """Of a mounted Secret, which may not be there; what begins with .. is the mount's own."""
+def registered(folder: Path | None) -> tuple[dict[str, tuple[Path | None, str | None]], tuple[str, ...]]:
+    """Of a mounted Secret, which may not be there; what begins with .. is the mount's own. And those that are called as
+    no cluster is: the others are heard all the same."""
     found = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
     files = [each for each in found if not each.name.startswith("..")]
-    wrong = next((each.name for each in files if not _NAME.fullmatch(each.name)), None)
-    if wrong is not None:
-        raise typer.BadParameter(f"--clusters-dir: {wrong!r}: is no cluster's name: lower-case letters, digits and -")
-    return {each.name: (each, None) for each in files}
+    misnamed = tuple(each.name for each in files if not _NAME.fullmatch(each.name))
+    return {each.name: (each, None) for each in files if each.name not in misnamed}, misnamed
 
 
 def _run(settings: ControllerSettings) -> None:

@@ -140,7 +140,15 @@ class Credentials:
                 await load_kube_config(
                     self._existing(), context=self._context, client_configuration=configuration, persist_config=False
                 )
-        except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError) as failure:
+        except (
+            ConfigException,
+            yaml.YAMLError,
+            OSError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            LookupError,
+        ) as failure:
             raise ConnectError(f"{self._kubeconfig or 'service account'}: {failure}") from failure
         return configuration
 

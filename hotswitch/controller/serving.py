@@ -52,6 +52,7 @@ from hotswitch.report.events import Regarding
 from hotswitch.report.journal import Entry
 
 FOREIGN, NOT_HEARD = "HSE010", "HSE040"
+MISNAMED = "this is no cluster's name: lower-case letters, digits and -; it is not read"
 WARNINGS = frozenset({Word.WITHDRAWN, Word.NONE_AVAILABLE, Word.FENCING, Word.ORDER_REFUSED, Word.UNREADABLE})
 
 
@@ -86,7 +87,7 @@ class _SaidOfIstio:
 
 
 class Serving:
-    """`async with Serving.open(...) as serving`. Raises ConnectError when a further cluster cannot be known."""
+    """`async with Serving.open(...) as serving`."""
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class Serving:
         self.endpoints = Endpoints(parts)
         self.adopting = Adopting(cluster, settings.namespace, speaker, metrics, self.alarms, leads, refusal)
         self.invalid.append(self.adopting.invalid)
-        self._namespace = settings.namespace
+        self._namespace, self._misnamed, self._began_s = settings.namespace, settings.misnamed, time.monotonic()
         self._states = ClusterStates(cluster, settings.namespace, self._further, self._heard, leads)
         self._telling: asyncio.Task[None] | None = None
         self._server = RoleServer(
@@ -203,7 +204,7 @@ class Serving:
         self.istio.lead(partial(self.endpoints.is_left, Output.ISTIO))
         self.endpoints.lead(term)
         self.adopting.adopter.lead(term)
-        if len(self.sources) > 1:
+        if self._further():
             self._telling = asyncio.get_running_loop().create_task(self._states.run())
 
     def follow(self) -> None:
@@ -216,7 +217,11 @@ class Serving:
         self.alarms.stop()
 
     def _further(self) -> list[ClusterState]:
-        return [each.state for each in self.sources if not each.is_home]
+        return [*(each.state for each in self.sources if not each.is_home), *map(self._unread, self._misnamed)]
+
+    def _unread(self, name: str) -> ClusterState:
+        age_s = time.monotonic() - self._began_s
+        return ClusterState(name=name, staleness=None, age_s=age_s, problem=MISNAMED, backends={})
 
     # ---- words ----
 

@@ -20,7 +20,8 @@ class ControllerSettings:
     on every address. `journal` None: standard output. `cluster`: its name, for people who have several. `docs_url`:
     where a code's page is, with `{code}` in it; alerts link to it. `endpoints`: whether Services are published;
     pods ask their role at `roles_port`, and `keepers` are the accounts whose confirmations count. `clusters`: further
-    ones by name, each a kubeconfig and a context. `agents_port`: where agents are served; None: they are not.
+    ones by name, each a kubeconfig and a context; `misnamed`: registered under what is no name, and not heard.
+    `agents_port`: where agents are served; None: they are not.
     `agents_tls`: a folder with tls.crt and tls.key, as a Secret is mounted; None: plaintext, on loopback only.
     `agents_clients`: PEM of the CA that agents' own certificates must come from; None: none is asked for.
     `agents_namespace`: where agents of nodes are. `agents_life_s`: how long an agent may act without hearing from a
@@ -59,6 +60,7 @@ class ControllerSettings:
     keepers: tuple[str, ...] = ()
     trust_domain: str = "cluster.local"
     clusters: Mapping[str, tuple[Path | None, str | None]] = field(default_factory=dict)
+    misnamed: tuple[str, ...] = ()
     xds_port: int | None = None
     xds_certificate: Path | None = None
     xds_key: Path | None = None

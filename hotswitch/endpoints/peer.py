@@ -4,10 +4,15 @@ An API server that comes back at the same address with other contents would say 
 was built anew, a name that leads elsewhere now, a backup of another day. So before anything is asked of it, it shows
 the uid of its namespace kube-system, as it did the first time. While it is another one, or does not show it, nothing is
 asked: what was known stays, and grows stale.
+
+Its kubeconfig is loaded at the first question, and again, later each time, while it cannot be: a file that says
+nothing, or a plugin that fails, is that cluster's trouble and nobody else's (I1).
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +20,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster, Query
 from hotswitch.cluster.credentials import Credentials
 from hotswitch.cluster.failure import ApiFailure
@@ -22,6 +28,7 @@ from hotswitch.cluster.kinds import NAMESPACES
 
 IDENTITY = NAMESPACES.path(None, "kube-system")
 PATIENCE_S = 5.0
+LOAD_AGAIN_S = (1.0, 30.0)
 
 
 class _Metadata(msgspec.Struct):
@@ -38,6 +45,43 @@ class Peer(Cluster):
 
     uid = ""
 
+    def __init__(self, credentials: Credentials) -> None:  # a session comes of them once they are loaded
+        self._credentials = credentials
+        self._is_loaded = False
+        self._loading: asyncio.Task[None] | None = None
+        self._backoff = Backoff(*LOAD_AGAIN_S)
+        self._again_s = float("-inf")
+        self._why = "its kubeconfig is being loaded"
+
+    async def close(self) -> None:
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+        if self._is_loaded:
+            await self._session.close()
+
+    async def _be_loaded(self) -> None:
+        """Raises ApiFailure. A plugin that does not end is not begun a second time."""
+        if self._is_loaded:
+            return
+        if self._loading is None and time.monotonic() >= self._again_s:
+            self._loading = asyncio.get_running_loop().create_task(self._load())
+        if self._loading is not None:
+            await asyncio.wait({self._loading}, timeout=PATIENCE_S)
+        if not self._is_loaded:
+            raise ApiFailure(0, "NotLoaded", self._why)
+
+    async def _load(self) -> None:
+        try:
+            await self._credentials.load()
+            self._session = self._credentials.session()
+            self._is_loaded = True
+        except Exception as failure:  # whatever its owners wrote into it: other clusters go on
+            self._why = f"its kubeconfig cannot be loaded: {failure}"
+            self._again_s = time.monotonic() + self._backoff.next_s()
+        finally:
+            self._loading = None
+
     @asynccontextmanager
     async def opened(
         self,
@@ -48,7 +92,8 @@ class Peer(Cluster):
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """As a Cluster does it; a failure of status 0 when it is another one."""
+        """As a Cluster does it; a failure of status 0 when it is another one, or its kubeconfig cannot be loaded."""
+        await self._be_loaded()
         if path != IDENTITY:
             await self.hello(PATIENCE_S)
         async with super().opened(method, path, query, data, headers, timeout) as answer:
@@ -65,8 +110,9 @@ class Peer(Cluster):
 
 @asynccontextmanager
 async def connect_peer(kubeconfig: Path | None, context: str | None = None) -> AsyncIterator[Peer]:
-    """Raises ConnectError when it is not known which cluster, or the credentials cannot be read. Asks nothing yet."""
-    credentials = Credentials(kubeconfig, context)
-    await credentials.load()
-    async with credentials.session() as session:
-        yield Peer(credentials, session)
+    """Neither reads nor asks anything yet."""
+    made = Peer(Credentials(kubeconfig, context))
+    try:
+        yield made
+    finally:
+        await made.close()

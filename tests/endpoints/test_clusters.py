@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,10 @@ import yaml
 from typer.testing import CliRunner
 
 from hotswitch.backends import Staleness
+from hotswitch.cli.controller import registered
 from hotswitch.cli.main import app as cli
 from hotswitch.cluster.client import connect
-from hotswitch.cluster.kinds import NAMESPACES, NODES
+from hotswitch.cluster.kinds import NAMESPACES, NODES, SERVICES
 from hotswitch.controller.app import Controller
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.endpoints import memory
@@ -182,6 +185,17 @@ def test_cluster_that_cannot_be_heard_is_kept_then_lost_and_then_itself_again(be
 
 
 @story
+async def test_with_the_service_that_it_was_lost_for_a_cluster_is_lost_no_more() -> None:  # S2.4
+    """Each Service says for itself after how long; of one that is gone nobody waits for a word."""
+    async with both() as (home, east):
+        await home.service("web", mode="all", stale_after="2s", lost_after="1h")
+        await east.api.stop()
+        await until(lambda: east.source.state.word == "lost")
+        await home.cluster.delete(SERVICES, SHOP, "db")
+        await until(lambda: east.source.state.word == "stale")
+
+
+@story
 async def test_cluster_is_asked_for_pods_and_nodes_alone() -> None:  # least privilege
     async with both() as (_, east):
         await east.town.pod("db-8", node="node-e", address="10.9.0.8")
@@ -222,16 +236,18 @@ async def test_another_cluster_at_that_address_never_proves_that_the_active_pod_
 
 
 @asynccontextmanager
-async def controller_of_two() -> AsyncIterator[tuple[Town, Town, Controller]]:
-    """With the shipped rights, here and there; the further one by a file of --clusters-dir's kind."""
+async def controller_of_two(folder: Path | None = None) -> AsyncIterator[tuple[Town, Town, Controller]]:
+    """With the shipped rights, here and there; the further one by a file of --clusters-dir's kind. `folder`: more."""
     async with cluster() as far, EmbeddedApi() as api, connect(api.kubeconfig("admin", ("system:masters",))) as admin:
         for name in (SHOP, ROOT_NAMESPACE):
             await admin.create(NAMESPACES, None, {"metadata": {"name": name}})
         await admin.create(NODES, None, {"metadata": {"name": "node-a"}})
         api.apply(manifests(TIER, ()))
+        more, misnamed = registered(folder)
         settings = ControllerSettings(
             kubeconfig=api.kubeconfig(service_account(NAMESPACE, ACCOUNT)),
-            clusters={"east": (far.api.kubeconfig(PEER), None)},
+            clusters={"east": (far.api.kubeconfig(PEER), None), **more},
+            misnamed=misnamed,
             endpoints=True, address="127.0.0.1", port=0, roles_port=0, lease_s=2, renew_s=0.5, retry_s=0.2,
         )  # fmt: skip
         async with Controller(settings) as made:
@@ -271,8 +287,59 @@ async def test_people_are_told_how_a_cluster_is_heard_of() -> None:  # S2.4: CLI
         assert home.api.denied == [] and far.api.denied == []
 
 
-def test_registered_clusters_are_files_of_a_folder(tmp_path: Any) -> None:
+def test_registered_clusters_are_files_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "..data").mkdir()
-    (tmp_path / "East").write_text(yaml.safe_dump({}))
-    found = CliRunner().invoke(cli, ["controller", "--clusters-dir", str(tmp_path)])
-    assert found.exit_code == 2 and "'East'" in found.output
+    for name in ("east", "WEST_1"):
+        (tmp_path / name).write_text(yaml.safe_dump({}))
+    assert registered(tmp_path) == ({"east": (tmp_path / "east", None)}, ("WEST_1",))
+    assert registered(tmp_path / "none") == ({}, ())
+
+
+PLUGIN = """
+apiVersion: v1
+kind: Config
+current-context: it
+contexts: [{name: it, context: {cluster: it, user: it}}]
+clusters: [{name: it, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: it, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: COMMAND}}}]
+"""
+BAD = {
+    "malformed": "clusters: [",
+    "empty": "",
+    "no-mapping": "- 1",
+    "failing": PLUGIN.replace("COMMAND", "/bin/false"),
+    "hanging": PLUGIN.replace("COMMAND", "/bin/sleep, args: ['3']"),
+    "WEST_1": PLUGIN,
+}
+
+
+def test_a_bad_registered_cluster_stops_nobody_and_is_named(tmp_path: Path) -> None:  # S2.4, I1
+    for name, text in BAD.items():
+        (tmp_path / name).write_text(text)
+
+    async def tale() -> None:
+        async with controller_of_two(tmp_path) as (home, far, made):
+            await home.service(mode="all", stale_after="2s", lost_after="3s")
+            await home.pod("db-0")
+            await far.pod("db-9", node="node-e", address="10.9.0.9")
+
+            def backends() -> set[str]:
+                found = made.serving.endpoints.registry.backends(DB) if made.serving is not None else ()
+                return {f"{each.locality.cluster}/{each.pod.name}" for each in found}
+
+            def alarmed(name: str) -> bool:
+                return made.serving is not None and made.serving.alarms.goes_on(f"endpoints/cluster:{name}")
+
+            await until(lambda: {"/db-0", "east/db-9"} == backends())
+            for name in BAD:
+                await until(partial(alarmed, name))
+            assert made.serving is not None and not alarmed("east")
+            sources = {each.place.cluster: each for each in made.serving.sources}
+            for name in BAD.keys() - {"WEST_1"}:
+                await until(partial(getattr, sources[name], "problem"))
+            assert "kubeconfig cannot be loaded" in sources["malformed"].problem
+            (tmp_path / "malformed").write_bytes(far.api.kubeconfig(PEER).read_bytes())
+            await until(lambda: "malformed/db-9" in backends())
+            await until(lambda: not alarmed("malformed"))
+
+    story(tale)()
