@@ -11,8 +11,10 @@ import asyncio
 
 from hotswitch.act.execing import ACT_TIMEOUT_S
 from hotswitch.act.order import Actuator
+from hotswitch.api import names
 from hotswitch.api.status import PodStatus
 from hotswitch.controller import memory
+from hotswitch.controller.kept import Kept
 from hotswitch.controller.means import Means, Protection
 from hotswitch.controller.seen import SeenPod
 from hotswitch.controller.telling import Teller
@@ -39,6 +41,14 @@ class Lasting:
     @property
     def in_doubt(self) -> bool:
         return asyncio.get_running_loop().time() < self._doubt_until_s
+
+    def may_be_open(self, pod: SeenPod, kept: Kept) -> bool:
+        """By commands: an agent that comes can neither see such an opening nor end it, and what it says of the gate is
+        not to be written down before it is closed."""
+        label = pod.labels.get(names.OPENED_BY_LABEL, "")
+        opener = self._means.actuators.get(kept.actuator or label)
+        lasts = bool(label) if opener is None else not opener.ends_by_itself
+        return lasts and (kept.standing.is_open or kept.under_way or self.in_doubt or kept.status is None)
 
     # ---- what cannot be seen ----
 

@@ -155,6 +155,8 @@ class Switch:
                 pen.page, term=turn.term, actuator=AGENT, code=last.code, why=last.sentence, by=line.who,
                 at=memory.instant(turn.now_s, turn.shift_s),
             )  # fmt: skip
+        elif turn.after.is_open and pen.status is not None:  # its line is late, or was lost
+            pen.status = changed(pen.page, actuator=AGENT)
         await self._remember(turn, pen, turn.after, True)
         return turn.after
 

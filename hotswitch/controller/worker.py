@@ -160,12 +160,13 @@ class PodWorker:
             self._load(pod)
             self._means.neighbours.note(self)
         protection = await self._means.picture.protection(pod)
-        if (told := self._means.told(self.uid)) is not None:
+        if first and self.kept.actuator in protection.actuators:
+            self._lasting.heed(self._means.actuators.get(self.kept.actuator), self.status)
+        told = self._means.told(self.uid)
+        if told is not None and not self._lasting.may_be_open(pod, self.kept):
             await self._mirror(pod, protection, told, term)
             return
         self.mirrors = False
-        if first and self.kept.actuator in protection.actuators:
-            self._lasting.heed(self._means.actuators.get(self.kept.actuator), self.status)
         protection, actuator = await self._looked(pod, protection)
         if self._may_decide(pod, protection, actuator):
             turn = self._decided(pod, protection, actuator, term)
@@ -203,6 +204,8 @@ class PodWorker:
         shown = view(sight, self._means.surroundings(self.pod))
         late = overdue(self.standing, truth, now_s)
         after, decisions = closing(pod.ref, self.standing) if late else step(shown)
+        if not self.standing.is_open and self._means.told(self.uid) is not None:
+            after, decisions = self.standing, ()  # an agent is there: what was opened is ended here, nothing is begun
         self.diagnosis = assess(replace(shown, standing=after))
         self._idle_turns = 0 if decisions else min(self._idle_turns + 1, 16)
         return Turn(

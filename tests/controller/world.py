@@ -15,6 +15,7 @@ from hotswitch.act.order import Ability, Answer, Order, Outcome, Target, Truth
 from hotswitch.api import names
 from hotswitch.api.status import PodStatus, decode, encode
 from hotswitch.cluster.failure import ApiFailure
+from hotswitch.controller.agents.told import PodState, Told
 from hotswitch.controller.means import Means, Protection
 from hotswitch.controller.seen import Life, SeenPod
 from hotswitch.controller.surroundings import Limits, Neighbours
@@ -25,6 +26,7 @@ from hotswitch.decide.ports import effective
 from hotswitch.decide.preflight import Preflight
 from hotswitch.model import (
     OPEN_LEVELS,
+    Capabilities,
     Diagnosis,
     Direction,
     Facts,
@@ -40,6 +42,7 @@ from hotswitch.model import (
     Policy,
     Probe,
     ProbeOutcome,
+    Standing,
     Surroundings,
     Thresholds,
 )
@@ -240,6 +243,7 @@ class World:
     journal: list[Entry] = field(default_factory=list)
     protected: int = 20
     left: set[str] = field(default_factory=set)  # pods that are in the mesh no longer
+    told: dict[str, Told] = field(default_factory=dict)  # what agents say of their pods
     neighbours: Neighbours = field(default_factory=Neighbours)
 
     # ---- Picture, Eyes, metrics ----
@@ -264,6 +268,12 @@ class World:
     def hurry(self, uid: str) -> None: ...
 
     # ---- what happens ----
+
+    def agent_says(self, uid: str, diagnosis: Diagnosis, standing: Standing | None = None) -> None:
+        state = PodState(
+            agent="agent on node-0", standing=standing or Standing(), diagnosis=diagnosis, able=Capabilities()
+        )
+        self.told[uid] = Told(PodUid(uid), state)
 
     def add(self, name: str, workload: str = "deploy/web") -> str:
         uid = f"uid-{name}"
@@ -309,6 +319,7 @@ class World:
             journal=self.journal.append,
             metrics=ControllerMetrics(),
             shift_s=lambda: SHIFT_S,
+            told=self.told.get,
         )
         self.workers = {uid: PodWorker(PodUid(uid), pod.ref, means) for uid, pod in self.api.pods.items()}
 
