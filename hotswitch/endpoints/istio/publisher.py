@@ -2,7 +2,8 @@
 
 Only objects that carry our label are written, and each write is of the very object and version that was seen; one that
 somebody else has made under the name is left alone and named to people. What policy does not allow, or no longer
-allows, or nobody asks for any more, is taken away. Requests go only where something differs.
+allows, or cannot be said any more, or nobody asks for any more, is taken away: what is left would lead to pods that are
+gone, or are active no more (I7). Requests go only where something differs.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from hotswitch.endpoints.slicing import MANAGER
 
 log = logging.getLogger("hotswitch.endpoints.istio")
 KINDS = (SERVICE_ENTRIES, DESTINATION_RULES)
+LASTS_S = 2.0  # failing for longer is told: others write at the same moment, API servers begin anew
 LOOK_S = 60.0  # so often it is looked whether what was in the way has gone
 Object = dict[str, Any]
 
@@ -35,6 +37,7 @@ class Refusal(StrEnum):
     NOT_OURS = "HSE031"
     UNSAID = "HSE032"
     NOT_SERVED = "HSE033"
+    NOT_WRITTEN = "HSE034"
 
 
 Refused = Callable[[ServiceRecord, Refusal | None, str], None]
@@ -97,6 +100,8 @@ class IstioPublisher:
     def withdraw(self, service: ServiceId) -> None:
         desk = self._desks.pop(service, None)
         if desk is not None:
+            if desk.task is not None:
+                desk.task.cancel()  # now: it says nothing more of this Service, whatever becomes of the removal
             task = self._leaving[service] = asyncio.get_running_loop().create_task(self._remove(desk))
             task.add_done_callback(lambda done: self._left(service, done))
 
@@ -170,6 +175,7 @@ class IstioPublisher:
 
     async def _keep(self, desk: _Desk) -> None:
         backoff = Backoff(first_s=0.02, longest_s=5.0)
+        failing_s: float | None = None
         while True:
             try:
                 async with asyncio.timeout(LOOK_S):
@@ -181,14 +187,20 @@ class IstioPublisher:
             try:
                 await self._write(desk)
                 self._refused(service, None, "")
+                failing_s = None
                 backoff.reset()
             except _No as no:
                 self._refused(service, no.refusal, str(no))
+                failing_s = None
             except Exception as failure:  # a Service whose objects nobody keeps any more would only seem to be kept
                 log.warning(
                     "Istio's objects of %s: %s", service.id, failure, exc_info=not isinstance(failure, ApiFailure)
                 )
                 desk.known.clear()
+                now_s = asyncio.get_running_loop().time()
+                failing_s = now_s if failing_s is None else failing_s
+                if now_s - failing_s >= LASTS_S:
+                    self._refused(service, Refusal.NOT_WRITTEN, str(failure))
                 await asyncio.sleep(backoff.next_s())
                 desk.wake.set()
 
@@ -204,6 +216,7 @@ class IstioPublisher:
                 DESTINATION_RULES: config.destination_rule(published),
             }
         except ValueError as unsaid:
+            await self._take_away(desk)
             raise _No(Refusal.UNSAID, str(unsaid)) from unsaid
         for kind, content in wanted.items():
             await self._have(desk, kind, content)
@@ -282,7 +295,6 @@ class IstioPublisher:
     async def _remove(self, desk: _Desk) -> None:
         """Until none is left, be it one whose making was under way."""
         if desk.task is not None:
-            desk.task.cancel()
             await asyncio.gather(desk.task, return_exceptions=True)
         backoff = Backoff(first_s=0.05, longest_s=5.0)
         while True:

@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from hotswitch.api import service as said
-from hotswitch.backends import Output, ServiceId, ServiceRecord
+from hotswitch.backends import Output, Published, ServiceId, ServiceMode, ServicePort, ServiceRecord
 from hotswitch.cli.main import app as cli
 from hotswitch.cluster.client import connect
 from hotswitch.cluster.failure import ApiFailure
@@ -42,6 +42,9 @@ pytestmark = pytest.mark.k8s
 NAME = "db-hotswitch"
 TIER = "tier-3-endpoints"
 POLICY = {"metadata": {"name": "outputs"}, "spec": {"endpoints": {"outputs": ["slices", "xds", "istio"]}}}
+DB_RECORD = ServiceRecord(
+    id=ServiceId(SHOP, "db"), uid="u", mode=ServiceMode.NEAREST, ports=(ServicePort("sql", 5432, 5432),)
+)
 OTHERS = {
     "metadata": {"name": NAME},
     "spec": {"hosts": ["bank.example"], "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}]},
@@ -231,6 +234,71 @@ async def test_policy_does_not_allow_it_or_no_longer() -> None:  # I2
             mesh.allowed = False
             await mesh.status("db-1", False)
             await until(mesh.none)
+
+
+@story
+async def test_what_cannot_be_said_any_more_is_taken_away() -> None:  # I7
+    """What was written would go on to lead to the pod that was active then."""
+    async with api() as mesh:
+        await mesh.service(activity_lease="2s", output="slices,istio")
+        await mesh.pod("db-0")
+        async with leading(mesh):
+            await until(lambda: mesh.hosts("db-0"))
+            ports = [{"name": "sql", "port": 5432, "targetPort": 5432, "protocol": "UDP"}]
+            await mesh.cluster.patch_merge(SERVICES, SHOP, "db", {"spec": {"ports": ports}})
+            await until(mesh.none)
+            await until(lambda: mesh.refusals[-1][0] is Refusal.UNSAID)
+            ports[0]["protocol"] = "TCP"
+            await mesh.cluster.patch_merge(SERVICES, SHOP, "db", {"spec": {"ports": ports}})
+            await until(lambda: mesh.hosts("db-0"))
+            assert mesh.refusals[-1] == (None, "")
+
+
+@story
+async def test_what_cannot_be_written_for_long_is_told() -> None:  # S0.7
+    async with api() as mesh:
+        await mesh.service(mode="nearest", output="istio")
+        await mesh.pod("db-0")
+        fault = mesh.api.faults.fail(403, verb="patch", resource="serviceentries")
+        async with leading(mesh):
+            await until(lambda: mesh.refusals)
+            assert mesh.refusals[-1][0] is Refusal.NOT_WRITTEN
+            fault.cancel()
+            await until(lambda: mesh.hosts("db-0"))
+            await until(lambda: mesh.refusals[-1] == (None, ""))
+
+
+@story
+async def test_nothing_is_said_of_a_service_that_asks_no_more() -> None:  # S0.7
+    """The end of what was said would never come."""
+    async with api() as mesh:
+        mesh.allowed = False
+        publisher = IstioPublisher(mesh.cluster, allowed=lambda namespace: mesh.allowed, refused=mesh.refused)
+        publisher.publish(Published(DB_RECORD))
+        await until(lambda: mesh.refusals)
+        mesh.refusals.clear()
+        publisher.look_again()
+        publisher.withdraw(DB_RECORD.id)
+        await until(mesh.none)
+        assert mesh.refusals == []
+        await publisher.stop()
+
+
+@story
+async def test_asked_for_no_more_and_again_it_is_kept_once() -> None:
+    async with api() as mesh:
+        publisher = IstioPublisher(mesh.cluster, allowed=lambda namespace: True)
+
+        def kept() -> int:
+            return sum("IstioPublisher._keep" in repr(each.get_coro()) for each in asyncio.all_tasks())
+
+        publisher.publish(Published(DB_RECORD))
+        await until(lambda: mesh.have(DESTINATION_RULES))
+        publisher.withdraw(DB_RECORD.id)
+        publisher.publish(Published(DB_RECORD))
+        await until(lambda: kept() == 1)
+        await publisher.stop()
+        assert kept() == 0
 
 
 @story
