@@ -135,7 +135,7 @@ class AdoptWorker:
                 return False
             asked, counted = self._counted(record)
             entry = self._entry = self._entry or await self._means.ledger.read(self._id)
-            if record is not None and self._settled and self.phase is Phase.IDLE and not counted.too_few:
+            if record is not None and self._rests(record) and not counted.too_few:
                 self._stands(record.uid, step(Situation(wish=asked, count=counted, phase=Phase.IDLE)))
                 return False
             picture = await self._look()
@@ -159,6 +159,10 @@ class AdoptWorker:
         return False
 
     # ---- looking ----
+
+    def _rests(self, record: ServiceRecord) -> bool:
+        """Nothing was taken, and nothing is left. A write of an earlier leader may be done late: its mark tells."""
+        return self._settled and self.phase is Phase.IDLE and ADOPTED not in record.annotations
 
     def _to_publish(self, record: ServiceRecord | None) -> Published | None:
         """Our slices bear the term of who wrote them: what a deposed leader would still delete are others by then."""
@@ -222,6 +226,8 @@ class AdoptWorker:
             await self._write(verdict, entry, asked, picture.seen)
         elif verdict.do is Do.REMOVE:
             await self._remove(entry, picture.seen)
+        elif verdict.do is Do.FENCE:
+            await self._means.hands.fence(picture.seen)
         elif verdict.do is Do.RESTORE:
             await self._restore(entry, picture.seen)
         elif verdict.do is Do.CLEAR:
@@ -238,7 +244,7 @@ class AdoptWorker:
             uid=seen.uid,
             phase=verdict.phase,
             selector={} if over else dict(seen.selector or before.selector or seen.kept or {}),
-            version="" if over else seen.version,
+            version=_taken_from(verdict.phase, before, seen),
             again=asked.again if verdict.phase is Phase.YIELDED else "",
         )
         self._last, self._entry, self._refused_version = (
@@ -295,6 +301,11 @@ class AdoptWorker:
         before, self._verdict = self._verdict, verdict
         begins = verdict.word is Word.REFUSED and (before is None or before.word is not verdict.word)
         self._means.tell(self._id, uid, verdict, is_new=is_new or begins)
+
+
+def _taken_from(phase: Phase, before: Adoption, seen: Seen) -> str:
+    """The version from which the selector is about to be taken, or may still be: by a write that is under way."""
+    return {Phase.HELD: seen.version, Phase.RETURNING: before.version}.get(phase, "")
 
 
 def _is_as_written(verdict: Verdict, entry: Entry, seen: Seen) -> bool:

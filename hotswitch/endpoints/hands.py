@@ -136,6 +136,10 @@ class Hands:
         """The annotation anew, where somebody has removed it: only what stands in it may be put back."""
         await self._patch(seen, {ADOPTED: shown_selector(selector)}, None)
 
+    async def fence(self, seen: Seen) -> None:
+        """Only its mark: what somebody is still about to write of the version that was looked at is refused then."""
+        await self._patch(seen, {ADOPTED: shown_selector(seen.selector)}, dict(seen.selector))
+
     async def restore_selector(self, seen: Seen, selector: Mapping[str, str]) -> None:
         """Where somebody else has put one back, that one stays."""
         await self._patch(seen, {ADOPTED: None}, dict(seen.selector or selector))

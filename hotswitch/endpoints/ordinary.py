@@ -5,6 +5,9 @@ Its pods are chosen by its own selector; while that is away, by what stands of i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from hotswitch.api import service as said
 from hotswitch.api.adopt import (
     ADOPT,
@@ -35,13 +38,21 @@ def adoptable(content: objects.Service) -> ServiceRecord | None:
     return _record(content, annotations, content.spec.selector or kept or {})
 
 
-def careful(content: objects.Service) -> ServiceRecord | None:
-    """One that is taken over goes on, as long as any of its pods needs it."""
+def careful(content: objects.Service, last: ServiceRecord | None = None) -> ServiceRecord | None:
+    """One that is taken over goes on, as long as any of its pods needs it; what was read last counts on, but for the
+    mark, which is ours."""
+    mark = {key: text for key, text in (content.metadata.annotations or {}).items() if key == ADOPTED}
+    if last is not None:
+        return replace(last, annotations={**_unmarked(last.annotations), **mark})
     try:
         kept = kept_selector(content.metadata.annotations or {})
     except InvalidValue:
         return None
-    return None if kept is None else _record(content, CAREFUL_WORDS, content.spec.selector or kept)
+    return None if kept is None else _record(content, CAREFUL_WORDS | mark, content.spec.selector or kept)
+
+
+def _unmarked(annotations: Mapping[str, str]) -> dict[str, str]:
+    return {key: text for key, text in annotations.items() if key != ADOPTED}
 
 
 def _fits(content: objects.Service, word: str, is_taken: bool) -> None:

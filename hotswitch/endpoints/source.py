@@ -38,17 +38,17 @@ Judged = Callable[[ObjectRef, tuple[Problem, ...]], None]
 """All that is wrong with an object now; nothing: it is well, or gone."""
 
 
-def _none(content: objects.Service) -> ServiceRecord | None:
-    return None
+def _last(content: objects.Service, last: ServiceRecord | None) -> ServiceRecord | None:
+    return last
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Which Services count, and as what. `service` raises InvalidValue; `careful`: what one counts as whose words
-    cannot be read and never could."""
+    cannot be read; it is given the last that could."""
 
     service: Callable[[objects.Service], ServiceRecord | None] = assemble.service
-    careful: Callable[[objects.Service], ServiceRecord | None] = _none
+    careful: Callable[[objects.Service, ServiceRecord | None], ServiceRecord | None] = _last
 
 
 @dataclass(slots=True)
@@ -202,7 +202,7 @@ class Source:
             record = self._reading.service(change.object)
         except InvalidValue as invalid:  # the last valid one stays
             self._judged(ref, (problem(ref, invalid),))
-            record = self._registry.service(service) or self._reading.careful(change.object)
+            record = self._reading.careful(change.object, self._registry.service(service))
             if record is None:
                 self._unread.add(service)
                 return

@@ -72,13 +72,15 @@ class Reader:
 
 
 class Borough:
-    """`told`: code and sentence of what was done or begins; `alarm`: the newest that lasts, "" when none does."""
+    """`told`: code and sentence of what was done or begins; `alarm`: the newest that lasts, "" when none does;
+    `word`: how it stands now."""
 
     def __init__(self, place: Town, cluster: Cluster) -> None:
         self.town, self.admin, self.cluster = place, place.cluster, cluster
         self.told: list[tuple[str, str]] = []
         self.problems: list[str] = []
         self.alarm = ""
+        self.word = ""
         self.refusal = ""
         self.addresses: dict[str, str] = {}
         self.reader = Reader(place.cluster)
@@ -202,6 +204,7 @@ async def hand(borough: Borough, term: int = 1, cluster: Cluster | None = None) 
     made = Hand()
 
     def tell(service: ServiceId, uid: str, verdict: Verdict, *, is_new: bool) -> None:
+        borough.word = str(verdict.word)
         borough.alarm = f"{verdict.word}" if verdict.alarm else ""
         if is_new:
             borough.told.append((str(verdict.word), verdict.sentence))

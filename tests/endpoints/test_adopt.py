@@ -11,6 +11,7 @@ import pytest
 
 from hotswitch.api.adopt import ADOPT_MINIMUM, ADOPTED
 from hotswitch.cluster.client import connect
+from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import ENDPOINTSLICES, LEASES, SERVICES
 from hotswitch.decide.endpoints.adopt import Phase
 from hotswitch.endpoints.hands import KUBERNETES
@@ -307,6 +308,49 @@ async def test_deposed_controller_writes_nothing_any_more() -> None:  # I6
                 await place.until_ordinary()
         assert {past.term for past in (await place.adoption()).history if past.what == "HSE023"} == {2}
         assert place.never_gone("web-0")
+
+
+async def _as_a_deposed_one_would(place: Borough, version: str) -> None:
+    """What it had sent is done late."""
+    metadata = {"resourceVersion": version, "annotations": {ADOPTED: "app=web,example.org/tier=front"}}
+    await place.admin.patch_merge(SERVICES, SHOP, "web", {"metadata": metadata, "spec": {"selector": None}})
+
+
+@pytest.mark.parametrize("words", [{}, {"adopt_minimum": "plenty"}])
+def test_deposed_controllers_write_is_done_when_the_next_one_is_at_rest(words: dict[str, str]) -> None:  # I6
+    @story
+    async def run() -> None:
+        async with borough(ready=2, bypassed=0) as place, hand(place):
+            await until(lambda: place.word == "HSE027")
+            if words:
+                await place.annotate(**words)
+                await until(lambda: ADOPT_MINIMUM in place.problems)
+            await _as_a_deposed_one_would(place, (await place.web())["metadata"]["resourceVersion"])
+            await until(lambda: "HSE023" in place.codes)
+            await place.until_ordinary()
+            assert place.never_gone("web-0")
+
+    run()
+
+
+@story
+async def test_deposed_controllers_write_comes_after_it_was_handed_back() -> None:  # I6
+    async with borough() as place:
+        refused = place.town.api.faults.fail(503, verb="patch", resource="services", when=_by_us)
+        async with hand(place):
+            await until(lambda: refused.struck)
+            version = (await place.web())["metadata"]["resourceVersion"]
+            await place.well("web-1")
+            await until(lambda: _stands_at(place, Phase.RETURNING))
+            refused.cancel()
+            await place.until_ordinary()
+        with pytest.raises(ApiFailure) as raised:
+            await _as_a_deposed_one_would(place, version)
+        assert raised.value.is_conflict
+
+
+async def _stands_at(place: Borough, phase: Phase) -> bool:
+    return (await place.adoption()).phase is phase
 
 
 @story

@@ -53,6 +53,7 @@ class Do(StrEnum):
     WRITE = "write the place down"
     REMOVE = "take the selector away"
     CLEAR = "remove what others left"
+    FENCE = "mark the Service, so that no earlier write fits it any more"
     RESTORE = "put the selector back"
     RETIRE = "remove our slices"
 
@@ -115,7 +116,7 @@ def _helped(backend: Backend) -> bool:
 class Situation:
     """One Service as it is. `refusal`: why the mesh's policy does not allow it; "": it does. `has_selector`: the
     Service; `is_marked`: it carries the selector that we took. `as_written`: it is still the version whose selector was
-    written down to be taken. `ours_stand`: the API has all our slices as they are to be; `ours_left`: it has some.
+    written down to be taken, so that it may be taken yet. `ours_stand`: the API has all our slices as they are to be; `ours_left`: it has some.
     `others`: the API has slices of others, or an Endpoints object. `covered`: theirs have every pod that is ready.
     `enough_s`: for how long it has had enough, as far as who asks has seen. `again`: the word that was there when
     somebody won."""
@@ -222,6 +223,8 @@ def _return(now: Situation, why: str) -> Verdict:
 def _returning(now: Situation) -> Verdict:
     if not now.has_selector or now.is_marked:
         return _verdict(now, Do.RESTORE, Word.RETURNING, "its selector comes back")
+    if now.as_written:  # whoever was about to take it away may still do so
+        return _verdict(now, Do.FENCE, Word.RETURNING, "its selector stays")
     if now.wanted:
         return _verdict(now, Do.WRITE, Word.BEGUN, str(now.count), Phase.TAKING)
     if not now.covered:

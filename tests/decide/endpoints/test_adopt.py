@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hotswitch.api.adopt import (
@@ -129,6 +129,7 @@ def test_handed_back_step_by_step() -> None:
     waits = step(back)
     assert (waits.do, waits.publish, waits.alarm) == (Do.NOTHING, True, True)
     assert step(replace(back, covered=True)).do is Do.RETIRE
+    assert step(replace(back, covered=True, as_written=True)).do is Do.FENCE
     assert step(replace(back, ours_left=False, covered=True)).phase is Phase.IDLE
 
 
@@ -166,6 +167,7 @@ class World:
     allowed: bool = True
     taken: int = 0  # how often the selector was
     lost: bool = False
+    late: set[int] = field(default_factory=set)  # versions of which a write is under way
 
     def situation(self) -> Situation:
         return Situation(
@@ -195,16 +197,30 @@ class World:
                 self.lost = False
             self.again = self.said if verdict.phase is Phase.YIELDED else ""
             self.lost = self.lost or verdict.phase is Phase.YIELDED
-            self.phase, self.written = verdict.phase, self.version
+            if verdict.phase is not Phase.RETURNING:
+                self.written = self.version if verdict.phase is Phase.HELD else -1
+            self.phase = verdict.phase
         elif verdict.do is Do.REMOVE:
             assert not self.lost, "taken over again without having been told"
             self.selector, self.marked, self.version, self.taken = False, True, self.version + 1, self.taken + 1
+        elif verdict.do is Do.FENCE:
+            self.marked, self.version = True, self.version + 1
         elif verdict.do is Do.RESTORE:
             self.selector, self.marked, self.version = True, False, self.version + 1
         elif verdict.do is Do.CLEAR:
             self.theirs = False
         elif verdict.do is Do.RETIRE:
             self.ours = self.publishing = False
+
+    def stalls(self) -> None:
+        """A write is sent that takes the selector away, and is done when it lands."""
+        if step(self.situation()).do is Do.REMOVE:
+            self.late.add(self.version)
+
+    def lands(self) -> None:
+        if self.version in self.late:
+            self.selector, self.marked, self.version = False, True, self.version + 1
+        self.late.clear()
 
     # ---- everybody else ----
 
@@ -244,7 +260,7 @@ class World:
 EVENTS: dict[str, Callable[[World], None]] = {
     name: getattr(World, name)
     for name in (
-        "lead", "publisher", "dies", "kubernetes", "someone_puts_it_back", "someone_writes_it_whole",
+        "lead", "stalls", "lands", "publisher", "dies", "kubernetes", "someone_puts_it_back", "someone_writes_it_whole",
         "someone_changes_something_else", "too_few", "enough", "told_again", "policy",
     )
 }  # fmt: skip
@@ -262,6 +278,7 @@ def test_no_order_of_events_leaves_a_gap(events: list[str]) -> None:  # I6
 
 
 @given(st.lists(st.sampled_from([*EVENTS, *MOSTLY]), max_size=40))
+@example(["too_few", "lead", "publisher", "lead", "stalls", "enough"])
 @settings(max_examples=300, deadline=None)
 def test_it_always_comes_to_rest(events: list[str]) -> None:
     """Whatever happened: when nothing more does, and the policy is withdrawn, it ends as an ordinary Service."""
@@ -272,6 +289,7 @@ def test_it_always_comes_to_rest(events: list[str]) -> None:
     for _ in range(12):
         for name in ("lead", "publisher", "kubernetes"):
             EVENTS[name](world)
+    world.lands()
     assert world.phase in (Phase.IDLE, Phase.YIELDED)
     assert (world.selector, world.marked, world.theirs, world.ours) == (True, False, True, False)
 
