@@ -141,7 +141,7 @@ class AdoptWorker:
             picture = await self._look()
             if picture is None:
                 await self._gone()
-                return True
+                return record is None  # else the watch will tell
             if record is not None and record.uid != picture.seen.uid:
                 self._entry = None  # another one of its name, of which the watch will tell
                 return False

@@ -33,6 +33,7 @@ class Seen:
     uid: str
     version: str
     selector: Mapping[str, str]
+    families: tuple[str, ...]
     kept: Mapping[str, str] | None
 
 
@@ -80,21 +81,20 @@ class Hands:
     # ---- looking ----
 
     async def service(self, service: ServiceId) -> Seen | None:
-        """None: it is not there, or is going."""
+        """None: it is not there. While it is going it serves (a load balancer may take minutes to be given back)."""
         try:
             content = await self._cluster.get(SERVICES, *service)
         except ApiFailure as failure:
             if failure.is_missing:
                 return None
             raise
-        metadata = content["metadata"]
-        if metadata.get("deletionTimestamp"):
-            return None
+        metadata, spec = content["metadata"], content.get("spec") or {}
         return Seen(
             id=service,
             uid=metadata["uid"],
             version=metadata["resourceVersion"],
-            selector=(content.get("spec") or {}).get("selector") or {},
+            selector=spec.get("selector") or {},
+            families=tuple(spec.get("ipFamilies") or ("IPv4",)),
             kept=_kept(metadata.get("annotations") or {}),
         )
 
@@ -114,10 +114,12 @@ class Hands:
             raise
 
     async def ready_pods(self, seen: Seen) -> frozenset[str]:
-        """Addresses of the pods that its selector chooses now and Kubernetes calls ready."""
+        """Addresses, of the families of the Service, of the pods that its selector chooses now and Kubernetes calls
+        ready."""
         selector = shown_selector(seen.selector)
         pods = await self._cluster.list(PODS, seen.id.namespace, label_selector=selector)
-        return frozenset(pod["status"]["podIP"] for pod in pods if _is_ready(pod))
+        found = frozenset(address for pod in pods if _is_ready(pod) for address in _addresses(pod))
+        return frozenset(each for each in found if _family(each) in seen.families)
 
     async def orphans(self) -> frozenset[ServiceId]:
         """Services of which slices of a takeover stand."""
@@ -183,6 +185,15 @@ def _kept(annotations: Mapping[str, str]) -> Mapping[str, str] | None:
         return kept_selector(annotations)
     except InvalidValue:
         return {}
+
+
+def _addresses(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    status = pod["status"]
+    return tuple(each["ip"] for each in status.get("podIPs") or ()) or (status["podIP"],)
+
+
+def _family(address: str) -> str:
+    return "IPv6" if ":" in address else "IPv4"
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:

@@ -198,12 +198,17 @@ class SlicePublisher:
             self._note(desk, found)
 
     async def _delete(self, service: ServiceId, desk: _Desk, name: str) -> None:
+        """Only in the version that was seen: a later leader's is the same object, written anew."""
+        metadata = desk.known[name]["metadata"]
+        uid, version = metadata["uid"], metadata["resourceVersion"]
         try:
-            uid = desk.known[name]["metadata"]["uid"]
-            await self._cluster.delete(ENDPOINTSLICES, service.namespace, name, uid=uid)
+            await self._cluster.delete(ENDPOINTSLICES, service.namespace, name, uid=uid, version=version)
             self._written("delete")
         except ApiFailure as failure:
-            if not (failure.is_missing or failure.is_conflict):
+            if failure.is_conflict:
+                desk.known.pop(name, None)
+                await self._look(service, desk, name)
+            if not failure.is_missing:
                 raise
         desk.known.pop(name, None)
 
@@ -213,13 +218,22 @@ class SlicePublisher:
         backoff = Backoff(first_s=0.05, longest_s=5.0)
         while True:
             try:
-                for content in await self._own(service):
-                    self._note(desk, content)
-                    await self._delete(service, desk, content["metadata"]["name"])
-                return
+                if await self._is_removed(service, desk):
+                    return
             except ApiFailure as failure:
                 log.warning("slices of %s, which is no longer ours: %s", service, failure)
-                await asyncio.sleep(backoff.next_s())
+            await asyncio.sleep(backoff.next_s())
+
+    async def _is_removed(self, service: ServiceId, desk: _Desk) -> bool:
+        """False: this controller does not lead at the moment. It may again, or is told to stop."""
+        if not self._leads():
+            return False
+        for content in await self._own(service):
+            if not self._leads():
+                return False
+            self._note(desk, content)
+            await self._delete(service, desk, content["metadata"]["name"])
+        return True
 
     async def tidy(self, is_left: Callable[[ServiceId], bool]) -> None:
         """Take away what stands of Services that ceased to be ours while nobody led; of one that is taken over for a

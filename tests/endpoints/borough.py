@@ -75,7 +75,8 @@ class Borough:
     """`told`: code and sentence of what was done or begins; `alarm`: the newest that lasts, "" when none does;
     `word`: how it stands now."""
 
-    def __init__(self, place: Town, cluster: Cluster) -> None:
+    def __init__(self, place: Town, cluster: Cluster, family: str) -> None:
+        self.family = family
         self.town, self.admin, self.cluster = place, place.cluster, cluster
         self.told: list[tuple[str, str]] = []
         self.problems: list[str] = []
@@ -93,12 +94,17 @@ class Borough:
         annotations |= {PREFIX + key.replace("_", "-"): text for key, text in words.items()}
         ports = [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}]
         metadata = {"name": "web", "annotations": annotations, "labels": {"team": "shop"}}
-        spec = {"ports": ports, "ipFamilies": ["IPv4"], "selector": SELECTOR}
+        spec = {"ports": ports, "ipFamilies": [self.family], "selector": SELECTOR}
         await self.admin.create(SERVICES, SHOP, {"metadata": metadata, "spec": spec})
 
     async def pod(self, name: str) -> None:
-        address = self.addresses[name] = f"10.2.0.{len(self.addresses) + 1}"
-        await self.town.pod(name, labels=SELECTOR, address=address)
+        """With an address of each family."""
+        number = len(self.addresses) + 1
+        first, second = f"10.2.0.{number}", f"fd00::{number}"
+        self.addresses[name] = second if self.family == "IPv6" else first
+        await self.town.pod(name, labels=SELECTOR, address=first)
+        patch = {"status": {"podIPs": [{"ip": first}, {"ip": second}]}}
+        await self.admin.patch_strategic(PODS, SHOP, name, patch, "status")
 
     async def bypassed(self, name: str) -> None:
         """Its sidecar is dead, the rescue serves in its place, the kubelet calls the pod not ready."""
@@ -233,10 +239,17 @@ async def hand(borough: Borough, term: int = 1, cluster: Cluster | None = None) 
 
 @asynccontextmanager
 async def borough(
-    *, ready: int = 1, bypassed: int = 1, asks: bool = True, shipped: bool = False, **words: str
+    *,
+    ready: int = 1,
+    bypassed: int = 1,
+    asks: bool = True,
+    shipped: bool = False,
+    family: str = "IPv4",
+    **words: str,
 ) -> AsyncIterator[Borough]:
     """Pods web-0, web-1 and so on, the bypassed ones last; the reader reads before anything of ours begins. `shipped`:
-    with the rights of the manifests and no others, which takes a while to set up; else with all."""
+    with the rights of the manifests and no others, which takes a while to set up; else with all. `family`: of the
+    Service; the pods have addresses of both."""
     async with contextlib.AsyncExitStack() as stack:
         place = await stack.enter_async_context(town())
         if shipped:
@@ -244,7 +257,7 @@ async def borough(
             place.api.apply(manifests("tier-3-endpoints", ()))
         groups = () if shipped else ("system:masters",)
         cluster = await stack.enter_async_context(connect(place.api.kubeconfig(CONTROLLER, groups)))
-        made = Borough(place, cluster)
+        made = Borough(place, cluster, family)
         kubernetes = SliceController(place.cluster)
         stack.push_async_callback(kubernetes.stop)
         await kubernetes.start()

@@ -414,6 +414,53 @@ async def test_service_is_deleted_meanwhile_and_made_anew() -> None:
         await place.until_read("web-0", "web-1", "web-2")
 
 
+@story
+async def test_service_is_going_and_serves_still() -> None:  # one with a load balancer goes when that is given back
+    async with borough() as place, hand(place):
+        await place.until_held()
+        await _finalizers(place, ["service.kubernetes.io/load-balancer-cleanup"])
+        await place.admin.delete(SERVICES, SHOP, "web")
+        await place.pod("web-2")
+        await place.until_read("web-0", "web-1", "web-2")
+        assert "deletionTimestamp" in (await place.web())["metadata"]
+        await place.until_held()
+        await place.well("web-1")
+        await place.until_ordinary()
+        assert place.never_gone("web-0")
+        await _finalizers(place, [])
+        await until(lambda: _no_lease(place))
+
+
+async def _finalizers(place: Borough, words: list[str]) -> None:
+    await place.admin.patch_merge(SERVICES, SHOP, "web", {"metadata": {"finalizers": words}})
+
+
+@story
+async def test_service_has_the_other_family_than_its_pods_first_addresses() -> None:
+    async with borough(family="IPv6") as place, hand(place):
+        await place.until_held()
+        await place.until_read("web-0", "web-1")
+        await place.well("web-1")
+        await place.until_ordinary()
+        assert place.never_gone("web-0")
+
+
+@story
+async def test_somebody_wants_it_without_a_selector() -> None:
+    async with borough() as place:
+        fault = place.town.api.faults.fail(503, verb="update", resource="leases", when=_by_us)
+        async with hand(place):
+            await until(lambda: fault.struck)  # ours are there, and its selector, too
+            await place.admin.patch_merge(SERVICES, SHOP, "web", {"spec": {"selector": None}})
+            struck = fault.struck
+            await until(lambda: fault.struck > struck + 1)  # it was looked at since
+            fault.cancel()
+            await until(lambda: _stands_at(place, Phase.YIELDED))
+            await place.annotate(adopt=None)
+            await until(lambda: _stands_at(place, Phase.IDLE))
+            assert MANAGER not in await place.managers()
+
+
 async def _no_lease(place: Borough) -> bool:
     return await place.admin.list(LEASES, SYSTEM) == []
 

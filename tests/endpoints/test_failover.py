@@ -506,6 +506,42 @@ async def test_slices_are_not_written_by_one_that_leads_no_more() -> None:  # I6
         assert place.writes == [] and await place.slices() == []
 
 
+@pytest.mark.parametrize("when", ["_own", "_delete"])
+def test_slices_of_the_next_leader_are_not_removed_by_the_last_one(when: str) -> None:  # I6
+    """It stands still after it has looked, or when the write is as good as sent."""
+    leading, asked = [True], []
+
+    def leads() -> bool:
+        asked.append(leading)
+        return bool(leading)
+
+    @story
+    async def run() -> None:
+        async with town() as place:
+            slices = SlicePublisher(place.cluster, leads=leads, written=place.writes.append)
+            goes_on = getattr(slices, when)
+
+            async def later(*what: Any) -> Any:
+                found = await goes_on(*what) if when == "_own" else None
+                if leading:
+                    (content,) = await place.slices()
+                    leading.clear()
+                    patch = {"metadata": {"labels": {"written": "anew"}}}
+                    await place.cluster.patch_merge(ENDPOINTSLICES, SHOP, content["metadata"]["name"], patch)
+                    asked.clear()
+                return found if when == "_own" else await goes_on(*what)
+
+            setattr(slices, when, later)
+            slices.publish(everyone.published(service(ServiceMode.ALL), [backend("db-0")]))
+            await until(place.slices)
+            slices.withdraw(DB)
+            await until(lambda: not leading and asked)
+            await slices.stop()
+            assert place.writes == ["create"] and await place.slices() != []
+
+    run()
+
+
 @story
 async def test_a_slice_that_somebody_changed_or_deleted_is_made_right() -> None:
     async with town() as place:

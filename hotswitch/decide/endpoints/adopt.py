@@ -116,10 +116,10 @@ def _helped(backend: Backend) -> bool:
 class Situation:
     """One Service as it is. `refusal`: why the mesh's policy does not allow it; "": it does. `has_selector`: the
     Service; `is_marked`: it carries the selector that we took. `as_written`: it is still the version whose selector was
-    written down to be taken, so that it may be taken yet. `ours_stand`: the API has all our slices as they are to be; `ours_left`: it has some.
-    `others`: the API has slices of others, or an Endpoints object. `covered`: theirs have every pod that is ready.
-    `enough_s`: for how long it has had enough, as far as who asks has seen. `again`: the word that was there when
-    somebody won."""
+    written down to be taken, so that it may be taken yet. `ours_stand`: the API has all our slices as they are to be;
+    `ours_left`: it has some. `others`: the API has slices of others, or an Endpoints object. `covered`: theirs have
+    every pod that is ready. `enough_s`: for how long it has had enough, as far as who asks has seen. `again`: the word
+    that was there when somebody won."""
 
     wish: Wish
     count: Count
@@ -139,6 +139,11 @@ class Situation:
     def released(self) -> str:
         """Why it is not to be taken over at all any more; "": it may be."""
         return self.refusal if self.wish.opted_in else "the annotation is gone"
+
+    @property
+    def let_go(self) -> bool:
+        """Somebody wants it without a selector, and nobody asks for anything: its endpoints are that one's to make."""
+        return not (self.has_selector or self.is_marked or self.wish.opted_in)
 
     @property
     def wanted(self) -> bool:
@@ -239,10 +244,10 @@ def _yield(now: Situation) -> Verdict:
 
 
 def _yielded(now: Situation) -> Verdict:
-    """Whoever has won keeps it. Ours still go only when theirs are there."""
+    """Whoever has won keeps it. Ours still go only when theirs are there, or nobody wants either."""
     if now.has_selector and now.is_marked:
         return _verdict(now, Do.RESTORE, Word.YIELDED, _WON, publish=True, alarm=True)
-    if now.ours_left and not now.covered:
+    if now.ours_left and not (now.covered or now.let_go):
         return _verdict(now, Do.NOTHING, Word.YIELDED, f"{_WON}; {_THEIRS} are not there yet", publish=True, alarm=True)
     if now.ours_left:
         return _retire(now, Phase.YIELDED)
@@ -259,7 +264,8 @@ def _waits(now: Situation, sentence: str) -> Verdict:
 
 def _retire(now: Situation, phase: Phase) -> Verdict:
     word = Word.YIELDED if phase is Phase.YIELDED else Word.RETURNING
-    return _verdict(now, Do.RETIRE, word, f"{_THEIRS} are there", phase, publish=False, alarm=phase is Phase.YIELDED)
+    why = "told to leave it alone, without a selector" if now.let_go else f"{_THEIRS} are there"
+    return _verdict(now, Do.RETIRE, word, why, phase, publish=False, alarm=phase is Phase.YIELDED)
 
 
 _OURS_MISSING = "our slices are not there yet"

@@ -138,6 +138,9 @@ def test_who_has_won_keeps_it_until_told() -> None:
     assert step(replace(lost, is_marked=True)).do is Do.RESTORE
     assert step(lost).do is Do.NOTHING and step(lost).publish
     assert step(replace(lost, covered=True)).do is Do.RETIRE
+    bare = replace(lost, has_selector=False)  # somebody wants it to have none
+    assert step(bare).do is step(replace(bare, wish=Wish(), is_marked=True)).do is Do.NOTHING
+    assert step(replace(bare, wish=Wish())).do is Do.RETIRE
     over = replace(lost, ours_left=False, covered=True)
     assert step(over).do is Do.NOTHING and step(over).alarm and not step(over).publish
     assert step(replace(over, wish=replace(WISH, again="a"))).do is Do.NOTHING  # the word of last time
