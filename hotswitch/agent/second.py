@@ -1,10 +1,10 @@
 """Whom an agent asks before it acts on a hang, how long it waits, and what counts when nobody answers (S4.2, I1, I2).
 
 The controller is asked at the first sign, so that its answer is there about when the agent's own evidence is complete.
-It may contradict: then nothing is done, and it is asked again while the hang lasts. It may be silent, or gone: after
-`second_within_s` from the question, and at once where there is no link, what the agent sees beside 15021 decides
-(decide.second). So a node that is starved or cut off does not take out its own pods as long as somebody can tell, and
-nobody has to be there for an agent to act within its grant. What is open already is not asked about again.
+It may contradict: then nothing is done, and it is asked again while the hang lasts. It may be silent, unable to tell,
+or gone: after `second_within_s` from the question, and at once where there is no link, what the agent sees beside 15021
+decides (decide.second). So a node that is starved or cut off does not take out its own pods as long as somebody can
+tell, and nobody has to be there for an agent to act within its grant. What is open already is not asked about again.
 """
 
 from __future__ import annotations
@@ -86,9 +86,10 @@ class SecondObserver:
         return self._authority.opinion(self._uid) if self._asked and self._reachable else None
 
     def _hear(self, view: View, hang: Diagnosis) -> None:
-        """A contradiction stands until another answer comes, or the next question stays without one."""
+        """A contradiction stands until another answer comes, or the next question stays without one; that nobody could
+        tell, or was too late for it himself, is none."""
         opinion = self._opinion
-        if opinion is not None:
+        if opinion is not None and opinion.asked:
             self._word = word(hang.fault, opinion)
             count = opinion.silent if self._word is Word.AGREES else opinion.answered
             verb = "were not answered" if self._word is Word.AGREES else "were answered"
@@ -111,10 +112,11 @@ class SecondObserver:
 
     def _here(self, view: View, hang: Diagnosis, waited: bool) -> str:
         """What else shows it where we are, if it is time to look for that."""
-        silent = self._reachable and self._opinion is None
-        if silent and not waited:
+        opinion = self._opinion
+        untold = self._reachable and (opinion is None or not opinion.asked)
+        if untold and not waited:
             return ""
-        nobody = "no word from the controller" if silent else "the controller cannot tell"
+        nobody = "no word from the controller" if opinion is None else "the controller cannot tell"
         nobody = nobody if self._reachable else "no controller to ask"
         found = beside(view.facts, hang, view.policy.thresholds)
         if not found and waited:

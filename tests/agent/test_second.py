@@ -132,6 +132,24 @@ def test_the_controller_cannot_tell() -> None:
     agent.sees(facts(agent, for_s=0.3))
     agent.authority.says = Opinion()
     agent.sees(facts(agent, pressure=STOPPED))
+    assert not agent.open, "it is waited for as for one that is silent"
+    agent.sees(facts(agent, pressure=STOPPED), later_s=WITHIN_S)
+    assert agent.open and agent.evidence.startswith("the kernel")
+
+
+def test_the_controller_contradicts_and_then_cannot_tell() -> None:  # I2
+    """Its own loop is late, or it has too many to look at: what it saw a moment ago is not undone by that."""
+    agent = Agent()
+    agent.sees(facts(agent, pressure=STOPPED))
+    agent.authority.says = Opinion(3, 3, 0)
+    agent.sees(facts(agent, pressure=STOPPED))
+    asked = len(agent.authority.questions)
+    agent.sees(facts(agent, pressure=STOPPED), later_s=WITHIN_S)
+    assert len(agent.authority.questions) == asked + 1
+    agent.authority.says = Opinion()
+    agent.sees(facts(agent, pressure=STOPPED))
+    assert not agent.open and agent.second.alone is not None and agent.second.alone.why == "contradicted"
+    agent.sees(facts(agent, pressure=STOPPED), later_s=WITHIN_S - 0.05)
     assert agent.open
 
 
