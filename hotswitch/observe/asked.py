@@ -12,7 +12,7 @@ from hotswitch.model import HEALTH, Opinion, Port, Probe, ProbeOutcome
 from hotswitch.observe.health import READY_PATH, HttpProbe
 
 AT_ONCE = 3
-_SAID = frozenset({ProbeOutcome.OK, ProbeOutcome.UNREADY})
+SAID = frozenset({ProbeOutcome.OK, ProbeOutcome.UNREADY})
 
 
 class Asked:
@@ -33,7 +33,7 @@ class Asked:
         if len(self._heard) == AT_ONCE:
             heard = [each for each in self._heard if each is not ProbeOutcome.INVALID]
             silent = heard.count(ProbeOutcome.TIMEOUT)
-            self._done(Opinion(asked=len(heard), answered=sum(each in _SAID for each in heard), silent=silent))
+            self._done(Opinion(asked=len(heard), answered=sum(each in SAID for each in heard), silent=silent))
 
     def cancel(self) -> None:
         for probe in self._probes:

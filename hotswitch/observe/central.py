@@ -1,25 +1,29 @@
 """15021 of many pods, asked from afar: the controller's own eyes where nobody sits beside the proxy (S4.2b).
 
 One connection held per pod, over which health is asked: a killed Envoy closes it, and that is known at once without
-asking. Silence or a break is a reason to ask anew on fresh connections, fast, until it is clear again. No task per pod:
+asking. Silence or a break is a reason to ask anew on fresh connections, fast, until it is clear again. Now and then one
+is asked freshly although all is well: whether we still reach the pod, the held one does not tell. No task per pod:
 callbacks and one timer for all. What the network loses looks like a hang, so nobody acts on this alone (decide.agree).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hotswitch.model import HEALTH, Facts, Opinion, Port, Probe, ProbeOutcome
-from hotswitch.observe.asked import Asked
+from hotswitch.observe.asked import SAID, Asked
 from hotswitch.observe.health import READY_PATH, HttpProbe, outcome_of_status
 
 REMEMBERED = 8
 LOOKS_AT_MOST = 128  # at once, for agents that ask
 LOOK_TRIES = 4
+FRESH_S = 20.0  # at most, in the calm, from one question on a connection of its own to the next
+WITNESS_S = 60.0  # three of these: who was answered so lately can still reach the pod, and silence means something
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,16 @@ class Target:
     held: _Held = field(default_factory=_Held)
     fresh: HttpProbe | None = None
     answered: bool = False  # it was ready once: only who has seen that is a witness of a hang
+    reached_s: float = -math.inf  # when a fresh connection was last answered, whatever the answer
+    fresh_due_s: float = -math.inf
 
     @property
     def well(self) -> bool:
         return bool(self.probes) and self.probes[-1].outcome is ProbeOutcome.OK
+
+    def is_known(self, now_s: float, idle_s: float) -> bool:
+        """Whether we are a witness of what it does now: a policy of the network may have come since it was ready."""
+        return self.answered and now_s - self.reached_s <= WITNESS_S + 2 * idle_s
 
 
 class _Keeper(asyncio.Protocol):
@@ -124,13 +134,15 @@ class CentralProber:
     def look(self, uid: str, timeout_s: float, done: Callable[[Opinion], None], tries: int = LOOK_TRIES) -> None:
         """What does its 15021 say now? Several questions at once, whatever was heard before; again where our own loop
         was late for all of them. `done` may be called at once, by somebody who cannot tell."""
-        target = self._targets.get(uid)
-        if target is None or not target.answered or len(self._looks) >= LOOKS_AT_MOST:
+        target, now_s = self._targets.get(uid), asyncio.get_running_loop().time()
+        if target is None or not target.is_known(now_s, self.pace.idle_s) or len(self._looks) >= LOOKS_AT_MOST:
             done(Opinion())
             return
 
         def heard(opinion: Opinion) -> None:
             self._looks.discard(asked)
+            if opinion.answered:
+                target.reached_s = asyncio.get_running_loop().time()
             if opinion.asked or tries <= 1:
                 done(opinion)
             else:
@@ -170,7 +182,7 @@ class CentralProber:
 
     def _ask(self, target: Target, now_s: float) -> None:
         transport = target.held.transport
-        if not target.well or transport is None or transport.is_closing():
+        if not target.well or transport is None or transport.is_closing() or now_s >= target.fresh_due_s:
             self._ask_freshly(target)
             return
         target.held.asked_s, target.due_s = now_s, now_s + self.pace.idle_s
@@ -195,6 +207,9 @@ class CentralProber:
     def _answered(self, target: Target, probe: Probe) -> None:
         target.fresh = None
         if self._targets.get(target.uid) is target:
+            if probe.outcome in SAID:
+                target.reached_s = probe.ended_s
+                target.fresh_due_s = probe.ended_s + FRESH_S * (1 + random.random()) / 2  # not all at once
             self._take(target, probe)
             if target.well and target.held.transport is None and not target.held.connecting:
                 self._hold(target)

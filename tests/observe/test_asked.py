@@ -20,12 +20,16 @@ PACE = CentralPace(idle_s=0.1, fast_s=0.02, lag_s=10.0)
 
 
 class Proxy:
-    """Its 15021. `silent`: it takes connections and says nothing."""
+    """Its 15021. `silent`: it takes connections and says nothing. `shut`: on those only that are new."""
 
     def __init__(self) -> None:
-        self.status, self.silent = "200 OK", False
+        self.status, self.silent, self.shut = "200 OK", False, False
+        self.connections = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        if self.shut:
+            await reader.read()
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while await reader.readuntil(b"\r\n\r\n"):
                 if not self.silent:
@@ -101,5 +105,41 @@ def test_too_many_ask_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             assert sorted(each.asked for each in answers) == [0, AT_ONCE, AT_ONCE]
             proxy.silent = False
             assert (await looked(made, "web", 10.0)).answered == AT_ONCE
+
+    asyncio.run(story())
+
+
+def test_it_is_asked_freshly_although_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The held connection goes on where a new one would not come through."""
+
+    async def story() -> None:
+        monkeypatch.setattr(central, "FRESH_S", 0.05)
+        proxy = Proxy()
+        async with prober(proxy) as (made, _), asyncio.timeout(30.0):
+            await known(made)
+            before_s = made._targets["web"].reached_s
+            while proxy.connections < 6:
+                await asyncio.sleep(0.01)
+            assert made._targets["web"].reached_s > before_s
+
+    asyncio.run(story())
+
+
+def test_the_network_lets_it_through_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:  # I2
+    """Every question stays silent then, and would agree with any agent."""
+
+    async def story() -> None:
+        monkeypatch.setattr(central, "FRESH_S", 0.1)
+        monkeypatch.setattr(central, "WITNESS_S", 0.3)
+        proxy = Proxy()
+        async with prober(proxy) as (made, _), asyncio.timeout(60.0):
+            await known(made)
+            proxy.shut = True
+            while (await looked(made, "web", 0.05)).asked:
+                pass
+            assert await looked(made, "web", 0.05) == Opinion()
+            proxy.shut = False
+            while not (await looked(made, "web", 10.0)).answered:
+                await asyncio.sleep(0.01)
 
     asyncio.run(story())
