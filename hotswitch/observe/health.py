@@ -25,8 +25,8 @@ class HttpProbe:
     """One GET from inside the namespace. `done(Probe)` is called exactly once, unless `cancel()` comes first.
 
     `netns` None: from where this process is. `timeout_s` counts from the start; a timer that fires more than `lag_s`
-    late makes the outcome INVALID, because then it is our own loop that was slow. `uid`: whose socket it shall be
-    (None: our own).
+    late makes the outcome INVALID, because then it is our own loop that was slow. So does a socket that cannot be had.
+    `uid`: whose socket it shall be (None: our own).
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class HttpProbe:
         self._done, self._lag_s, self._deadline_s = done, lag_s, self._loop.time() + timeout_s
         self._request = REQUEST % (path.encode(), _host(address[0]))
         self._started_s = self._loop.time()
-        self._answer = b""
+        self._answer, self._over, self._has_socket = b"", False, True
         self._timer = self._loop.call_at(self._deadline_s, self._late)
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         try:
             with _there(netns), as_user(uid, uid) if uid is not None else nullcontext():
                 self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        except OSError as failure:
-            self._socket = socket.socket(family)  # the namespace is gone: no packet is sent
+        except OSError as failure:  # the namespace is gone, or we have too many files open: no packet is sent
+            self._has_socket = False
             self._loop.call_soon(self._finish, ProbeOutcome.INVALID, str(failure))
             return
         self._start(address)
@@ -107,9 +107,12 @@ class HttpProbe:
 
     def _close(self) -> bool:
         """asyncio gets numbers: a socket that is not registered it would print, addresses and all, by system calls."""
-        if self._socket.fileno() < 0:
+        if self._over:
             return False
+        self._over = True
         self._timer.cancel()
+        if not self._has_socket:
+            return True
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
         self._socket.close()

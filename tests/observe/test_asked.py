@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -140,6 +141,28 @@ def test_the_network_lets_it_through_no_longer(monkeypatch: pytest.MonkeyPatch) 
             assert await looked(made, "web", 0.05) == Opinion()
             proxy.shut = False
             while not (await looked(made, "web", 10.0)).answered:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(story())
+
+
+def test_there_are_no_sockets_left() -> None:
+    """Whoever asks is told that nobody can tell, and asks again later: nothing is stuck, and nobody's link falls."""
+
+    async def story() -> None:
+        proxy = Proxy()
+        async with prober(proxy) as (made, _), asyncio.timeout(60.0):
+            await known(made)
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+            try:
+                assert await looked(made, "web", 10.0) == Opinion()
+                made.hurry("web")  # nor does the prober end by it
+                while not made.doubts("web"):
+                    await asyncio.sleep(0.01)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            while (await looked(made, "web", 10.0)).answered < AT_ONCE:
                 await asyncio.sleep(0.01)
 
     asyncio.run(story())
