@@ -49,6 +49,10 @@ class Behind:
         if self.last is None or not (self.shown or may_be_open):
             return True
         seen, protection, actuator = self.last
+        if pod is not None and actuator is None:
+            actuator = self._opener(pod)
+            if self._lasting.is_orphaned(pod, protection):
+                return False
         if actuator is None or actuator.ends_by_itself:
             return True
         if self._means.term() is None:
@@ -59,10 +63,12 @@ class Behind:
         """It was opened under another leader, and had left the mesh before this one looked."""
         self._load(pod)
         protection = await self._means.picture.protection(pod)
-        opener = self._kept.actuator or pod.labels.get(names.OPENED_BY_LABEL, "")
-        actuator = self._means.actuators.get(opener)
+        actuator = self._opener(pod)
         self._lasting.heed(actuator, self._kept.status)
         return pod, protection, actuator
+
+    def _opener(self, pod: SeenPod) -> Actuator | None:
+        return self._means.actuators.get(self._kept.actuator or pod.labels.get(names.OPENED_BY_LABEL, ""))
 
     async def _closed(self, pod: SeenPod, actuator: Actuator, protection: Protection) -> bool:
         if not await self._means.writer.exists(pod):

@@ -30,6 +30,7 @@ class Lasting:
         self._means, self._teller = means, teller
         self._doubt_until_s = float("-inf")
         self._overdue_said: str | None = None
+        self._orphan_said = ""
 
     # ---- commands that may come late ----
 
@@ -49,6 +50,17 @@ class Lasting:
         opener = self._means.actuators.get(kept.actuator or label)
         lasts = bool(label) if opener is None else not opener.ends_by_itself
         return lasts and (kept.standing.is_open or kept.under_way or self.in_doubt or kept.status is None)
+
+    def is_orphaned(self, pod: SeenPod, protection: Protection) -> bool:
+        """Opened by an actuator that this controller was not given. People are told once."""
+        opener = pod.labels.get(names.OPENED_BY_LABEL, "")
+        if not opener or opener in self._means.actuators:
+            return False
+        if opener != self._orphan_said:
+            self._orphan_said = opener
+            sentence = f"label {names.OPENED_BY_LABEL}: {opener!r}: this controller was not given that actuator"
+            self._teller.failed(pod, None, f"{sentence}, so nobody closes what it has opened", protection)
+        return True
 
     # ---- what cannot be seen ----
 

@@ -183,6 +183,8 @@ class PodWorker:
 
     def _may_decide(self, pod: SeenPod, protection: Protection, actuator: Actuator | None) -> bool:
         """Not on nothing: what could not be seen may be open."""
+        if actuator is None and self._lasting.may_be_open(pod, self.kept):
+            return not self._lasting.is_orphaned(pod, protection)
         if self.look.ability.truth is not None or actuator is None:
             return True
         if self._lasting.may_go_blind(actuator, self.standing, self.status, self.counts_as_open):

@@ -45,10 +45,14 @@ class Writer(Protocol):
 
 def opened_by(pod: SeenPod, status: PodStatus, lasting: Collection[str]) -> dict[str, str | None]:
     """The label that is written with this status, by the same write (I4, I6). `lasting`: actuators whose openings
-    nothing but a controller ends. None: it is taken away. Empty: the pod's labels are not touched at all."""
+    nothing but a controller ends. None: it is taken away. Empty: the pod's labels are not touched at all. One that says
+    so of this very opening stays, also where that actuator is not offered any longer."""
+    label = pod.labels.get(names.OPENED_BY_LABEL)
     if status.actuator in lasting:
         return {names.OPENED_BY_LABEL: status.actuator if status.may_be_open else None}
-    return {names.OPENED_BY_LABEL: None} if names.OPENED_BY_LABEL in pod.labels else {}
+    if label is None or (label == status.actuator and status.may_be_open):
+        return {}
+    return {names.OPENED_BY_LABEL: None}
 
 
 class StatusWriter:

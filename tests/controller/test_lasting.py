@@ -363,3 +363,31 @@ def test_an_agent_has_opened_and_its_line_is_late() -> None:  # I2
         assert names.OPENED_BY_LABEL not in world.api.pods[uid].labels
 
     run(story)
+
+
+@pytest.mark.parametrize("in_the_mesh", [True, False])
+def test_the_next_controller_is_not_given_the_actuator(in_the_mesh: bool) -> None:  # I1, I8
+    """Nobody closes what it opened: that is said, it counts as open, and is closed once the actuator is back."""
+
+    async def story() -> None:
+        world, uid = by_exec()
+        world.kill(uid)
+        await world.turn(2)
+        world.heal(uid)
+        world.left = set() if in_the_mesh else {uid}
+        world.offered = False
+        world.notices.clear()
+        world.lead()
+        await world.turn(3)
+        worker, status = world.workers[uid], world.api.status(uid)
+        said = [each.sentence for each in world.notices if each.code == "HSC003"]
+        assert len(said) == 1 and "label hotswitch.io/opened-by: 'helper'" in said[0]
+        assert not worker.gone and not worker.at_rest and worker.counts_as_open
+        assert world.levels(uid) == OPEN and status is not None and status.may_be_open
+        assert world.api.pods[uid].labels[names.OPENED_BY_LABEL] == "helper"
+        world.offered = True
+        world.lead()
+        await world.turn(4)
+        assert world.levels(uid) == CLOSED and names.OPENED_BY_LABEL not in world.api.pods[uid].labels
+
+    run(story)

@@ -243,6 +243,7 @@ class World:
     journal: list[Entry] = field(default_factory=list)
     protected: int = 20
     left: set[str] = field(default_factory=set)  # pods that are in the mesh no longer
+    offered: bool = True  # whether the next controller is given the actuator
     told: dict[str, Told] = field(default_factory=dict)  # what agents say of their pods
     neighbours: Neighbours = field(default_factory=Neighbours)
 
@@ -305,11 +306,12 @@ class World:
     def lead(self) -> None:
         """A controller that has just become the leader: it remembers nothing."""
         self.neighbours = Neighbours()
-        self.api.lasting = frozenset() if self.kernel.ends_by_itself else frozenset({self.kernel.name})
+        lasting = self.offered and not self.kernel.ends_by_itself
+        self.api.lasting = frozenset({self.kernel.name}) if lasting else frozenset()
         means = Means(
             picture=self,
             eyes=self,
-            actuators={"helper": self.kernel},
+            actuators={"helper": self.kernel} if self.offered else {},
             meshed=None,
             writer=self.api,
             term=lambda: self.term,
