@@ -45,7 +45,7 @@ class Tell(Protocol):
 class Means:
     """What all workers share. `knows`: the pods of a Service were read. `refusal`: why a namespace's Services may not
     be taken over, "" when they may. `leads`: by the leader's own clock, `term`: of this leadership. `slices`:
-    the publisher of ours."""
+    the publisher of ours. `looks`: how many may look for the first time at once."""
 
     registry: Registry
     hands: Hands
@@ -56,6 +56,7 @@ class Means:
     tell: Tell
     leads: Callable[[], bool]
     term: int
+    looks: asyncio.Semaphore
     clock: Callable[[], float]
 
 
@@ -72,7 +73,9 @@ class AdoptWorker:
     def __init__(self, service: ServiceId, means: Means) -> None:
         self._id, self._means = service, means
         self._wake = asyncio.Event()
-        self._backoff = Backoff(first_s=0.05, longest_s=5.0)
+        self._backoff = Backoff(first_s=0.05, longest_s=LOOK_S)
+        self._soon = Backoff(first_s=SOON_S, longest_s=LOOK_S)  # while it waits for the same
+        self._failed = False  # the last turn
         self._entry: Entry | None = None
         self._last = Phase.IDLE
         self._settled = False  # nothing of an earlier takeover is left
@@ -96,24 +99,37 @@ class AdoptWorker:
             self._wake.clear()
             if await self._attempt():
                 return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pause_s()):
-                    await self._wake.wait()
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """News end it; what failed is not tried again sooner for them."""
+        if self._failed:
+            await asyncio.sleep(self._backoff.next_s())
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_s()):
+                await self._wake.wait()
 
     def _pause_s(self) -> float:
         waits = self._verdict is not None and self._verdict.word is Word.WAITS
         if self._entry is None or waits or self.phase in _WAITING:
-            return SOON_S
+            return self._soon.next_s()
         if self.phase is Phase.IDLE:
-            return SELDOM_S if self._settled else SOON_S
+            return SELDOM_S if self._settled else self._soon.next_s()
         if self.phase is Phase.YIELDED:
-            return SOON_S if self._published else SELDOM_S
+            return self._soon.next_s() if self._published else SELDOM_S
         if self._enough_since_s is None:
             return LOOK_S
         return min(LOOK_S, max(0.001, self._enough_since_s + self._hold_s - self._means.clock()))
 
     async def _attempt(self) -> bool:
-        """One turn; what fails is looked at anew, a little later. Whether all is over."""
+        """One turn. Whether all is over. Not all first looks are at once: who fences shares the loop with them."""
+        async with self._means.looks if self._entry is None else contextlib.nullcontext():
+            return await self._tried()
+
+    async def _tried(self) -> bool:
+        """What fails is looked at anew, a little later."""
+        self._failed = False
         try:
             over = await self._turn()
             self._backoff.reset()
@@ -124,14 +140,14 @@ class AdoptWorker:
         except Exception as unforeseen:  # what has ended would only seem to be looked after
             log.exception("taking over of %s", self._id)
             self._fails(f"{type(unforeseen).__name__}: {unforeseen}")
-        self._last, self._entry, self._settled = self.phase, None, False
-        await asyncio.sleep(self._backoff.next_s())
+        self._last, self._entry, self._settled, self._failed = self.phase, None, False, True
         return False
 
     async def _turn(self) -> bool:
         for _ in range(STEPS):
             record = self._means.registry.service(self._id)
             if not self._means.leads() or (record is not None and not self._means.knows(self._id)):
+                self._soon.reset()  # nothing was asked
                 return False
             asked, counted = self._counted(record)
             entry = self._entry = self._entry or await self._means.ledger.read(self._id)
@@ -299,6 +315,8 @@ class AdoptWorker:
 
     def _stands(self, uid: str, verdict: Verdict, *, is_new: bool = False) -> None:
         before, self._verdict = self._verdict, verdict
+        if before is None or (before.phase, before.word) != (verdict.phase, verdict.word):
+            self._soon.reset()
         begins = verdict.word is Word.REFUSED and (before is None or before.word is not verdict.word)
         self._means.tell(self._id, uid, verdict, is_new=is_new or begins)
 

@@ -31,6 +31,7 @@ from hotswitch.endpoints.slice_publisher import SlicePublisher
 from hotswitch.endpoints.source import Judged, Reading, Source
 
 log = logging.getLogger("hotswitch.endpoints.adopt")
+LOOKS = 8
 READING = Reading(ordinary.adoptable, ordinary.careful)
 
 
@@ -101,6 +102,7 @@ class Adopter:
             tell=parts.tell,
             leads=parts.leads,
             term=term,
+            looks=asyncio.Semaphore(LOOKS),
             clock=parts.clock,
         )
         led = self._led = _Led(means, slices)

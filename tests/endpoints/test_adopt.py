@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from hotswitch.api.adopt import ADOPT_MINIMUM, ADOPTED
+from hotswitch.api.adopt import ADOPT, ADOPT_MINIMUM, ADOPTED, WHEN_BELOW
 from hotswitch.cluster.client import connect
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import ENDPOINTSLICES, LEASES, SERVICES
 from hotswitch.decide.endpoints.adopt import Phase
+from hotswitch.endpoints.adopter import LOOKS
 from hotswitch.endpoints.hands import KUBERNETES
 from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME
 from hotswitch.sandbox.kubeapi.request import Ask
@@ -385,6 +386,45 @@ async def test_our_slices_cannot_be_written() -> None:  # nothing goes before wh
             fault.cancel()
             await place.until_held()
         assert place.never_gone("web-0")
+
+
+@story
+async def test_it_waits_for_long_and_asks_less_and_less() -> None:
+    async with borough() as place:
+        place.town.api.faults.fail(500, verb="create", resource="endpointslices", when=_by_us)
+        looks = place.town.api.faults.slow(0.0, verb="get", resource="services", when=_by_us)
+        async with hand(place):
+            await until(lambda: place.alarm == "HSE026")
+            before = looks.struck
+            await asyncio.sleep(3.0)  # 30 times, if it did not
+            assert looks.struck - before <= 10
+
+
+@story
+async def test_many_services_are_not_looked_at_all_at_once() -> None:  # who fences shares the loop
+    async with borough() as place:
+        for number in range(30):
+            metadata = {"name": f"other-{number}", "annotations": {ADOPT: WHEN_BELOW}}
+            ports = [{"port": 80, "targetPort": 8080, "protocol": "TCP"}]
+            spec = {"ports": ports, "selector": {"app": f"other-{number}"}}
+            await place.admin.create(SERVICES, SHOP, {"metadata": metadata, "spec": spec})
+        reads, under_way, most, seen = place.cluster.get, 0, 0, set[str]()
+
+        async def counted(kind: Any, namespace: Any, name: str, *more: Any) -> Any:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                return await reads(kind, namespace, name, *more)
+            finally:
+                under_way -= 1
+                seen.add(f"{kind.kind} {name}")
+
+        setattr(place.cluster, reads.__name__, counted)
+        async with hand(place):
+            await place.until_held()
+            await until(lambda: all(f"Service other-{number}" in seen for number in range(30)))
+        assert 1 < most <= LOOKS
 
 
 @story
