@@ -26,8 +26,8 @@ from hotswitch.endpoints.adoption_ledger import Adoption, AdoptionLedger, Entry
 from hotswitch.endpoints.hands import Hands, Seen, Slices
 from hotswitch.endpoints.ledger import Stale
 from hotswitch.endpoints.memory import MemoryUnreadable
-from hotswitch.endpoints.publisher import Publisher
 from hotswitch.endpoints.registry import Registry
+from hotswitch.endpoints.slice_publisher import SlicePublisher
 
 log = logging.getLogger("hotswitch.endpoints.adopt")
 SOON_S, LOOK_S, SELDOM_S = 0.1, 5.0, 60.0
@@ -50,7 +50,7 @@ class Means:
     registry: Registry
     hands: Hands
     ledger: AdoptionLedger
-    slices: Publisher
+    slices: SlicePublisher
     knows: Callable[[ServiceId], bool]
     refusal: Callable[[str], str]
     tell: Tell
@@ -134,7 +134,12 @@ class AdoptWorker:
             over = await self._turn()
             self._backoff.reset()
             return over
-        except (Stale, ApiFailure, MemoryUnreadable) as failure:
+        except Stale as stale:  # a later leader may keep the slices: two would write over each other for ever
+            log.warning("taking over of %s: %s", self._id, stale)
+            self._published = False
+            self._means.slices.leave(self._id)
+            self._fails(str(stale))
+        except (ApiFailure, MemoryUnreadable) as failure:
             log.warning("taking over of %s: %s", self._id, failure)
             self._fails(str(failure))
         except Exception as unforeseen:  # what has ended would only seem to be looked after

@@ -73,6 +73,18 @@ class SlicePublisher:
         task = self._leaving[service] = asyncio.get_running_loop().create_task(self._remove(service, desk))
         task.add_done_callback(lambda done: self._left(service, done))
 
+    def leave(self, service: ServiceId) -> None:
+        """Its slices stay as they are: somebody else may keep them."""
+        desk = self._desks.pop(service, None)
+        if desk is None:
+            return
+        self._close(desk)
+        task = self._leaving[service] = asyncio.get_running_loop().create_task(self._closed(desk))
+        task.add_done_callback(lambda done: self._left(service, done))
+
+    async def _closed(self, desk: _Desk) -> None:
+        await asyncio.gather(*desk.tasks, return_exceptions=True)
+
     def _stay(self, service: ServiceId) -> None:
         """It is ours again: what is there is taken over."""
         leaving = self._leaving.pop(service, None)
@@ -214,7 +226,7 @@ class SlicePublisher:
 
     async def _remove(self, service: ServiceId, desk: _Desk) -> None:
         """Until none is left, be it one whose making was under way: readers would go on sending to what they tell."""
-        await asyncio.gather(*desk.tasks, return_exceptions=True)
+        await self._closed(desk)
         backoff = Backoff(first_s=0.05, longest_s=5.0)
         while True:
             try:

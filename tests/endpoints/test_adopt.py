@@ -299,6 +299,29 @@ async def test_two_controllers_that_both_believe_to_lead() -> None:  # I6
 
 
 @story
+async def test_two_believe_to_lead_and_the_later_one_writes_first() -> None:  # I6: the record tells the other
+    async with borough() as place, connect(place.town.api.kubeconfig(CONTROLLER, MASTERS)) as other:
+        writes = place.cluster.replace
+
+        async def after_the_other(kind: Any, *what: Any) -> Any:
+            if kind is LEASES:
+                await until(lambda: _is_of(place, 2))
+            return await writes(kind, *what)
+
+        async with hand(place, term=1):
+            await place.until_held()
+            setattr(place.cluster, writes.__name__, after_the_other)
+            async with hand(place, term=2, cluster=other):
+                await place.well("web-1")
+                await place.until_ordinary()
+        assert place.never_gone("web-0")
+
+
+async def _is_of(place: Borough, term: int) -> bool:
+    return (await place.adoption()).term == term
+
+
+@story
 async def test_deposed_controller_writes_nothing_any_more() -> None:  # I6
     async with borough() as place, connect(place.town.api.kubeconfig(CONTROLLER, MASTERS)) as other:
         async with hand(place, term=1) as old:
