@@ -132,7 +132,8 @@ def slices_refused(server):
 
 
 def istio_refused(server):
-    """Objects made that are not ours, or nobody's, or speak of another host, one of others changed, and one removed."""
+    """Objects made that are not ours, or nobody's, or speak of another host or claim an address, one of others changed,
+    and one removed."""
     root = f"/apis/networking.istio.io/v1/namespaces/{SHOP}"
     owner = {"apiVersion": "v1", "kind": "Service", "name": "web", "uid": "u"}
     ours, host = {config.MANAGED_BY: MANAGER}, f"web.{SHOP}.{config.SUFFIX}"
@@ -143,6 +144,7 @@ def istio_refused(server):
             made = {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": metadata, "spec": spec}
             yield server.send("POST", f"{root}/{plural}", made, as_account=ACCOUNT).message
             server.send("DELETE", f"{root}/{plural}/made")
+    yield from claims_refused(server)
     metadata = {"name": "tried", "namespace": SHOP}
     theirs = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": metadata}
     server.send("POST", f"{root}/serviceentries", {**theirs, "spec": {"hosts": ["bank.example"]}})
@@ -150,6 +152,24 @@ def istio_refused(server):
     taken = {"metadata": {"labels": ours, "ownerReferences": [owner]}, "spec": {"hosts": [host]}}
     yield server.send("PATCH", f"{root}/serviceentries/tried", taken, MERGE, as_account=ACCOUNT).message
     server.send("DELETE", f"{root}/serviceentries/tried")
+
+
+def claims_refused(server):
+    """A ServiceEntry of ours that says more than its own name."""
+    path = f"/apis/networking.istio.io/v1/namespaces/{SHOP}/serviceentries"
+    owner = {"apiVersion": "v1", "kind": "Service", "name": "web", "uid": "u"}
+    metadata = {"name": "made", "labels": {config.MANAGED_BY: MANAGER}, "ownerReferences": [owner]}
+    for more in ({"addresses": ["10.96.0.1"]}, {"exportTo": ["*"]}, {"workloadSelector": {"labels": {"a": "b"}}}):
+        spec = {"hosts": [f"web.{SHOP}.{config.SUFFIX}"], **more}
+        made = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": metadata, "spec": spec}
+        yield server.send("POST", path, made, as_account=ACCOUNT).message
+        server.send("DELETE", f"{path}/made")
+
+
+def test_istio_config_claims_no_address_of_others(installed):  # A9, I2
+    server, policies = installed
+    is_shipped = any(policy["metadata"]["name"] == "hotswitch-own-istio-config" for policy in policies)
+    assert {"claims no address" in each for each in claims_refused(server)} == {is_shipped}
 
 
 def test_each_validation_is_needed(installed):
