@@ -273,7 +273,7 @@ class Serving:
 
     def refresh_metrics(self) -> None:
         figures = self.xds.figures
-        ended = {"malformed": figures.malformed, "full": figures.refused}
+        ended = {"malformed": figures.malformed, "full": figures.refused, "silent": figures.silent}
         self._metrics.xds(figures.streams, figures.pushes, figures.bytes_sent, figures.nacks, ended)
         registry = self.endpoints.registry
         modes = dict.fromkeys((str(each) for each in ServiceMode), 0)

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -35,6 +36,7 @@ from hotswitch.endpoints.xds.subscription import Source, TooMuch
 from hotswitch.protowire import Malformed
 
 REQUEST_BYTES = 4 << 20
+FIRST_S = 30.0  # within which a client says what it wants; else its place is given to others
 ALIVE = (  # a client whose host is gone is noticed, and lets go of its stream
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -144,8 +146,11 @@ class XdsServer:
     async def _seated(self, context: Any) -> AsyncIterator[Seat]:
         """What ends a stream is said to its client, and counted."""
         try:
-            with self.room.seat() as seat:
+            with self.room.seat(_address_of(context.peer())) as seat:
                 yield seat
+        except _Silent as silent:
+            self.figures.silent += 1
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(silent))
         except Full as full:
             self.figures.refused += 1
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(full))
@@ -174,10 +179,10 @@ class XdsServer:
         return grpc.stream_stream_rpc_method_handler(serve)
 
     async def _listen(self, requests: AsyncIterator[bytes], stream: Stream, seat: Seat, wake: asyncio.Event) -> None:
-        """Raises Malformed, TooMuch, Full."""
+        """Raises Malformed, TooMuch, Full, _Silent."""
         try:
             with contextlib.suppress(grpc.aio.UsageError):  # the client is gone
-                async for data in requests:
+                async for data in _begun(requests):
                     stream.hear(data)
                     seat.keep(stream.weight)
                     wake.set()
@@ -205,10 +210,32 @@ class XdsServer:
         reporter = Reporter()
         async with self._seated(context):
             try:
-                async for data in requests:
+                async for data in _begun(requests):
                     if reporter.caller is None:
                         reporter.caller = self._who(node_of(data, 1) or Node())
                         yield answer()
                     self._loads.hear(reporter, data)
             finally:
                 self._loads.forget(reporter)
+
+
+class _Silent(RuntimeError):
+    """A client that takes a place and says nothing."""
+
+
+async def _begun(requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Raises _Silent when the first does not come in time."""
+    try:
+        async with asyncio.timeout(FIRST_S):
+            first = await anext(requests, None)
+    except TimeoutError:
+        raise _Silent(f"no request came within {FIRST_S:g} s") from None
+    if first is not None:
+        yield first
+        async for each in requests:
+            yield each
+
+
+def _address_of(peer: str) -> str:
+    """Of gRPC's name for it: "ipv4:10.0.0.1:4711", "ipv6:%5B::1%5D:4711"."""
+    return unquote(peer).rpartition(":")[0]
