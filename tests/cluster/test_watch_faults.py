@@ -15,7 +15,7 @@ from hotswitch.cluster.watch import Change, Watcher
 from tests.cluster.scripted import Answer, Scripted, bookmark, event, listed, pod, said, scripted, status, watched
 
 pytestmark = pytest.mark.k8s
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 Told = list[str]
 
 
