@@ -13,6 +13,7 @@ import urllib3
 from kubernetes import config
 
 PLURALS = {
+    "Endpoints": "endpoints",
     "NetworkPolicy": "networkpolicies",
     "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
     "HotSwitchPolicy": "hotswitchpolicies",

@@ -107,6 +107,12 @@ SLICES = (
     Case("port", {"ports": [{"name": "http", "port": 81, "protocol": "TCP"}]}, f"{_SLICES} endpoints"),
 )
 
+API_SERVERS: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Endpoints",
+    "metadata": {"name": "kubernetes", "namespace": "default"},
+    "subsets": [],
+}
 SERVICE: dict[str, Any] = {
     "apiVersion": "v1",
     "kind": "Service",

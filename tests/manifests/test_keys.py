@@ -15,6 +15,7 @@ import pytest
 from hotswitch.sandbox.manifests import render
 from tests.manifests.callers import MERGE, STRATEGIC, await_that, path_of
 from tests.manifests.keys import (
+    API_SERVERS,
     HELPERS,
     LABELS_DIRECT,
     LABELS_OBSERVE,
@@ -243,6 +244,21 @@ def test_of_others_slices_those_go_that_come_again(server, tier, manager, refuse
         answer = server.send("DELETE", path_of(obj), as_account=ACCOUNT)
         assert refused in answer.message if refused else answer.status == 200
     finally:
+        server.remove(obj)
+
+
+@pytest.mark.parametrize("tier", ["tier-3-endpoints"], indirect=True)
+def test_of_the_endpoints_objects_that_of_the_api_server_stays(server, tier):
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}
+    missing = [obj for obj in (namespace, API_SERVERS) if not server.exists(obj)]
+    for obj in missing:
+        server.apply(obj)
+    answer = server.send("DELETE", f"{path_of(API_SERVERS)}?dryRun=All", as_account=ACCOUNT)
+    assert "may not remove the Endpoints object of the API server" in answer.message
+    left = placed(API_SERVERS, "kubernetes")
+    server.apply(left)
+    assert server.send("DELETE", path_of(left), as_account=ACCOUNT).status == 200
+    for obj in reversed(missing):
         server.remove(obj)
 
 

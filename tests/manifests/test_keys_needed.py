@@ -13,6 +13,7 @@ from hotswitch.sandbox.kubeapi.istio import definitions
 from hotswitch.sandbox.manifests import render
 from tests.manifests.callers import MERGE, path_of
 from tests.manifests.keys import (
+    API_SERVERS,
     HELPERS,
     LABELS_DIRECT,
     LABELS_OBSERVE,
@@ -101,6 +102,8 @@ def refusals(server, policy):
             server.send("PATCH", fresh(server, template), case.patch, case.kind, as_account=ACCOUNT).message
             for template, case in tried
         ]
+    if policy == "hotswitch-endpoints":
+        return [of_the_api_server_removed(server)]
     if policy == "hotswitch-own-istio-config":
         return list(istio_refused(server))
     if policy == "hotswitch-exec":
@@ -129,6 +132,12 @@ def slices_refused(server):
         yield server.send("POST", path, made, as_account=ACCOUNT).message
         server.send("DELETE", f"{path}/made-{number}")
     yield server.send("DELETE", fresh(server, SLICE), as_account=ACCOUNT).message
+
+
+def of_the_api_server_removed(server):
+    server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}})
+    server.apply(API_SERVERS)
+    return server.send("DELETE", path_of(API_SERVERS), as_account=ACCOUNT).message
 
 
 def istio_refused(server):
