@@ -184,3 +184,41 @@ def test_the_record_cannot_be_written_yet(tmp_path: Path) -> None:  # I3
                 await made.until(lambda: may_open(node, uid), "given")
 
     run(story, tmp_path)
+
+
+def test_something_odd_happens_to_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # I3
+    """An answer that is no object, say: it is tried again, and who leads next finds what it relies on."""
+
+    async def story(made: Town, tls: Path) -> None:
+        read, calls = record.Record._read, 0
+
+        async def odd(self: record.Record) -> Content:
+            nonlocal calls
+            calls += 1
+            if calls <= 2:  # before anybody leads, and when the first one does
+                raise ValueError("told to")
+            return await read(self)
+
+        monkeypatch.setattr(record.Record, "_read", odd)
+        async with serving(made, tls) as controller:
+            await noted(made, controller)
+            assert written(made) == '{"term":1}' and calls > 2
+
+    run(story, tmp_path)
+
+
+def test_the_record_cannot_be_written_for_a_life(tmp_path: Path) -> None:  # I1
+    """Protection does not end for good by an object that somebody has deleted."""
+
+    async def story(made: Town, tls: Path) -> None:
+        uid = await made.pod("web-0")
+        made.api.admin.delete("configmaps", RECORDS, SYSTEM_NAMESPACE)
+        async with serving(made, tls, agents_life_s=SHORT_S) as controller:
+            await leads(made, controller)
+            async with running(link(made, controller, tls, token_of(made, agent_pod(made)))) as node:
+                node.attach("web-0", uid)
+                await made.until(lambda: may_open(node, uid), "given after a life")
+                noting = controller.office._noting
+                assert noting is not None and not noting.done()
+
+    run(story, tmp_path)

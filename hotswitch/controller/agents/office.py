@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from hotswitch.api.drills import Told as ToldToDrill
 from hotswitch.cluster.client import Cluster
-from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.pods import Pod
 from hotswitch.controller.agents.desk import Agent, Desk
 from hotswitch.controller.agents.granting import Granting, Settings
@@ -119,8 +118,8 @@ class Office:
             try:
                 async with asyncio.timeout(REMEMBER_WITHIN_S):
                     await self._record.look()
-            except (ApiFailure, TimeoutError) as failure:  # looked at again by whoever leads
-                log.warning("record of places not read", extra={"why": str(failure)})
+            except Exception as failure:  # looked at again by whoever leads
+                log.warning("record of places not read", extra={"why": f"{type(failure).__name__}: {failure}"})
 
     @property
     def highest_term(self) -> int:
@@ -132,12 +131,13 @@ class Office:
             self._noting = asyncio.get_running_loop().create_task(self._note(term))
 
     async def _note(self, term: int) -> None:
-        """Careful, until it is known that there is no reason to be; a leader of a later term always has one."""
+        """Careful, until it is known that there is no reason to be; a leader of a later term always has one. Tried for
+        as long as this one leads, whatever goes wrong: who leads next relies on it."""
         while self.desk.term == term:
             try:
                 nobody_gave = await self._record.note(term)
-            except ApiFailure as failure:
-                log.warning("record of places not written", extra={"why": str(failure)})
+            except Exception as failure:
+                log.warning("record of places not written", extra={"why": f"{type(failure).__name__}: {failure}"})
                 await asyncio.sleep(NOTE_AGAIN_S)
                 continue
             if nobody_gave and term == 1 and self.desk.term == term:

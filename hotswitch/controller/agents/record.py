@@ -2,9 +2,14 @@
 
 Whoever begins to lead is careful for one life of an allotment, because a leader before it may have given places (see
 decide.grants.ledger). Only the first of all need not be. By the Lease alone it cannot be told: one that was deleted
-begins with term 1 again. So a leader gives nothing to anybody new before this record says that it may; no record and a
-Lease in its first term together mean that nobody ever did. Whatever cannot be read is taken for a record of an unknown
-leader. The term never goes back in it, and a controller that reads it counts on from there.
+begins with term 1 again. So a leader gives nothing to anybody new before this record says that it may, or one life has
+passed; no record and a Lease in its first term together are taken to mean that nobody ever did. Whatever cannot be
+read is taken for a record of an unknown leader. The term never goes back in it, and a controller that reads it counts
+on from there.
+
+After one life places are given though nothing could be written: a record that is gone, or forbidden, must not take
+protection away for good (I1). Writing is tried on. Until it succeeds, one hole is left: where the Lease is deleted
+within a life of such a giving, and the record can be written then, the next leader is not careful.
 
 It stands beside what receivers of alerts were told, in the ConfigMap that comes with the manifests: the only object of
 ours that is not the Lease, and no right to create another is needed.
