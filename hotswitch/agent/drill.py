@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.ordered import OrderedGuard
+from hotswitch.api.drills import Result
 from hotswitch.capture.gate_legacy import LegacyGate
 from hotswitch.capture.gate_table import GateScope
 from hotswitch.decide import drill as rules
@@ -39,13 +39,6 @@ STEP_S = 0.1  # between two requests
 MARGIN_S = 5.0  # what the kernel is told beyond the drill's end: a dead agent's drill ends by itself (I1)
 _NOT_GUARDED = "the pod is not guarded any longer"
 BACK_WITHIN_S = 10.0  # a request has to pass the proxy again within this
-
-
-class Result(StrEnum):
-    PASSED = "passed"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-    REFUSED = "refused"
 
 
 CODES = {

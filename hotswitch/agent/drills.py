@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
-from hotswitch.agent.drill import CODES, Drill, Report, Result, refusal
+from hotswitch.agent.drill import CODES, Drill, Report, refusal
 from hotswitch.agent.guard import Guard
-from hotswitch.api.drills import Drilled, Told
+from hotswitch.api.drills import Drilled, Result, Told
 from hotswitch.config.agentfile import DrillSettings
 from hotswitch.decide.codes import Code
 from hotswitch.decide.drill import Candidate, Schedule, canary, first_s, next_s, overdue_s, workload_of

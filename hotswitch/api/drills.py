@@ -8,8 +8,10 @@ written before a drill begins, so that whoever leads next orders none a second t
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import msgspec
 
@@ -18,8 +20,16 @@ from hotswitch.api.values import InvalidValue, instant_unix_s
 
 START_WITHIN_S = 120.0
 FOR_AT_MOST_S = 60.0
+SKEW_S = 60.0  # by which another controller's clock may be ahead of ours
 LONGEST = 4096  # characters of one annotation
 _ID = re.compile(r"[a-z0-9-]{1,64}")
+
+
+class Result(StrEnum):
+    PASSED = "passed"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    REFUSED = "refused"
 
 
 class DrillOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -33,7 +43,8 @@ class DrillOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 class DrillRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """`result` "": under way. `term`: of the leader that ordered it. `ran`, `passed`: when a drill of this pod was last
-    carried out, and when one passed last; "": never. `uid`: the pod's; a record of another one came with a template."""
+    carried out, and when one passed last; "": never. `uid`: the pod's; a record of another one came with a template.
+    `heeded`: the person's order that was heeded last, whatever drills came after it; "": none."""
 
     v: int = 1
     uid: str
@@ -51,6 +62,7 @@ class DrillRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     restore_ms: float | None = None
     ran: str = ""
     passed: str = ""
+    heeded: str = ""
 
     @property
     def under_way(self) -> bool:
@@ -68,8 +80,8 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drilled:
-    """What became of the drill that was ordered as `id`. `result`: passed, failed, interrupted or refused. Durations:
-    "open" and "restore", as far as it came to them."""
+    """What became of the drill that was ordered as `id`. `result`: a Result. Durations: "open" and "restore", as far as
+    it came to them."""
 
     id: str
     result: str
@@ -102,18 +114,19 @@ def read_order(annotations: Mapping[str, str]) -> DrillOrder | None:
 
 
 def read_record(annotations: Mapping[str, str], uid: str) -> DrillRecord | None:
-    """What is none of ours, or another pod's, is none: who may write the pod gains a drill more or less by it."""
+    """What is none of ours, or another pod's, is none. Who may write the pod can feign one: that makes a drill of his
+    workload more or less, and holds up those of others until the feigned one should have ended, not for longer."""
     text = annotations.get(names.DRILLED, "")
     if not text or len(text) > LONGEST:
         return None
     try:
         record = msgspec.json.decode(text, type=DrillRecord)
-        for told in (record.at, record.ended, record.ran, record.passed):
-            if told:
-                instant_unix_s(told)
+        newest_s = max(instant_unix_s(each) for each in (record.at, record.ended, record.ran, record.passed) if each)
+        instant_unix_s(record.at)
     except (msgspec.MsgspecError, ValueError):
         return None
-    return record if record.uid == uid else None
+    plausible = 0.0 < record.for_s <= FOR_AT_MOST_S and newest_s <= time.time() + SKEW_S
+    return record if plausible and record.uid == uid else None
 
 
 def text_of(content: DrillOrder | DrillRecord) -> str:

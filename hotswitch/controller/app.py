@@ -82,7 +82,7 @@ class Controller:
             lambda uid, timeout_s, done: self.eyes.look(uid, timeout_s, done),
         )
         words = Words(self.speaker.journal, self.speaker.tell, self._about, self.metrics.drills)
-        self.drills = Drills(self.cluster, self.picture, self.office, words)
+        self.drills = Drills(self.cluster, self.picture, self.office, words, lambda: self.elector.leading)
         self.office.ordered = self.drills.order_of
         self.preparing = Preparing(self.picture, self.actuators, self._say_problem)
         self.watching = Watching(

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from hotswitch.agent.drill import Drill, Report, Result, refusal
+from hotswitch.agent.drill import Drill, Report, refusal
 from hotswitch.agent.drills import Drills
 from hotswitch.agent.guard import Guard
+from hotswitch.api.drills import Result
 from hotswitch.config.agentfile import DrillSettings
 from hotswitch.model import PodRef, PodUid
 from hotswitch.observe.through import Through

@@ -19,9 +19,15 @@ import pytest
 from hotswitch.agent.link import ControllerAuthority
 from hotswitch.api import names
 from hotswitch.api.agent.v1 import agent_pb2 as wire
-from hotswitch.api.drills import DrillOrder, DrillRecord, read_record, text_of
+from hotswitch.api.drills import Drilled, DrillOrder, DrillRecord, Told, read_record, text_of
 from hotswitch.api.values import shown_instant
+from hotswitch.cluster.client import Cluster
+from hotswitch.cluster.failure import ApiFailure
+from hotswitch.cluster.lease import Elector
+from hotswitch.cluster.pods import Pod
 from hotswitch.controller.app import Controller
+from hotswitch.controller.drills.record import begun, write
+from hotswitch.controller.drills.record import ended as ending
 from hotswitch.decide.codes import Code
 from hotswitch.decide.drill import Schedule, turn_s
 from tests.cli.test_cluster import mesh
@@ -291,6 +297,137 @@ def test_an_agent_of_an_earlier_version_is_not_ordered(tmp_path: Path) -> None:
                 guard = await attached(made, node)
                 told = await ended(made, "web-0", order(made, "web-0").id, "refused")
                 assert "of an earlier version" in told.why and not guard.orders
+
+    run(story, tmp_path)
+
+
+WRITE = "hotswitch.controller.drills.record.write"
+
+
+def test_an_order_is_heeded_once_whatever_drills_come_after(tmp_path: Path) -> None:  # I2, I6
+    """It stays with the pod when a turn, an hour later, has taken its place in the record."""
+
+    async def story(made: Town, tls: Path) -> None:
+        async with serving(made, tls) as controller:
+            await leads(made, controller)
+            async with running(link(made, controller, tls, token_of(made, agent_pod(made)))) as node:
+                guard = await attached(made, node)
+                said = order(made, "web-0")
+                await heeded(made, guard)
+                guard.ends("passed")
+                first = await ended(made, "web-0", said.id, "passed")
+                turn = begun(guard.pod.uid, first, Told(id="t1", for_s=2.0, by="schedule"), 1)
+                later = ending(turn, Drilled(id="t1", result="passed", why=""))
+                annotations = {names.DRILLED: text_of(later)}
+                made.api.admin.patch("pods", "web-0", {"metadata": {"annotations": annotations}}, namespace="shop")
+                known = controller.drills._town.said
+                await made.until(lambda: (found := known[guard.pod.uid].record) and found.id == "t1", "seen")
+                assert known[guard.pod.uid].waits is None
+                await controller.drills._look()
+                assert record(made, "web-0") == later and len(guard.orders) == 1
+                another = order(made, "web-0")
+                await heeded(made, guard, 2)
+                assert guard.orders[1].id == another.id
+
+    run(story, tmp_path)
+
+
+def test_pods_that_cannot_be_written_keep_no_other_from_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # S4.4
+    refused: set[str] = set()
+
+    async def some(cluster: Cluster, pod: Pod, content: DrillRecord) -> None:
+        if pod.metadata.name != willing[0] or len(refused) < 2:
+            refused.add(pod.metadata.name)
+            raise ApiFailure(422, "Invalid", "a webhook says no")
+        await write(cluster, pod, content)
+
+    monkeypatch.setattr(WRITE, some)
+    willing: list[str] = []
+
+    async def story(made: Town, tls: Path) -> None:
+        async with serving(made, tls) as controller:
+            await leads(made, controller)
+            async with running(link(made, controller, tls, token_of(made, agent_pod(made)))) as node:
+                late = node.attach("late-0", await made.pod("late-0", "late"), "deploy/late")
+                in_turn, other = sorted(
+                    soon(2), key=lambda each: turn_s(Schedule(EVERY_S), f"shop/deploy/{each}", time.time())
+                )
+                willing.append(f"{other}-0")
+                guards = [
+                    node.attach(f"{each}-0", await made.pod(f"{each}-0", each), f"deploy/{each}")
+                    for each in (in_turn, other)
+                ]
+                order(made, late.pod.name, at=shown_instant(time.time() - 3600))
+                await made.until(lambda: refused >= {"late-0", f"{in_turn}-0"}, "not written")
+                await heeded(made, guards[1])
+                assert not guards[0].orders and not late.orders
+
+    run(story, tmp_path, policy=BY_SCHEDULE)
+
+
+def test_who_does_not_lead_any_more_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # I6
+    """As after its process stood still: its lease is over before it could be told."""
+
+    async def story(made: Town, tls: Path) -> None:
+        async with serving(made, tls) as controller:
+            await leads(made, controller)
+            async with running(link(made, controller, tls, token_of(made, agent_pod(made)))) as node:
+                guard = await attached(made, node)
+                monkeypatch.setattr(Elector, "leading", property(lambda _: False))
+                order(made, "web-0")
+                drills = controller.drills
+                await made.until(lambda: guard.pod.uid in drills._town.said, "the order is seen")
+                await drills._look()
+                await drills._look()
+                assert record(made, "web-0") is None and not guard.orders
+                monkeypatch.undo()
+
+    run(story, tmp_path)
+
+
+def test_the_pod_goes_while_its_drill_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # I8
+    """Nobody is paged of a drill that was never begun."""
+
+    async def story(made: Town, tls: Path) -> None:
+        async with serving(made, tls) as controller:
+            drills, gone = controller.drills, asyncio.Event()
+
+            async def and_goes(cluster: Cluster, pod: Pod, content: DrillRecord) -> None:
+                await write(cluster, pod, content)
+                made.api.admin.delete("pods", "web-0", "shop", 0)
+                await made.until(lambda: pod.uid not in drills._town.pods, "seen")
+                gone.set()
+
+            await leads(made, controller)
+            async with running(link(made, controller, tls, token_of(made, agent_pod(made)))) as node:
+                guard = await attached(made, node)
+                monkeypatch.setattr(WRITE, and_goes)
+                order(made, "web-0")
+                await asyncio.wait_for(gone.wait(), 30)
+                await asyncio.sleep(0)
+                assert not drills._under_way and not guard.orders
+
+    run(story, tmp_path)
+
+
+def test_the_agent_goes_while_its_drill_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # I8
+    async def story(made: Town, tls: Path) -> None:
+        async with AsyncExitStack() as agents, serving(made, tls) as controller:
+
+            async def and_its_agent_goes(cluster: Cluster, pod: Pod, content: DrillRecord) -> None:
+                await write(cluster, pod, content)
+                await agents.aclose()
+                await made.until(lambda: controller.office.desk.agent_of(pod.uid) is None, "it is gone")
+
+            await leads(made, controller)
+            settings = link(made, controller, tls, token_of(made, agent_pod(made)))
+            guard = await attached(made, await agents.enter_async_context(running(settings)))
+            monkeypatch.setattr(WRITE, and_its_agent_goes)
+            told = await ended(made, "web-0", order(made, "web-0").id, "refused")
+            assert "its agent went" in told.why and not guard.orders
+            assert metric(controller, "hotswitch_drills_total", workload="shop/deploy/web", result="failed") is None
 
     run(story, tmp_path)
 

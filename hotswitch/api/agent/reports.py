@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hotswitch.api.agent.checked import Malformed, count, seconds, text, word
 from hotswitch.api.agent.v1 import agent_pb2 as wire
-from hotswitch.api.drills import Drilled
+from hotswitch.api.drills import Drilled, Result
 from hotswitch.model import Capabilities, Diagnosis, Direction, Fault, Generation, Grade, Level, Opening, Standing
 
 FAULTS_AT_MOST = EVIDENCE_AT_MOST = 64
@@ -112,7 +112,7 @@ def drilled_of(message: wire.Drilled) -> Drilled:
     """Raises Malformed."""
     return Drilled(
         id=text(message.id),
-        result=text(message.result),
+        result=word("drilled.result", message.result, Result),
         why=text(message.why),
         served=message.served,
         lost=message.lost,

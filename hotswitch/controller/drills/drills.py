@@ -9,55 +9,45 @@ whoever leads by then hears it. What nobody tells has an end, too: decide.drill.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
-from hotswitch.api.drills import START_WITHIN_S, Drilled, DrillRecord, Told
-from hotswitch.api.values import instant_unix_s, shown_instant
+from hotswitch.api.drills import START_WITHIN_S, Drilled, DrillOrder, DrillRecord, Result, Told
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.pods import Pod
 from hotswitch.controller.agents.office import Office
 from hotswitch.controller.drills import judging, record
 from hotswitch.controller.drills.known import Known, Town, age_s
+from hotswitch.controller.drills.record import UnderWay
 from hotswitch.controller.drills.words import Words
 from hotswitch.controller.picture import Picture
 from hotswitch.controller.writer import Stale
 from hotswitch.decide.drill import Candidate, Heard, canary, unheard, workload_of
-from hotswitch.decide.grants import Holder
 from hotswitch.model import PodRef
 
 LOOK_S = 1.0
-BEYOND_S = 60.0  # after a drill's own time: one trial before it, and ten seconds for the proxy after it
 RETRY_S = 30.0  # a turn that could not be taken
+REWRITE_S = 5.0  # what could not be written into a pod
 BY_SCHEDULE = "schedule"
 log = logging.getLogger("hotswitch.controller")
 
 
-@dataclass(frozen=True, slots=True)
-class UnderWay:
-    """`holder` None: a leader before this one has ordered it."""
-
-    pod: PodRef
-    record: DrillRecord
-    holder: Holder | None
-
-    @property
-    def overdue(self) -> bool:
-        return time.time() > instant_unix_s(self.record.at) + self.record.for_s + BEYOND_S
-
-
 class Drills:
-    """`moved` and `gone` come from the watch, whoever leads."""
+    """`moved` and `gone` come from the watch, whoever leads. `leads()`: by the clock, at this moment."""
 
-    def __init__(self, cluster: Cluster, picture: Picture, office: Office, words: Words) -> None:
+    def __init__(
+        self, cluster: Cluster, picture: Picture, office: Office, words: Words, leads: Callable[[], bool]
+    ) -> None:
         self._cluster, self._picture, self._office, self._words = cluster, picture, office, words
+        self._leads = leads
         self._town = Town()
         self._under_way: dict[str, UnderWay] = {}
         self._unwritten: dict[str, tuple[PodRef, DrillRecord]] = {}  # ended, and the pod does not say so yet
-        self._not_before_s: dict[str, float] = {}  # by workload
+        self._not_before_s: dict[str, float] = {}  # by workload; for what is unwritten, by uid
         self._began_unix_s = 0.0
         self._term = 0
         self._task: asyncio.Task[None] | None = None
@@ -74,6 +64,7 @@ class Drills:
         self._town.gone(uid)
         self._under_way.pop(uid, None)
         self._unwritten.pop(uid, None)
+        self._not_before_s.pop(uid, None)
 
     def order_of(self, uid: str) -> Told | None:
         """For the pod's grant: only to the process that had the places when it was ordered."""
@@ -101,22 +92,30 @@ class Drills:
 
     async def _keep(self) -> None:
         while True:
-            try:
+            with self._put_off():
                 await self._look()
-            except (ApiFailure, Stale) as failure:
-                log.info("drill put off", extra={"why": str(failure)})
-            except Exception:  # one odd pod must not be the last that is drilled
-                log.exception("drills")
             await asyncio.sleep(LOOK_S)
 
+    @contextlib.contextmanager
+    def _put_off(self) -> Iterator[None]:
+        """One pod that is odd, or that cannot be written, keeps no other one from its drill."""
+        try:
+            yield
+        except (ApiFailure, Stale) as failure:
+            log.info("drill put off", extra={"why": str(failure)})
+        except Exception:
+            log.exception("drills")
+
     async def _look(self) -> None:
+        if not self._leads():
+            return
         self._adopt()
         for under_way in list(self._under_way.values()):
             self._hear(under_way)
         for pod, ended in list(self._unwritten.values()):
-            await self._write(pod, ended)
-            self._unwritten.pop(pod.uid, None)
-            self._office.granting.changed([pod])
+            if time.time() >= self._not_before_s.get(pod.uid, 0.0):
+                with self._put_off():
+                    await self._write_end(pod, ended)
         if not self._under_way and not await self._by_hand():
             await self._in_turn()
 
@@ -155,23 +154,42 @@ class Drills:
             self._not_before_s[workload_of(under_way.pod)] = time.time() + RETRY_S
         self._words.ended(under_way.pod, ended, by_agent=by_agent)
 
+    async def _write_end(self, pod: PodRef, ended: DrillRecord) -> None:
+        """Raises Stale, ApiFailure."""
+        try:
+            await self._write(pod, ended)
+        except ApiFailure:
+            self._not_before_s[pod.uid] = time.time() + REWRITE_S
+            raise
+        self._unwritten.pop(pod.uid, None)
+        self._not_before_s.pop(pod.uid, None)
+        self._office.granting.changed([pod])
+
     # ---- whose turn it is ----
 
     async def _by_hand(self) -> bool:
         """Whether there was an order of a person; one for which this is no moment is answered so at once."""
         for known in list(self._town.said.values()):
-            if (order := known.waits) is None:
-                continue
-            why = "nobody heeded the order in its time" if age_s(order) > START_WITHIN_S else ""
-            why = why or judging.of_mesh(self._office) or await judging.of_pod(self._office, known.pod)
-            asked = self._new(known, order.id, order.for_s, order.by)
-            if why:
-                refused = Drilled(id=order.id, result="refused", why=why)
-                self._ended(UnderWay(known.pod, asked, None), refused, by_agent=False)
-            else:
-                await self._begin(known, asked)
-            return True
+            if (order := known.waits) is not None:
+                with self._put_off():
+                    await self._answer(known, order)
+                    return True
         return False
+
+    async def _answer(self, known: Known, order: DrillOrder) -> None:
+        """Raises Stale, ApiFailure."""
+        why = "nobody heeded the order in its time" if age_s(order) > START_WITHIN_S else ""
+        why = why or judging.of_mesh(self._office) or await judging.of_pod(self._office, known.pod)
+        said = Told(id=order.id, for_s=order.for_s, by=order.by)
+        asked = record.begun(known.pod.uid, known.record, said, self._term, heeded=order.id)
+        if why:
+            self._refused(known.pod, asked, why)
+        else:
+            await self._begin(known, asked)
+
+    def _refused(self, pod: PodRef, asked: DrillRecord, why: str) -> None:
+        drilled = Drilled(id=asked.id, result=Result.REFUSED, why=why)
+        self._ended(UnderWay(pod, asked, None), drilled, by_agent=False)
 
     async def _in_turn(self) -> None:
         now_s = time.time()
@@ -182,11 +200,13 @@ class Drills:
                 continue
             if judging.of_mesh(self._office):
                 return
-            if await self._taken(mates):
-                return
+            with self._put_off():
+                if await self._taken(mates):
+                    return
             self._not_before_s[workload] = now_s + RETRY_S
 
     async def _taken(self, mates: list[Known]) -> bool:
+        """Raises Stale, ApiFailure."""
         by_uid = {each.pod.uid: each for each in mates}
         asked = [
             Candidate(each.pod, await judging.of_pod(self._office, each.pod), _or_never(each.ran_unix_s))
@@ -195,34 +215,31 @@ class Drills:
         if (chosen := canary(asked)) is None:
             return False
         known = by_uid[chosen.pod.uid]
-        await self._begin(known, self._new(known, f"t{secrets.token_hex(8)}", known.turns.for_s, BY_SCHEDULE))
+        said = Told(id=f"t{secrets.token_hex(8)}", for_s=known.turns.for_s, by=BY_SCHEDULE)
+        await self._begin(known, record.begun(known.pod.uid, known.record, said, self._term))
         return True
-
-    def _new(self, known: Known, order: str, for_s: float, by: str) -> DrillRecord:
-        before = known.record
-        return DrillRecord(
-            uid=known.pod.uid,
-            id=order,
-            at=shown_instant(time.time()),
-            for_s=for_s,
-            by=by,
-            term=self._term,
-            ran=before.ran if before is not None else "",
-            passed=before.passed if before is not None else "",
-        )
 
     async def _begin(self, known: Known, asked: DrillRecord) -> None:
         """Written first: nobody orders it a second time, whatever becomes of us. Raises Stale, ApiFailure."""
-        agent = self._office.desk.agent_of(known.pod.uid)
-        if agent is None:
+        pod = known.pod
+        if (chosen := self._office.desk.agent_of(pod.uid)) is None:
             return
-        await self._write(known.pod, asked)
-        self._town.remember(known.pod.uid, asked)
-        self._under_way[known.pod.uid] = UnderWay(known.pod, asked, agent.holder)
-        self._words.ordered(known.pod, asked)
-        self._office.granting.changed([known.pod])
+        await self._write(pod, asked)
+        if pod.uid not in self._town.pods:
+            return  # it went meanwhile
+        agent = self._office.desk.agent_of(pod.uid)
+        if agent is None or agent.holder != chosen.holder:
+            self._refused(pod, asked, "its agent went before it could be told")
+            return
+        self._town.remember(pod.uid, asked)
+        self._under_way[pod.uid] = UnderWay(pod, asked, agent.holder)
+        self._words.ordered(pod, asked)
+        self._office.granting.changed([pod])
 
     async def _write(self, pod: PodRef, content: DrillRecord) -> None:
+        """Raises Stale, ApiFailure."""
+        if not self._leads():
+            raise Stale(f"{pod}: another one may lead by now")
         whole = self._picture.pods.get(pod.uid)
         if whole is not None:
             await record.write(self._cluster, whole, content)

@@ -37,9 +37,10 @@ class Known:
 
     @property
     def waits(self) -> DrillOrder | None:
-        """A person's order that nobody has heeded."""
-        heeded = self.record is not None and self.order is not None and self.record.id == self.order.id
-        return None if heeded else self.order
+        """A person's order that nobody has heeded: it stays with the pod, whatever drills come after it."""
+        if self.order is None or self.record is None:
+            return self.order
+        return None if self.order.id in (self.record.id, self.record.heeded) else self.order
 
 
 def _unix_s(told: str) -> float:
