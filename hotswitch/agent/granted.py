@@ -43,6 +43,7 @@ class GrantedGuard(Guard):
         self._proxy_user = proxy_user
         super().__init__(settings, spec, means, spare, container)
         self._authority, self._mapped = authority, mapped
+        self.leaves = False
         self._second = SecondObserver(self.pod.uid, authority)
         self._taken = 0  # version of the grant that is in force
         self._ordered: Override | None = None
@@ -114,10 +115,18 @@ class GrantedGuard(Guard):
         self.stand_in.wanted = settings.app.stand_in
         self.step()
 
+    def leave(self) -> None:
+        """The rescue ends with its agent: whatever is granted from now on, nothing is led to it any more (I1)."""
+        self.leaves = True
+        self.policy = self._allowed(self.policy)
+        self.step()
+
     def _allowed(self, policy: Policy) -> Policy:
-        if not self._mapped:
-            return policy
-        return replace(policy, outbound=tuple(each for each in policy.outbound if each is not Level.RESCUE))
+        if self.leaves:
+            policy = replace(policy, inbound=_without_rescue(policy.inbound))
+        if self.leaves or self._mapped:
+            policy = replace(policy, outbound=_without_rescue(policy.outbound))
+        return policy
 
     def _with(self, grant: Grant) -> Pod:
         policy = self.settings.policy.model_copy(
@@ -183,3 +192,7 @@ class GrantedGuard(Guard):
         if lasting != self._told:
             self._told = lasting
             self._authority.state(self.pod.uid, state)
+
+
+def _without_rescue(levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    return tuple(each for each in levels if each is not Level.RESCUE)

@@ -38,3 +38,21 @@ def test_how_the_proxy_is_asked_follows_the_grant(mtls: Mtls) -> None:
     guard.watch = SimpleNamespace(obey=lambda thresholds, strict: asked.append((thresholds.probe_timeout_s, strict)))
     guard._ask_by_policy()
     assert asked == [(0.7, mtls is Mtls.STRICT)]
+
+
+def test_a_newer_grant_leads_nobody_to_a_rescue_that_ends() -> None:  # I1
+    guard: Any = object.__new__(GrantedGuard)
+    guard.policy = Policy(mode=Mode.OFF)
+    guard.leaves, guard._mapped, guard._taken, guard._ordered, guard._drilling = False, False, 0, None, ""
+    guard.settings, guard.spare = "as before", SimpleNamespace(tried=SimpleNamespace(is_set=lambda: True))
+    guard.step = guard._ask_by_policy = guard.look_again = lambda: None
+    guard.note, guard._with = lambda *_, **__: None, lambda _: "as before"
+    both = (Level.RESCUE, Level.DIRECT, Level.HOLD)
+    granted = Policy(mode=Mode.AUTO, inbound=both, outbound=both)
+    grant = SimpleNamespace(version=2, policy=granted, override=None, drill=None)
+    guard._take(grant)
+    assert guard.policy == granted
+    guard.leave()
+    assert (guard.policy.inbound, guard.policy.outbound) == (both[1:], both[1:])
+    guard._take(SimpleNamespace(**{**vars(grant), "version": 3}))
+    assert (guard.policy.inbound, guard.policy.outbound) == (both[1:], both[1:])

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from hotswitch.agent.authority import OwnAuthority
+from hotswitch.agent.granted import GrantedGuard
+from hotswitch.agent.node import agent as node_agent
 from hotswitch.agent.node.agent import NodeAgent
 from hotswitch.agent.node.settings import NodeSettings
 from hotswitch.agent.pod.agent import PodAgent
 from hotswitch.agent.pod.settings import PodSettings
+from hotswitch.model import Direction, Level, Mode, Opening, PodRef, PodUid, Policy
 
 pytestmark = pytest.mark.unit
 
@@ -45,5 +48,31 @@ def test_the_link_ends_before_the_guards(tmp_path: Path, made: Callable[[Path], 
         agent.guards["uid"] = SimpleNamespace(close=lambda: order.append("guard"), spare=SimpleNamespace(close=let_go))
         await agent.close()
         assert order == ["link", "guard"]
+
+    asyncio.run(story())
+
+
+def test_when_its_patience_ends_nobody_else_is_led_to_its_rescue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # I1
+    """The last connections drain for a while yet; who falls ill meanwhile would be led to what ends with the agent."""
+    monkeypatch.setattr(node_agent, "DRAINED_WITHIN_S", 0.0)
+    listed = (Level.RESCUE, Level.HOLD)
+
+    def guard(name: str, openings: dict[Direction, Opening]) -> Any:
+        made: Any = object.__new__(GrantedGuard)
+        made.pod, made.standing = PodRef(name, "shop", PodUid(name)), SimpleNamespace(openings=openings)
+        made.policy, made.leaves, made._mapped = Policy(mode=Mode.AUTO, inbound=listed), False, False
+        made.spare, made.step, made.gave_up = SimpleNamespace(drained_by_s=0.0), lambda: (), False
+        made.give_up = lambda: setattr(made, "gave_up", True)
+        return made
+
+    async def story() -> None:
+        agent = of_node(tmp_path)
+        ill, well = guard("ill", {Direction.INBOUND: Opening(Level.RESCUE)}), guard("well", {})
+        agent.guards |= {"ill": ill, "well": well}
+        await agent._leave(0.0)
+        assert (ill.gave_up, well.gave_up) == (True, False)
+        assert [each.policy.inbound for each in (ill, well)] == [(Level.HOLD,)] * 2
 
     asyncio.run(story())

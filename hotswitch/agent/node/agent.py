@@ -71,6 +71,7 @@ class NodeAgent(Agent):
         self._retry_s: dict[str, tuple[float, float]] = {}  # uid: not before, and the pause that led there
         self._said: dict[str, str] = {}
         self._round, self._ill = 0, set[str]()
+        self._leaves = False  # and nobody new is led to its rescue
         self._news = asyncio.Event()
         self._stack = contextlib.AsyncExitStack()
         self._keeping: asyncio.Task[None] | None = None
@@ -102,6 +103,10 @@ class NodeAgent(Agent):
         for guard in await until_nobody_is_served(guards, patience_s):
             self._say_leaving([guard], "its proxy is not back, and the rescue ends: closed")
             guard.give_up()
+        self._leaves = True
+        for guard in list(guards()):
+            if isinstance(guard, GrantedGuard):
+                guard.leave()
         await until_nobody_is_served(guards, DRAINED_WITHIN_S)
         self._say_leaving([], "nobody is rescued: the agent ends")
 
@@ -325,7 +330,7 @@ class NodeAgent(Agent):
 
     def _guard(self, pod: Pod, spare: Spare) -> Guard:
         proxy = self.proxies[pod.uid]
-        return GrantedGuard(
+        guard = GrantedGuard(
             pod,
             self.specs[pod.uid],
             self._means(),
@@ -335,6 +340,8 @@ class NodeAgent(Agent):
             proxy_user=proxy.user,
             mapped=proxy.mapped,
         )
+        guard.leaves = self._leaves
+        return guard
 
     def _surroundings(self, guard: Guard) -> Surroundings:
         now_s = asyncio.get_running_loop().time()
