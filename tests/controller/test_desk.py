@@ -13,10 +13,11 @@ import pytest
 from hotswitch.agent.kept import Kept, fresh
 from hotswitch.api.agent.reports import ability_message, diagnosis_message, standing_message
 from hotswitch.api.agent.v1 import agent_pb2 as wire
-from hotswitch.controller.agents.desk import SKEW_S, Agent, Desk
+from hotswitch.controller.agents.desk import SKEW_S, Desk
 from hotswitch.controller.agents.granting import Granting, Settings
 from hotswitch.controller.agents.limits import Rejected
 from hotswitch.controller.agents.plan import Limit, limit_of
+from hotswitch.controller.agents.present import Agent
 from hotswitch.controller.agents.trust import Speaker
 from hotswitch.decide.grants import MESH, Scope, workload_scope
 from hotswitch.model import Capabilities, Diagnosis, Direction, Fault, Grade, Level, Opinion, PodRef, PodUid, Standing

@@ -7,70 +7,27 @@ one's. Allotments answer beats; a pod that waits for a place makes the shares be
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
 
 from hotswitch.api.agent.checked import Malformed, count
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.controller.agents import tenants
+from hotswitch.controller.agents.heard import Heard
 from hotswitch.controller.agents.limits import PODS_AT_MOST, SCOPES_AT_MOST, Rejected
-from hotswitch.controller.agents.plan import Limit, Plan, lives_in_a_pod
+from hotswitch.controller.agents.plan import Plan, lives_in_a_pod
+from hotswitch.controller.agents.present import Agent, Around
 from hotswitch.controller.agents.told import Told, state_of
 from hotswitch.controller.agents.trust import Speaker
 from hotswitch.controller.agents.witness import Look, Wire, Witness, nobody_looks
-from hotswitch.decide.grants import Allotment, Holder, Ledger, Scope, namespace_scope, scopes_of, workload_scope
+from hotswitch.decide.grants import Allotment, Holder, Ledger, Scope, namespace_scope, scopes_of
 from hotswitch.model import PodRef, PodUid
 from hotswitch.report.lines import entry_of
 
 LIFE_S, SKEW_S = 600.0, 10.0
 BEAT_S = 10.0
-FELL_ILL_LATELY_S = 120.0
-MATES_AT_MOST = 8
 log = logging.getLogger("hotswitch.agents")
-
-
-class Around(Protocol):
-    """The mesh, and who else acts in it."""
-
-    def pods_of(self, node: str) -> Iterable[PodRef]:
-        """That agents may look after."""
-        ...
-
-    def place_of(self, uid: PodUid) -> tuple[PodRef, str] | None:
-        """The pod, and its node; None: no such pod."""
-        ...
-
-    def limit(self, pod: PodRef) -> Limit: ...
-
-    def opened(self) -> Iterable[PodRef]:
-        """By the controller itself."""
-        ...
-
-    def frozen(self) -> str:
-        """Why nothing new may be opened anywhere; "" when it may."""
-        ...
-
-
-@dataclass(slots=True)
-class Agent:
-    """One that is connected."""
-
-    speaker: Speaker
-    holder: Holder
-    link: Wire
-    told: dict[PodUid, Told] = field(default_factory=dict)
-    allotted: Allotment | None = None
-    frozen: str = ""
-    dropped: int = 0
-    drills: bool = False  # whether it carries out drills on order
-
-    @property
-    def name(self) -> str:
-        return self.speaker.name
 
 
 def _serial(told: wire.Order) -> int:
@@ -105,8 +62,7 @@ class Desk:
         self.plan = Plan(around.limit, around.opened)
         self.ledger: Ledger | None = None
         self.agents: dict[str, Agent] = {}
-        self._ill: dict[PodUid, tuple[Agent, Told]] = {}  # few of many: asked for with every allotment
-        self._silent: dict[PodUid, tuple[Holder, Told]] = {}  # of agents whose link is gone and whose lease may live
+        self._heard = Heard(around)
 
     # ---- leading ----
 
@@ -130,7 +86,7 @@ class Desk:
         for agent in list(self.agents.values()):
             self.leave(agent)
             agent.link.end("not-leading", "this controller does not lead any longer")
-        self._silent.clear()
+        self._heard.forget_all_silent()
 
     @property
     def term(self) -> int | None:
@@ -167,9 +123,8 @@ class Desk:
         self.plan.leave(agent.name)
         if self.ledger is not None:
             self.ledger.gone(agent.holder)
-            self._silent |= {uid: (agent.holder, told) for uid, told in agent.told.items()}
+        self._heard.left(agent, may_act=self.ledger is not None)
         for uid in agent.told:
-            self._ill.pop(uid, None)
             self._news(uid)
 
     def _ledger(self) -> Ledger:
@@ -255,16 +210,7 @@ class Desk:
         if len(agent.told) >= PODS_AT_MOST and pod.uid not in agent.told:
             raise Rejected("too-many", f"more than {PODS_AT_MOST} pods")
         state = state_of(report, str(agent.speaker), self._now_s())
-        known = agent.told.get(pod.uid)
-        before = known.state if known is not None else None
-        if known is None:
-            held = self._silent.pop(pod.uid, None)
-            known = agent.told[pod.uid] = held[1] if held is not None else Told(pod.uid, state)
-        known.state = state
-        if state.is_sick or state.standing.recent_faults_s:
-            self._ill[pod.uid] = agent, known
-        else:
-            self._ill.pop(pod.uid, None)
+        before = self._heard.report(agent, pod.uid, state)
         if state.waits or (before is not None and before.waits):
             self._hear_wants(agent, self._ledger().used(agent.holder))
             self._settle(agent)
@@ -280,8 +226,7 @@ class Desk:
         self._news(pod.uid)
 
     def _gone(self, agent: Agent, uid: str) -> None:
-        self._ill.pop(PodUid(uid), None)
-        if agent.told.pop(PodUid(uid), None) is not None:
+        if self._heard.gone(agent, PodUid(uid)):
             self._news(uid)
 
     def _question(self, agent: Agent, question: wire.Question) -> None:
@@ -317,13 +262,13 @@ class Desk:
             life_s=given.life_s,
             places=places,
             frozen=agent.frozen,
-            mates=self._mates(agent),
+            mates=self._heard.mates(agent, self.pods_of(agent), self._now_s()),
         )
 
     def _settle(self, by: Agent) -> None:
         """Whoever now holds more or less than it should is told at once, if somebody waits for a place."""
         now_s = self._now_s()
-        waiting = {agent.name: agent for agent, told in self._ill.values() if told.state.waits}.values()
+        waiting = self._heard.waiting
         if not waiting:
             return
         scopes = {scope for each in waiting for scope in self._waited_for(each)}
@@ -352,20 +297,8 @@ class Desk:
         for agent in list(self.agents.values()):
             if agent.allotted is not None and agent.frozen != frozen:
                 self.allot(agent)
-        self._forget_silent()
-
-    def _mates(self, agent: Agent) -> list[wire.Mates]:
-        """When pods of the same workloads fell ill on other agents (I3)."""
-        mine = {workload_scope(pod.namespace, pod.workload) for pod in self.pods_of(agent) if pod.workload}
-        now_s, found = self._now_s(), dict[Scope, list[float]]()
-        for uid, (other, told) in self._ill.items():
-            began = told.state.standing.recent_faults_s[-1:]
-            placed = self._around.place_of(uid)
-            if other is agent or placed is None or not began or now_s - began[0] > FELL_ILL_LATELY_S:
-                continue
-            if (scope := workload_scope(placed[0].namespace, placed[0].workload)) in mine:
-                found.setdefault(scope, []).append(now_s - began[0])
-        return [wire.Mates(workload=scope, ages_s=sorted(ages)[:MATES_AT_MOST]) for scope, ages in found.items()]
+        if self.ledger is not None:
+            self._heard.forget_silent(self.ledger, self._now_s())
 
     # ---- asked by workers ----
 
@@ -374,17 +307,7 @@ class Desk:
         agent = self.agent_of(uid)
         if agent is not None and (known := agent.told.get(PodUid(uid))) is not None:
             return known
-        silent = self._silent.get(PodUid(uid))
-        if silent is None or self.ledger is None:
-            return None
-        self.ledger.tidy(self._now_s())
-        return silent[1] if self.ledger.holds(silent[0]) else None
-
-    def _forget_silent(self) -> None:
-        if self.ledger is None:
-            return
-        self.ledger.tidy(self._now_s())
-        self._silent = {uid: each for uid, each in self._silent.items() if self.ledger.holds(each[0])}
+        return None if self.ledger is None else self._heard.silent(PodUid(uid), self.ledger, self._now_s())
 
     def restless(self, uid: str) -> bool:
         told = self.told(uid)
@@ -396,11 +319,7 @@ class Desk:
 
     def opened(self) -> Iterator[PodRef]:
         """Pods that agents have open, or had when they were heard last."""
-        silent = ((uid, told) for uid, (_, told) in self._silent.items())
-        spoken = (each for agent in self.agents.values() for each in agent.told.items())
-        for uid, told in itertools.chain(silent, spoken):
-            if told.state.standing.is_open and (placed := self._around.place_of(uid)) is not None:
-                yield placed[0]
+        return self._heard.opened(self.agents)
 
     @property
     def is_cautious(self) -> bool:
@@ -410,4 +329,4 @@ class Desk:
     @property
     def sick(self) -> int:
         """Pods that agents see to be ill."""
-        return sum(told.state.is_sick for uid, (_, told) in self._ill.items() if self._around.place_of(uid) is not None)
+        return self._heard.sick

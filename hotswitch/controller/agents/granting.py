@@ -19,7 +19,8 @@ from hotswitch.api.agent.grants import override_message, policy_message
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.api.drills import Told
 from hotswitch.cluster.failure import ApiFailure
-from hotswitch.controller.agents.desk import Agent, Desk
+from hotswitch.controller.agents.desk import Desk
+from hotswitch.controller.agents.present import Agent
 from hotswitch.controller.means import Protection
 from hotswitch.model import Level, Mode, PodRef
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from hotswitch.api.drills import Told as ToldToDrill
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.pods import Pod
-from hotswitch.controller.agents.desk import Agent, Desk
+from hotswitch.controller.agents.desk import Desk
 from hotswitch.controller.agents.granting import Granting, Settings
 from hotswitch.controller.agents.plan import Limit, limit_of
+from hotswitch.controller.agents.present import Agent
 from hotswitch.controller.agents.record import Record
 from hotswitch.controller.agents.told import Told
 from hotswitch.controller.agents.trust import Doorkeeper

@@ -20,8 +20,9 @@ from google.protobuf.message import DecodeError
 
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.cluster.failure import ApiFailure
-from hotswitch.controller.agents.desk import BEAT_S, Agent, Desk
+from hotswitch.controller.agents.desk import BEAT_S, Desk
 from hotswitch.controller.agents.limits import HELLO_WITHIN_S, MESSAGE_BYTES, RECEIVED_BYTES, Bucket, Rejected
+from hotswitch.controller.agents.present import Agent
 from hotswitch.controller.agents.trust import Doorkeeper
 from hotswitch.controller.agents.waiting import Crowd, Waiting
 from hotswitch.controller.listening import target
