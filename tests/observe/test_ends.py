@@ -14,7 +14,7 @@ import pytest
 from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.process import threads
 from hotswitch.kernel.thread_ends import ThreadEnds
-from hotswitch.observe import ending
+from hotswitch.observe import ending, ends
 from hotswitch.observe.ending import Ending
 from hotswitch.observe.ends import ends_of
 
@@ -228,5 +228,64 @@ def test_more_end_at_once_than_there_is_room_for(watched) -> None:
             ends.forget([-1])
             assert followed.since_s is None
             followed.close()
+
+    asyncio.run(scenario())
+
+
+FLOOD = """
+import ctypes, threading
+def work(): ctypes.CDLL(None).prctl(15, b"wrk:worker_x", 0, 0, 0)
+while True:
+    one = threading.Thread(target=work); one.start(); one.join()
+"""
+
+
+def test_somebody_ends_threads_of_that_name_without_end(watched, monkeypatch: pytest.MonkeyPatch) -> None:  # I2, S4.6
+    """The loop is for everybody's probes: it hears nothing for a while, and again after it."""
+    monkeypatch.setattr(ends, "WAKES_AT_MOST", 30)
+    monkeypatch.setattr(ends, "DEAF_S", 3600.0)
+
+    async def scenario() -> None:
+        with envoy() as process, envoy() as another:
+            followed, doomed = watched(process)
+            told = ends_of(asyncio.get_running_loop())
+            with subprocess.Popen((sys.executable, "-c", FLOOD)) as flood:
+                try:
+                    async with asyncio.timeout(PATIENCE_S):
+                        while perf_descriptors():
+                            await asyncio.sleep(0.01)
+                    later, _ = watched(another)
+                    assert not perf_descriptors(), "whoever comes now does not open it"
+                finally:
+                    flood.kill()
+            assert told._deaf is not None
+            told._deaf.cancel()
+            told._hear_again()
+            process.kill()
+            await asyncio.wait_for(doomed.wait(), PATIENCE_S)
+            assert later.since_s is None
+            followed.close()
+            later.close()
+
+    asyncio.run(scenario())
+
+
+def test_one_that_goes_wrong_keeps_nobody_else_from_being_told(watched) -> None:
+    async def scenario() -> None:
+        with envoy() as one, envoy() as other:
+            followed, doomed = watched(one)
+            _odd, _ = watched(other)
+            told = ends_of(asyncio.get_running_loop())
+            assert told._kernel is not None
+            numbers = [other.pid, one.pid]
+            told.call_at_end([other.pid], lambda: 1 // 0)
+            with pytest.MonkeyPatch.context() as both:
+                both.setattr(told._kernel, "ended", lambda _: numbers)  # as when both end at once
+                one.kill()
+                one.wait()
+                told._heard(told._kernel.descriptors[0])
+            await asyncio.wait_for(doomed.wait(), PATIENCE_S)
+            followed.close()
+            _odd.close()
 
     asyncio.run(scenario())
