@@ -72,7 +72,8 @@ def joined(
         *(Said(_unix_s(each.at), Clock.NODE, "ended", f"{each.container}: {each.why}", "", SECOND) for each in ended),
     ]
     near = [each for each in others if began_s - BEFORE_S <= each.at_s <= acts[-1].at_s + AFTER_S]
-    lines = [f"{episode[0].pod}: {trace.cause(episode)}", *_clocks(acts, near)]
+    known = [_said(each, clock) for each in trace.of_pod(own or controller, pod)]
+    lines = [f"{episode[0].pod}: {trace.cause(episode)}", *_clocks(clock, known, near)]
     for each in sorted([*acts, *near], key=lambda said: said.at_s):
         about = "" if not each.within_s else " (to the second)"
         lines.append(
@@ -107,16 +108,20 @@ def _unix_s(told: str) -> float:
     return datetime.fromisoformat(told).timestamp()
 
 
-def _clocks(acts: Sequence[Said], others: Sequence[Said]) -> list[str]:
-    """What can be said of how far the clocks are apart; nothing where there is one."""
+def _clocks(own: Clock, acts: Sequence[Said], others: Sequence[Said]) -> list[str]:
+    """What can be said of how far the clocks are apart; nothing where there is one. `acts`: all that are known, since
+    what others tell may be of an act before this fault."""
     found = []
-    for clock in sorted({each.clock for each in others} - {acts[0].clock}):
-        told = [each for each in others if each.clock is clock and each.code]
-        late_s = [
-            each.at_s + each.within_s - act.at_s for each in told for act in acts if act.code and act.code == each.code
-        ]
-        found.append(f"clocks: {_apart(clock, acts[0].clock, min(late_s, default=None))}")
+    for clock in sorted({each.clock for each in others} - {own}):
+        late_s = [late for each in others if each.clock is clock and (late := _late_s(each, acts)) is not None]
+        found.append(f"clocks: {_apart(clock, own, min(late_s, default=None))}")
     return found
+
+
+def _late_s(told: Said, acts: Sequence[Said]) -> float | None:
+    """After the newest act that it can be of; negative where all of them came later. None: it is of none."""
+    waits = [told.at_s + told.within_s - act.at_s for act in acts if act.code and act.code == told.code]
+    return min((each for each in waits if each >= 0), default=max(waits, default=None))
 
 
 def _apart(clock: Clock, first: Clock, late_s: float | None) -> str:

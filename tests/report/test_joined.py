@@ -65,6 +65,15 @@ def test_what_causes_tell_of_the_clocks_is_said(told_ms: float, words: str) -> N
     assert f"{told_ms - 4997.5:.2f} ms" in place  # where its own clock put it
 
 
+def test_what_was_told_of_an_act_before_this_fault_proves_nothing_against_a_clock() -> None:
+    """Seen: a drill opens and closes, and the pod's proxy dies within seconds."""
+    drill = [line(1000, "open", code="HSD001", why="drill"), line(1500, "close", code="HSD004", why="restored")]
+    told = joined(POD, [*drill, *AGENT], events=[{"at": "2026-11-01T08:00:01Z", "code": "HSD001", "message": "opened"}])
+    assert [each for each in told if each.startswith("clocks")] == [
+        "clocks: the controller's is at most 1000 ms ahead of the agent's; how far behind it may be is not known"
+    ]
+
+
 def test_clocks_that_have_nothing_in_common_cannot_be_compared() -> None:
     assert "cannot be compared" in joined(POD, AGENT, status=status(6000, "HSD999"))[1]
 
