@@ -162,6 +162,7 @@ class Pressure:
     stopped: bool = False  # every thread in state T (SIGSTOP, ptrace): hung, whatever else is said
     workers: int = 0  # threads that accept and serve, as far as they are known
     still_workers: int | None = None  # of them neither ran nor wanted to; 0: all are at work. None: not known (yet)
+    busy: bool = False  # every worker had or wanted a CPU for at least half of the time: what it answers may be late
     known: bool = False  # False: no cgroup or pid was given, so nothing can be excluded
 
     @property
@@ -170,7 +171,7 @@ class Pressure:
 
     @property
     def overworked(self) -> bool:
-        """Every worker uses the CPU: too much to do, or an endless loop. Its queues stand in either case."""
+        """Every worker runs, however little: a queue that stands is not stuck for want of anybody who would accept."""
         return self.still_workers == 0 and not self.stopped
 
     @property

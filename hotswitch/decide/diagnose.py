@@ -143,7 +143,7 @@ def _misrouting(case: Case) -> Diagnosis | None:
     pressure = case.facts.pressure
     late = path.proxied in _SLOW_ANSWERS or case.newest is ProbeOutcome.TIMEOUT
     waits = bool(standing_ports(case.dump, STANDS_S))
-    excused = late and (pressure.explains_slowness or pressure.overworked or waits)
+    excused = late and (pressure.explains_slowness or waits)
     excused = excused or path.proxied is ProbeOutcome.REFUSED
     if not excused and case.facts.path_streak >= case.patience.path_streak and _both_listen(case):
         return case.proves(Fault.MISROUTING, path.at_s, "requests fail in the proxy and work without it", evidence)

@@ -31,7 +31,8 @@ UNKNOWN_PRESSURE_FACTOR = 2  # nothing can be excluded without the cgroup, so tw
 WORKER_FACTOR = 2  # one worker of several: its queue must stand twice as long as those of a proxy hung as a whole
 OVERWORKED_FACTOR = 8
 """A queue that never shrinks is no hang while every worker is at work: the proxy may have more to do than it can. Only
-after so much longer (2 s, or 4 s for one worker) is it the same to its clients."""
+after so much longer (2 s, or 4 s for one worker) is it the same to its clients. So it is when requests fail in a proxy
+whose workers are busy: that little of a worker's time goes to our own questions does not make it busy."""
 
 
 def answers(facts: Facts) -> tuple[Probe, ...]:
@@ -70,14 +71,16 @@ class Patience:
 
     @classmethod
     def of(cls, facts: Facts, thresholds: Thresholds) -> Patience:
-        factor = 1 if facts.pressure.known or facts.pressure.stopped else UNKNOWN_PRESSURE_FACTOR
-        at_work = facts.pressure.overworked or facts.pressure.undecided
+        pressure = facts.pressure
+        factor = 1 if pressure.known or pressure.stopped else UNKNOWN_PRESSURE_FACTOR
+        at_work = pressure.overworked or pressure.undecided
+        maybe_late = (pressure.busy or pressure.undecided) and not pressure.stopped
         queue_s = thresholds.hung_queue_s * (OVERWORKED_FACTOR if at_work else 1)
         return cls(
             probes=max(1, thresholds.hung_probes) * factor,
             queue_s=queue_s,
             worker_s=queue_s * WORKER_FACTOR * factor,
-            path_streak=2 * factor,
+            path_streak=2 * factor * (OVERWORKED_FACTOR if maybe_late else 1),
         )
 
 

@@ -20,6 +20,7 @@ from hotswitch.model import Pressure
 WINDOW_S = 1.0  # as long as the default hang takes to confirm
 MEMORY_WINDOW_S = 10.0
 WORK_WINDOW_S, WORK_S = 0.2, 0.0005  # so long a look, and so much CPU in it, tell a worker at work from one that stands
+BUSY_PART = 0.5  # of the window; our own questions on suspicion alone take a few thousandths
 _WANTS = frozenset("RD")
 
 
@@ -58,6 +59,7 @@ class Gauge:
         lives = _lives(full)
         is_fresh = bool(full) and last.at_s - full[-1].at_s <= WINDOW_S
         window_s = full[-1].at_s - full[0].at_s if is_fresh else 0.0
+        enough = bool(lives) and window_s >= WORK_WINDOW_S
         return Pressure(
             throttled=last.throttled > first.throttled,
             memory=last.memory > self._memory[0][1],
@@ -66,7 +68,8 @@ class Gauge:
             stopped=last.stopped,
             known=True,
             workers=len(lives),
-            still_workers=sum(map(_still, lives)) if lives and window_s >= WORK_WINDOW_S else None,
+            still_workers=sum(map(_still, lives)) if enough else None,
+            busy=enough and all(_wanted_s(life) >= BUSY_PART * window_s for life in lives),
         )
 
 
@@ -107,6 +110,11 @@ def _wait_s(life: _Life) -> float:
             break
         since_s = at_s
     return last.waited_s - life[0][1].waited_s + last_s - since_s
+
+
+def _wanted_s(life: _Life) -> float:
+    """For how long it had a CPU, or waited for one."""
+    return life[-1][1].cpu_s - life[0][1].cpu_s + _wait_s(life)
 
 
 def _still(life: _Life) -> bool:

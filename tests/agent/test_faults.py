@@ -333,6 +333,21 @@ def test_bad_listener(stage: Stage, runner: asyncio.Runner) -> None:
     runner.run(story())
 
 
+def test_bad_listener_under_requests(stage: Stage, runner: asyncio.Runner) -> None:
+    """Requests keep every worker at work, and all of them fail: that it works is no excuse for what it answers."""
+
+    async def story() -> None:
+        run = stage.client.load((stage.pod.ip, 8080), rate=100, connections=8, seconds=120, timeout_s=PATIENCE_S)
+        async with ending(run):
+            await flows(run, 50)
+            fault = await stage.keeper.cause(stage.pod.faults.break_listener())
+            await stage.verdict("misrouting", levels={"inbound": "rescue", "outbound": "hold"})
+            await flows(run, 50)
+        await stage.restored(fault)
+
+    runner.run(story())
+
+
 def test_restarted_without_configuration(stage: Stage, runner: asyncio.Runner) -> None:  # S4.2c
     """istiod is away: a proxy that never gets its listeners stays bypassed until it does."""
 

@@ -88,7 +88,8 @@ def _outcome(dice: random.Random) -> ProbeOutcome:
 def _pressure(dice: random.Random) -> Pressure:
     throttled, memory, starved, dumping, stopped = (dice.random() < 0.2 for _ in range(5))
     workers = dice.choice((None, None, 0, 1, 2))
-    return Pressure(throttled, memory, starved, dumping, stopped, known=dice.random() < 0.7, still_workers=workers)
+    known, busy = dice.random() < 0.7, dice.random() < 0.2
+    return Pressure(throttled, memory, starved, dumping, stopped, known=known, still_workers=workers, busy=busy)
 
 
 def _queues(dice: random.Random, odd: bool) -> tuple[AcceptQueue, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hotswitch.decide.diagnose import diagnose
-from hotswitch.model import Fault, Grade, PathComparison, ProbeOutcome
+from hotswitch.model import Fault, Grade, PathComparison, Pressure, ProbeOutcome
 from tests.decide.scenes import EVERYTHING, NOW, OK, REFUSED, RESET, THRESHOLDS, TIMEOUT, UNREADY, dump, well
 
 pytestmark = pytest.mark.unit
@@ -15,6 +15,30 @@ pytestmark = pytest.mark.unit
 def test_a_listening_proxy_fails(proxied: ProbeOutcome) -> None:
     diagnosis = diagnose(well(path=PathComparison(NOW - 0.1, proxied=proxied, direct=OK), path_streak=2), THRESHOLDS)
     assert (diagnosis.fault, diagnosis.grade) == (Fault.MISROUTING, Grade.CONFIRMED)
+
+
+@pytest.mark.parametrize("proxied", [UNREADY, TIMEOUT])
+@pytest.mark.parametrize(
+    ("pressure", "enough"),
+    [
+        (Pressure(known=True, workers=2, still_workers=0), 2),  # our own questions keep both at work
+        (Pressure(known=True, workers=2, still_workers=0, busy=True), 16),
+        (Pressure(known=True, workers=2), 16),  # not watched for long enough
+        (Pressure(known=True, workers=2, still_workers=0, busy=True, stopped=True), 2),
+    ],
+    ids=["serves", "busy", "unknown yet", "stopped"],
+)
+def test_a_busy_proxy_gets_more_patience(pressure: Pressure, enough: int, proxied: ProbeOutcome) -> None:
+    for streak, grade in ((enough - 1, Grade.SUSPECTED), (enough, Grade.CONFIRMED)):
+        path = PathComparison(NOW - 0.1, proxied=proxied, direct=OK)
+        diagnosis = diagnose(well(path=path, path_streak=streak, pressure=pressure), THRESHOLDS)
+        assert (diagnosis.fault, diagnosis.grade) == (Fault.MISROUTING, grade)
+
+
+def test_a_squeezed_proxy_is_excused() -> None:
+    path, squeezed = PathComparison(NOW - 0.1, proxied=UNREADY, direct=OK), Pressure(known=True, starved=True)
+    diagnosis = diagnose(well(path=path, path_streak=99, pressure=squeezed), THRESHOLDS)
+    assert (diagnosis.fault, diagnosis.grade) == (Fault.MISROUTING, Grade.SUSPECTED)
 
 
 def test_late_while_a_worker_is_stuck() -> None:

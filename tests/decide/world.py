@@ -259,7 +259,7 @@ _PRESSURE: Mapping[Proxy, Pressure] = {
     Proxy.DUMPING: Pressure(known=True, dumping=True),
     Proxy.STOPPED: Pressure(known=True, stopped=True),
     Proxy.THROTTLED: Pressure(known=True, throttled=True),
-    Proxy.OVERWORKED: Pressure(known=True, still_workers=0),
+    Proxy.OVERWORKED: Pressure(known=True, still_workers=0, busy=True),
 }
 _ANSWER: Mapping[Proxy, ProbeOutcome] = {
     **dict.fromkeys((*_SILENT, Proxy.HALF_STUCK), ProbeOutcome.TIMEOUT),

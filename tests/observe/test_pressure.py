@@ -87,6 +87,17 @@ def test_a_worker_gets_a_cpu_now_and_then() -> None:
     assert not lives(*runs).starved
 
 
+@pytest.mark.parametrize(
+    ("cpu_s", "waited_s", "busy"), [(0.06, 0.0, True), (0.03, 0.03, True), (0.002, 0.0, False), (0.03, 0.01, False)]
+)
+def test_busy_workers(cpu_s: float, waited_s: float, busy: bool) -> None:
+    """Of each 0.1 s. A few milliseconds, as our own questions take, make nobody busy, though nobody stands."""
+    lived = [Worker(5.0 + cpu_s * at, waited_s * at, "S") for at in range(5)]
+    found = lives(*zip(lived, lived, strict=True))
+    assert found.busy is busy and found.overworked
+    assert not lives(*((each, IDLE) for each in lived)).busy, "the other one would answer in time"
+
+
 def test_a_worker_gets_no_cpu_and_neither_do_we() -> None:
     """Seen with 25 runnable threads on two cores while a gate was open: between two looks at the threads 4 s, filled by
     glances; the one look within the window said that nothing kept the proxy from working, and it passed for hung."""
