@@ -4,25 +4,34 @@ whoever asks. Nothing here acts on a pod: an order is an annotation that the con
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hotswitch.api.values import InvalidValue
+from hotswitch.cli import cluster_services
 from hotswitch.cli import cluster_show as show
+from hotswitch.cli.cluster_options import (
+    ROOT,
+    Context,
+    DryRun,
+    Everywhere,
+    Json,
+    Kubeconfig,
+    Namespace,
+    PodName,
+    Root,
+    asked,
+    say,
+)
 from hotswitch.cli.duration import seconds
-from hotswitch.cli.show import fail
 from hotswitch.model import Direction, Level
 
 if TYPE_CHECKING:
     from hotswitch.cli.cluster_order import Wanted
-    from hotswitch.cluster.client import Cluster
 
 app = typer.Typer(
     name="mesh",
@@ -31,38 +40,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-T = TypeVar("T")
-
-
-class OutputWord(StrEnum):
-    ISTIO = "istio"
-
-
-Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", envvar="KUBECONFIG", help="Else as kubectl finds it.")]
-Context = Annotated[str | None, typer.Option("--context", help="Of the kubeconfig.")]
-Root = Annotated[str, typer.Option("--root-namespace", envvar="HOTSWITCH_ROOT_NAMESPACE", help="Istio's.")]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Of the pod, when its name says none.")]
-Everywhere = Annotated[str | None, typer.Option("--namespace", "-n", help="Only this one.")]
-PodName = Annotated[str, typer.Argument(help="namespace/name, name, or uid.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]
-Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
-ROOT = "istio-system"
-
-
-def _asked(kubeconfig: Path | None, context: str | None, work: Callable[..., Awaitable[T]], *more: object) -> T:
-    """Run `work(cluster, ...)`; what goes wrong is one sentence and exit code 1."""
-    from hotswitch.cluster.client import connect
-    from hotswitch.cluster.failure import ApiFailure, ConnectError
-    from hotswitch.controller.snapshot import NotFound
-
-    async def run() -> T:
-        async with connect(kubeconfig, context) as cluster:
-            return await work(cluster, *more)
-
-    try:
-        return asyncio.run(run())
-    except (ApiFailure, ConnectError, NotFound, ValueError, OSError) as failure:
-        raise fail(str(failure.args[0]) if isinstance(failure, NotFound) else str(failure)) from failure
 
 
 def _well_formed(wanted: Wanted) -> None:
@@ -102,9 +79,9 @@ def status(
     from hotswitch.cli import cluster_read as read
 
     if watch:
-        _asked(kubeconfig, context, read.live, root, namespace)
+        asked(kubeconfig, context, read.live, root, namespace)
         return
-    rows, notes = _asked(kubeconfig, context, read.status, root, namespace)
+    rows, notes = asked(kubeconfig, context, read.status, root, namespace)
     if as_json:
         typer.echo(json.dumps(show.status_json(rows, notes), indent=2))
     else:
@@ -122,7 +99,7 @@ def explain(
     """Each setting of a pod and where it came from; what the preflight allows and refuses, by code."""
     from hotswitch.cli import cluster_read as read
 
-    typer.echo("\n".join(_asked(kubeconfig, context, read.explain, root, pod, namespace)))
+    say(kubeconfig, context, read.explain, root, pod, namespace)
 
 
 @app.command()
@@ -136,7 +113,7 @@ def analyze(
     """What the preflight finds in the whole mesh, by code, with the objects that cause it."""
     from hotswitch.cli import cluster_read as read
 
-    found, invalid = _asked(kubeconfig, context, read.analyze, root, namespace)
+    found, invalid = asked(kubeconfig, context, read.analyze, root, namespace)
     if as_json:
         typer.echo(json.dumps(show.analysis_json(found, invalid), indent=2))
     else:
@@ -149,7 +126,7 @@ def check(kubeconfig: Kubeconfig = None, context: Context = None, root: Root = R
     from hotswitch.cli import cluster_check
     from hotswitch.decide.preflight.check import ready
 
-    checks = _asked(kubeconfig, context, cluster_check.look, root)
+    checks = asked(kubeconfig, context, cluster_check.look, root)
     typer.echo("\n".join(show.check_lines(checks)))
     if not ready(checks):
         raise typer.Exit(1)
@@ -178,7 +155,7 @@ def bypass(
         raise typer.BadParameter("--level capture is `restore`")
     wanted = order.Wanted(level, direction, _duration(for_), reason, frozenset(accept or ()))
     _well_formed(wanted)
-    typer.echo("\n".join(_asked(kubeconfig, context, order.give, root, pod, namespace, wanted, dry_run)))
+    say(kubeconfig, context, order.give, root, pod, namespace, wanted, dry_run)
 
 
 @app.command()
@@ -200,7 +177,7 @@ def restore(
         raise typer.BadParameter("--for needs --reason")
     wanted = order.Wanted(Level.CAPTURE, None, for_s, reason, frozenset())
     _well_formed(wanted)
-    typer.echo("\n".join(_asked(kubeconfig, context, order.give, root, pod, namespace, wanted, dry_run)))
+    say(kubeconfig, context, order.give, root, pod, namespace, wanted, dry_run)
 
 
 @app.command()
@@ -223,7 +200,7 @@ def drill(
     for_s = _duration(for_)
     if not 1.0 <= for_s <= FOR_AT_MOST_S:
         raise typer.BadParameter("--for is not between 1s and 1m")
-    lines, well = _asked(kubeconfig, context, cluster_drill.order, root, workload, namespace, for_s, dry_run, wait)
+    lines, well = asked(kubeconfig, context, cluster_drill.order, root, workload, namespace, for_s, dry_run, wait)
     typer.echo("\n".join(lines))
     if not well:
         raise typer.Exit(1)
@@ -241,7 +218,7 @@ def history(
     has it all)."""
     from hotswitch.cli import cluster_read as read
 
-    found = _asked(kubeconfig, context, read.history, pod, namespace)
+    found = asked(kubeconfig, context, read.history, pod, namespace)
     typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(show.history_lines(found)))
 
 
@@ -256,113 +233,7 @@ def bug_report(
     from hotswitch.cli import cluster_bug_report
 
     path = to or Path(time.strftime("hotswitch-bug-report-%Y%m%d-%H%M%S.tar.gz"))
-    typer.echo("\n".join(_asked(kubeconfig, context, cluster_bug_report.write, root, path)))
+    say(kubeconfig, context, cluster_bug_report.write, root, path)
 
 
-ServiceName = Annotated[str, typer.Argument(help="namespace/name or name of the Service.")]
-
-
-@app.command()
-def endpoints(
-    service: Annotated[str, typer.Argument(help="namespace/name or name; all when left out.")] = "",
-    namespace: Everywhere = None,
-    as_tree: Annotated[bool, typer.Option("--tree", help="By zone and node.")] = False,
-    output: Annotated[
-        OutputWord | None, typer.Option("--output", help="istio: as ServiceEntry and DestinationRule, in YAML.")
-    ] = None,
-    as_json: Json = False,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-) -> None:
-    """Who serves each Service that hotswitch publishes; of a single one also what happened last."""
-    from hotswitch.cli import cluster_endpoints as serving
-
-    if output is OutputWord.ISTIO:
-        from hotswitch.cli.cluster_istio import documents
-
-        async def printed(cluster: Cluster) -> str:
-            return documents(await serving.shown(cluster, service, namespace))
-
-        typer.echo(_asked(kubeconfig, context, printed), nl=False)
-        return
-    found, clusters = _asked(kubeconfig, context, serving.shown_with_clusters, service, namespace)
-    if as_json:
-        typer.echo(json.dumps(serving.as_json(found), indent=2))
-        return
-    lines = serving.tree(found) if as_tree else show.table(serving.HEAD, serving.rows(found))
-    notes = [*serving.notes(found), *clusters]
-    typer.echo("\n".join([*lines, *notes, *(serving.history(found[0]) if service else [])]))
-
-
-@app.command()
-def switchover(
-    service: ServiceName,
-    to: Annotated[str, typer.Option("--to", help="The pod that is to be active.")],
-    dry_run: DryRun = False,
-    namespace: Namespace = "default",
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-) -> None:
-    """Order a planned change of the active one. Counts while paused, too; carried out once, or refused."""
-    from hotswitch.cli import cluster_endpoints as serving
-
-    typer.echo("\n".join(_asked(kubeconfig, context, serving.switchover, service, namespace, to, dry_run)))
-
-
-@app.command()
-def pause(
-    service: ServiceName,
-    dry_run: DryRun = False,
-    namespace: Namespace = "default",
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-) -> None:
-    """Nobody is promoted or withdrawn but by a switchover; what has begun is finished."""
-    from hotswitch.cli import cluster_endpoints as serving
-
-    typer.echo("\n".join(_asked(kubeconfig, context, serving.pause, service, namespace, True, dry_run)))
-
-
-@app.command()
-def resume(
-    service: ServiceName,
-    dry_run: DryRun = False,
-    namespace: Namespace = "default",
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-) -> None:
-    """End a pause."""
-    from hotswitch.cli import cluster_endpoints as serving
-
-    typer.echo("\n".join(_asked(kubeconfig, context, serving.pause, service, namespace, False, dry_run)))
-
-
-@app.command()
-def adopt(
-    service: ServiceName,
-    again: Annotated[bool, typer.Option("--again", help="Try once more, after somebody else has won.")] = False,
-    dry_run: DryRun = False,
-    namespace: Namespace = "default",
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-    root: Root = ROOT,
-) -> None:
-    """How an ordinary Service stands that may be taken over while bypass leaves it too few, and what would be done."""
-    from hotswitch.cli import cluster_endpoints as serving
-
-    typer.echo("\n".join(_asked(kubeconfig, context, serving.adopt, root, service, namespace, again, dry_run)))
-
-
-@app.command()
-def drain(
-    pod: Annotated[str, typer.Argument(help="namespace/name or name.")],
-    undo: Annotated[bool, typer.Option("--undo", help="Back into rotation.")] = False,
-    dry_run: DryRun = False,
-    namespace: Namespace = "default",
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-) -> None:
-    """No new flows for this pod; an active one makes room for a standby, as soon as there is one."""
-    from hotswitch.cli import cluster_endpoints as serving
-
-    typer.echo("\n".join(_asked(kubeconfig, context, serving.drain, pod, namespace, undo, dry_run)))
+app.add_typer(cluster_services.app)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hotswitch.api.adopt import ADOPT_AGAIN
-from hotswitch.cli import cluster_endpoints as serving
+from hotswitch.cli import cluster_endpoints as read
+from hotswitch.cli import cluster_endpoints_order as order
+from hotswitch.cli import cluster_endpoints_show as show
 from hotswitch.cluster.kinds import POLICIES, SERVICES
 from hotswitch.decide.endpoints.adopt import Phase
 from tests.endpoints.borough import SELECTOR, borough, hand
@@ -19,26 +21,26 @@ WEB = (ROOT, "web", SHOP)
 @story
 async def test_it_says_how_it_stands_and_tries_again_when_told() -> None:
     async with borough(shipped=True) as place:
-        (idle,) = await serving.shown(place.admin, "web", SHOP)
+        (idle,) = await read.shown(place.admin, "web", SHOP)
         assert idle.mode == "adopt: idle"
-        assert "1 of 2 are ready, 2 needed; 1 more by bypass" in "\n".join(serving.notes([idle]))
-        assert "nothing would be done: HSE025" in "\n".join(await serving.adopt(place.admin, *WEB, False, False))
+        assert "1 of 2 are ready, 2 needed; 1 more by bypass" in "\n".join(show.notes([idle]))
+        assert "nothing would be done: HSE025" in "\n".join(await order.adopt(place.admin, *WEB, False, False))
         policy = {"metadata": {"name": "adopt"}, "spec": {"adopt": "when-below"}}
         await place.admin.create(POLICIES, ROOT, policy)
-        assert "would be taken over now: HSE020" in "\n".join(await serving.adopt(place.admin, *WEB, False, False))
-        with pytest.raises(serving.Refused):
-            await serving.adopt(place.admin, *WEB, True, False)
+        assert "would be taken over now: HSE020" in "\n".join(await order.adopt(place.admin, *WEB, False, False))
+        with pytest.raises(read.Refused):
+            await order.adopt(place.admin, *WEB, True, False)
         async with hand(place):
             await place.until_held()
-            (held,) = await serving.shown(place.admin, "", SHOP)
-            assert [row[2:4] for row in serving.rows([held])] == [("adopt: held", f"web-{number}") for number in (0, 1)]
-            assert "its selector is app=web,example.org/tier=front" in serving.notes([held])[0]
-            assert any("HSE021" in line for line in serving.history(held))
+            (held,) = await read.shown(place.admin, "", SHOP)
+            assert [row[2:4] for row in show.rows([held])] == [("adopt: held", f"web-{number}") for number in (0, 1)]
+            assert "its selector is app=web,example.org/tier=front" in show.notes([held])[0]
+            assert any("HSE021" in line for line in show.history(held))
             await place.admin.patch_merge(SERVICES, SHOP, "web", {"spec": {"selector": SELECTOR}})
             await place.until_ordinary(Phase.YIELDED)
-            lines = await serving.adopt(place.admin, *WEB, False, False)
+            lines = await order.adopt(place.admin, *WEB, False, False)
             assert "not again until told" in lines[0]
-            said = await serving.adopt(place.admin, *WEB, True, True)
+            said = await order.adopt(place.admin, *WEB, True, True)
             assert said[0].startswith("would write") and ADOPT_AGAIN in said[1]
-            await serving.adopt(place.admin, *WEB, True, False)
+            await order.adopt(place.admin, *WEB, True, False)
             await place.until_held()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hotswitch.api import service as said
-from hotswitch.cli import cluster_endpoints as serving
+from hotswitch.cli import cluster_endpoints as read
+from hotswitch.cli import cluster_endpoints_order as order
+from hotswitch.cli import cluster_endpoints_show as show
 from hotswitch.cluster.kinds import PODS, SERVICES
 from hotswitch.controller.snapshot import NotFound
 from tests.endpoints.town import SHOP, Town, leader, story, town
@@ -33,16 +35,16 @@ async def test_the_table_the_tree_and_the_history() -> None:
         await two_pods(place)
         async with leader(place):
             await place.until_ready("db-0")
-            found = await serving.shown(place.cluster, "db", SHOP)
-            rows = serving.rows(found)
+            found = await read.shown(place.cluster, "db", SHOP)
+            rows = show.rows(found)
             assert [(row[3], row[4], row[5], row[6], row[7]) for row in rows] == [
                 ("db-0", "active", "1", "yes", "ready"),
                 ("db-1", "standby", "-", "yes", "-"),
             ]
-            tree = "\n".join(serving.tree(found))
+            tree = "\n".join(show.tree(found))
             assert "shop/db (active-standby)" in tree and "zone zone-a" in tree and "node node-a" in tree
-            assert "HSE002" in serving.history(found[0])[-1]
-            assert serving.as_json(found)[0]["generation"] == 1
+            assert "HSE002" in show.history(found[0])[-1]
+            assert show.as_json(found)[0]["generation"] == 1
 
 
 @story
@@ -51,9 +53,9 @@ async def test_a_switchover_is_ordered_and_carried_out() -> None:
         await two_pods(place)
         async with leader(place):
             await place.until_ready("db-0")
-            said_first = await serving.switchover(place.cluster, "db", SHOP, "db-1", True)
+            said_first = await order.switchover(place.cluster, "db", SHOP, "db-1", True)
             assert said_first[0].startswith("would write") and await place.ready() == ["db-0"]
-            await serving.switchover(place.cluster, "shop/db", "default", "db-1", False)
+            await order.switchover(place.cluster, "shop/db", "default", "db-1", False)
             await place.until_ready("db-1")
 
 
@@ -65,7 +67,7 @@ async def test_an_order_is_later_than_the_last_one_whatever_clock_that_was_given
             await place.until_ready("db-0")
             await place.annotate(switchover="db-1@2099-01-01T00:00:00Z")  # by somebody whose clock is wrong
             await place.until_ready("db-1")
-            await serving.switchover(place.cluster, "db", SHOP, "db-0", False)
+            await order.switchover(place.cluster, "db", SHOP, "db-0", False)
             await place.until_ready("db-0")
 
 
@@ -78,8 +80,8 @@ def test_a_switchover_that_would_be_refused_is_not_written(to: str, why: str) ->
             async with leader(place):
                 await place.until_ready("db-0")
                 await place.status("db-1", False)
-                with pytest.raises(serving.Refused, match=why):
-                    await serving.switchover(place.cluster, "db", SHOP, to, False)
+                with pytest.raises(read.Refused, match=why):
+                    await order.switchover(place.cluster, "db", SHOP, to, False)
 
     run()
 
@@ -90,17 +92,17 @@ async def test_pause_resume_and_drain() -> None:
         await two_pods(place)
         async with leader(place):
             await place.until_ready("db-0")
-            await serving.pause(place.cluster, "db", SHOP, True, True)
+            await order.pause(place.cluster, "db", SHOP, True, True)
             assert await word(place, "service", "db") is None
-            await serving.pause(place.cluster, "db", SHOP, True, False)
+            await order.pause(place.cluster, "db", SHOP, True, False)
             assert await word(place, "service", "db") == "true"
-            assert "paused already" in (await serving.pause(place.cluster, "db", SHOP, True, False))[0]
-            await serving.pause(place.cluster, "db", SHOP, False, False)
+            assert "paused already" in (await order.pause(place.cluster, "db", SHOP, True, False))[0]
+            await order.pause(place.cluster, "db", SHOP, False, False)
             assert await word(place, "service", "db") is None
-            await serving.drain(place.cluster, "db-0", SHOP, False, False)
+            await order.drain(place.cluster, "db-0", SHOP, False, False)
             assert await word(place, "pod", "db-0") == "draining"
             await place.until_ready("db-1")
-            await serving.drain(place.cluster, "db-0", SHOP, True, False)
+            await order.drain(place.cluster, "db-0", SHOP, True, False)
             assert await word(place, "pod", "db-0") is None
 
 
@@ -108,7 +110,7 @@ async def test_pause_resume_and_drain() -> None:
 async def test_what_is_not_ours_is_said() -> None:
     async with town() as place:
         with pytest.raises(NotFound):
-            await serving.shown(place.cluster, "db", SHOP)
+            await read.shown(place.cluster, "db", SHOP)
         await place.service(mode="all")
-        with pytest.raises(serving.Refused, match="nobody is active"):
-            await serving.pause(place.cluster, "db", SHOP, True, False)
+        with pytest.raises(read.Refused, match="nobody is active"):
+            await order.pause(place.cluster, "db", SHOP, True, False)
