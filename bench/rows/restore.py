@@ -35,6 +35,8 @@ POLICY = {"inbound": ["rescue", "direct", "hold"]}
 HOLD_S = 0.1  # how long a gate stays open, and closed
 GOAL_REQUESTS = 1_000_000
 HANDSHAKES = "gate-tcp"
+APART_S = 1.0
+SPELLS = 5  # so many of a flow's spells of failures are told, the longest
 FAILED, SENT = "failed requests", "requests"
 
 
@@ -99,6 +101,9 @@ async def _toggles(town: Town, settings: Settings, row: Row, say: Say) -> None:
     row.remarks.append(
         f"openings followed by a restore: {', '.join(f'{count} {name}' for name, count in done.items())}"
     )
+    for flow, result in zip(town.flows, results, strict=True):
+        row.remarks += [f"{flow.who}, {flow.name}: {when}" for when in _when_failed(result, began_s)]
+    row.remarks += _needless(town.agent)
     row.goals.append(_goal(row.figures))
 
 
@@ -174,6 +179,21 @@ def _table(flows: Sequence[Flow], results: Sequence[Results]) -> Table:
         kinds = ", ".join(f"{count:,} {kind.name.lower().replace('_', ' ')}" for kind, count in summary.kinds.items())
         lines.append((TITLES[flow.who], flow.name, f"**{summary.failed:,}** of {summary.requests:,}", kinds))
     return Table(("toggled by", "clients", FAILED, "how they fared"), tuple(lines))
+
+
+def _when_failed(result: Results, began_s: float) -> list[str]:
+    """Failures, as spells with less than `APART_S` from one to the next: a stall of the machine is one spell."""
+    spells: list[list[float]] = []
+    for row in result.rows:
+        if not row.kind.ok:
+            if not spells or row.start_s - spells[-1][-1] > APART_S:
+                spells.append([])
+            spells[-1].append(row.start_s)
+    longest = sorted(spells, key=len, reverse=True)[:SPELLS]
+    return [
+        f"{len(each):,} failed from {each[0] - began_s:.2f} to {each[-1] - began_s:.2f} s after the start"
+        for each in sorted(longest)
+    ]
 
 
 def _figures(flows: Sequence[Flow], results: Sequence[Results]) -> list[Figure]:
