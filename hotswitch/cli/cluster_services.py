@@ -43,11 +43,17 @@ def endpoints(
     output: Annotated[
         OutputWord | None, typer.Option("--output", help="istio: as ServiceEntry and DestinationRule, in YAML.")
     ] = None,
+    as_bounds: Annotated[bool, typer.Option("--bounds", help="For how long nobody may answer, by what fails.")] = False,
     as_json: Json = False,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
     """Who serves each Service that hotswitch publishes; of a single one also what happened last."""
+    if as_bounds:
+        from hotswitch.cli import cluster_endpoints_bounds
+
+        typer.echo("\n".join(asked(kubeconfig, context, cluster_endpoints_bounds.shown, service, namespace)))
+        return
     from hotswitch.cli import cluster_endpoints as read
     from hotswitch.cli import cluster_endpoints_show as serving
 

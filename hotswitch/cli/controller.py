@@ -132,6 +132,7 @@ def _settings(
     *, lease_s: int, keepers: str, clusters: list[str] | None, clusters_dir: Path | None, **told: Any
 ) -> ControllerSettings:
     """Options are called as the settings are; what differs is named here. Raises BadParameter."""
+    from hotswitch.cluster.lease import retry_s
     from hotswitch.controller.settings import ControllerSettings
 
     certificate = told["xds_certificate"]
@@ -141,7 +142,7 @@ def _settings(
     return ControllerSettings(
         lease_s=lease_s,
         renew_s=lease_s / 3,
-        retry_s=max(0.2, lease_s / 7.5),
+        retry_s=retry_s(lease_s),
         keepers=tuple(word.strip() for word in keepers.split(",") if word.strip()),
         clusters=found | dict(map(_cluster, clusters or ())),
         misnamed=misnamed,

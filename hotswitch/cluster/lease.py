@@ -26,6 +26,7 @@ from hotswitch.cluster.lease_record import MOST_TRANSITIONS, Record
 
 LEASE_S, RENEW_S, RETRY_S = 15, 5.0, 2.0
 EARLY = 0.2  # of the lease: for clocks that do not run alike, and for an act that has just begun
+SOON_S = 0.05  # within that much of its end a lease is looked at, not by all in one moment
 LOOK_S = 0.5  # how often a leader looks at the clock to see that it is none any more
 NEVER = float("-inf")
 log = logging.getLogger("hotswitch.cluster.lease")
@@ -34,6 +35,11 @@ log = logging.getLogger("hotswitch.cluster.lease")
 def clock_s() -> float:
     """Monotonic, and goes on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def retry_s(lease_s: float) -> float:
+    """How often those that do not lead look, for a lease of this length."""
+    return max(0.2, lease_s / 7.5)
 
 
 class Elector:
@@ -104,8 +110,17 @@ class Elector:
     async def _strive(self) -> None:
         while True:
             await self._attempt()
-            due_s = self._renew_s if self.leading and not self.problem else self._retry_s
-            await asyncio.sleep(due_s * random.uniform(0.9, 1.0))
+            await asyncio.sleep(self._pause_s())
+
+    def _pause_s(self) -> float:
+        """Who waits for a lease to run out looks again when it does, and not at some time after."""
+        due_s = self._renew_s if self.leading and not self.problem else self._retry_s
+        due_s *= random.uniform(0.9, 1.0)
+        known = self._known
+        if known is None or self.leading or known.holder == self.identity:
+            return due_s
+        left_s = self._seen[1] + max(known.duration_s, self._lease_s) - self._clock()
+        return min(due_s, left_s + SOON_S * random.random()) if left_s > 0 else due_s
 
     async def _attempt(self) -> None:
         before = self.problem

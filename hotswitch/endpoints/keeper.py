@@ -19,14 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from hotswitch.decide.endpoints.activity import COARSE_S, CONNECT_S, PAUSE_S, STANDS_S, renewal_s
 from hotswitch.endpoints.doorway import Doorway
 from hotswitch.kernel.command import CommandFailed
 
-WAIT_SHARE = 0.3  # of the time to live, less a second that the kernel's clock is coarse: so often it is renewed
-WAIT_S = 5.0  # as a standby, or where no time was told (roles.STANDS_S)
-PAUSE_S = 0.1
 UNLIMITED_S = 86_400.0  # a permit without a time to live: renewed long before
-CONNECT_S = 1.0
 log = logging.getLogger("hotswitch.endpoints.keeper")
 Answer = dict[str, Any]
 
@@ -55,9 +52,11 @@ class Keeper:
         self._kept = kept
         self._mark, self._ttl_s = "", 0.0
         self._withdrawn = self._confirmed = 0
+        self._active_in = 0  # the generation that was heard of last
         self._turns = 0  # whose turn it is to be asked
         self.generation = 0
         """The newest that was permitted."""
+        self._opened = 0  # the newest whose permit lasts: the kernel's clock is coarse, and a short one may be void
 
     def run(self) -> None:
         """For ever. What stands in the kernel ends by itself when we do. Raises CommandFailed, FileNotFoundError when
@@ -73,7 +72,7 @@ class Keeper:
         asked_s, asked_unix_s = self._kept.clock(), time.time()
         said = self._ask()
         if said is None:
-            self._turns += 1
+            self._turns, self._mark = self._turns + 1, ""
             return False
         try:
             self.heed(said, asked_s, asked_unix_s)
@@ -96,20 +95,21 @@ class Keeper:
             self._mark = str(said["mark"])
             return
         self._ttl_s = UNLIMITED_S if ttl_s is None else float(ttl_s)
-        self._mark = str(said["mark"])
+        self._mark = str(said["mark"]) if generation == self._active_in else ""
+        self._active_in = generation
         left_s = asked_s + self._ttl_s - self._kept.clock()
         if left_s > 0:
             self._kept.doorway.permit(asked_unix_s + self._ttl_s, left_s)
             self.generation = generation
+            self._opened = generation if left_s >= COARSE_S else self._opened
 
     # ---- the controller ----
 
     def _ask(self) -> Answer | None:
         """At once while nothing was heard yet; else when something changes, or a permit is due to be renewed."""
-        is_active = self._ttl_s > 0
-        wait_s = min(WAIT_S, max(0.1, (self._ttl_s - 1.0) * WAIT_SHARE)) if is_active else WAIT_S
+        wait_s = 0.0 if not self._mark else renewal_s(self._ttl_s) if self._ttl_s > 0 else STANDS_S
         query = {"uid": self._kept.uid, "wait": f"{wait_s:.3f}", "known": self._mark}
-        query["permitted"] = str(self.generation)
+        query["permitted"] = str(self._opened)
         status, body = self._request("GET", "", query, wait_s + CONNECT_S)
         if status != 200:
             return None

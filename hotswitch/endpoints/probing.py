@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hotswitch.backends import Backend, BackendId, Check, CheckKind, Health, ServiceId
+from hotswitch.decide.endpoints.bounds import HURRY
 from hotswitch.endpoints import checks
 from hotswitch.endpoints.registry import Registry
 
-HURRY = 0.1  # of a period: how soon it is asked again while failures are being counted
 Ask = Callable[[Check, str, checks.Done], checks.Question]
 
 

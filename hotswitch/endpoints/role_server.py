@@ -69,18 +69,19 @@ class RoleServer:
         ]
 
     async def _role(self, request: web.Request) -> web.Response:
-        backend = self._backend(request)
+        came_s, backend = self._roles.now_s, self._backend(request)
         if backend is None:
             return _unknown()
         permitted = request.query.get("permitted", "")
-        if permitted.isdecimal():
+        by_keeper = permitted.isdecimal()
+        if by_keeper:
             self._roles.permits(backend, Generation(int(permitted)))
         wait_s = min(LONGEST_WAIT_S, _number(request.query.get("wait", "0")))
         known = request.query.get("known", "")
-        answer = self._roles.ask(backend)
+        answer = self._roles.ask(backend, came_s, by_keeper=by_keeper)
         if wait_s > 0 and answer is not None and _mark(answer) == known:
             await self._roles.changed(backend, wait_s)
-            answer = self._roles.ask(backend)
+            answer = self._roles.ask(backend, came_s, by_keeper=by_keeper)
         return _unknown() if answer is None else web.json_response(text_of(answer))
 
     async def _is_active(self, request: web.Request) -> web.Response:
@@ -91,7 +92,7 @@ class RoleServer:
 
     def _is(self, request: web.Request, role: Role) -> web.Response:
         backend = self._backend(request)
-        answer = None if backend is None else self._roles.ask(backend)
+        answer = None if backend is None else self._roles.ask(backend, self._roles.now_s)
         if answer is None:
             return _unknown()
         return web.json_response(text_of(answer), status=200 if answer.role is role else 503)

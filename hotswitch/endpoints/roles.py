@@ -2,7 +2,8 @@
 
 The active one is told a time to live only while this controller leads, the election says so, and nothing is about to be
 withdrawn; each such word is remembered (`told_s`), because a successor may be published only when the last one has run
-out, or the pod is fenced otherwise. Who is asked by a pod it does not know, or does not lead, says nothing at all.
+out, or the pod is fenced otherwise. It counts from when the question came, however late it was answered: who asked
+counts from before that. Who is asked by a pod it does not know, or does not lead, says nothing at all.
 """
 
 from __future__ import annotations
@@ -12,11 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hotswitch.backends import NO_GENERATION, BackendId, Role, ServiceId
-from hotswitch.decide.endpoints.activity import over_s
+from hotswitch.decide.endpoints.activity import STANDS_S, over_s
 from hotswitch.model import Generation
 
-STANDS_S = 5.0
-"""How long a keeper lets a question stand while nothing changes."""
 REMEMBERED_S = 600.0  # when one that has left was heard: it may be back soon
 
 
@@ -42,11 +41,21 @@ class _Office:
     members: frozenset[BackendId] = frozenset()
     told_s: float = 0.0
     opened_s: float = 0.0
+    appointed_s: float = 0.0  # the active one, in its generation
     heard_s: dict[BackendId, float] = field(default_factory=dict)  # when each asked last
     silent: bool = False
     confirmed: dict[BackendId, Generation] = field(default_factory=dict)
     permitted: dict[BackendId, Generation] = field(default_factory=dict)  # by keepers, in the kernel
+    kept_s: dict[BackendId, float] = field(default_factory=dict)  # when the keeper of each asked last, if it has one
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def may_be_silent_until_s(self, backend: BackendId, ttl_s: float) -> float:
+        """The active one for its whole time to live, since it asked or was appointed; a standby for that and as long as
+        a question may stand."""
+        heard_s = self.heard_s.get(backend, self.opened_s)
+        if backend == self.active:
+            return over_s(max(heard_s, self.appointed_s), ttl_s)
+        return over_s(heard_s, ttl_s) + STANDS_S
 
     def forget(self, now_s: float) -> None:
         """Pods come and go for as long as a leader leads. What one confirmed that has left counts in its generation."""
@@ -56,6 +65,16 @@ class _Office:
             each: upto for each, upto in self.confirmed.items() if each in self.members or upto >= self.generation
         }
         self.permitted = {each: upto for each, upto in self.permitted.items() if each in self.members}
+        self.kept_s = {each: at_s for each, at_s in self.kept_s.items() if each in self.members}
+
+    def hear(self, backend: BackendId, came_s: float, *, by_keeper: bool) -> float:
+        """From when on what it is told now counts. A pod with a keeper serves for as long as that is told: its app's
+        own questions prolong nothing, or one whose keeper has stopped would be thought well."""
+        if by_keeper:
+            self.kept_s[backend] = max(came_s, self.kept_s.get(backend, came_s))
+        since_s = min(came_s, self.kept_s.get(backend, came_s))
+        self.heard_s[backend] = max(since_s, self.heard_s.get(backend, since_s))
+        return since_s
 
 
 class RoleBook:
@@ -84,6 +103,8 @@ class RoleBook:
         """From now on. `active` None: nobody is told that it is active."""
         office = self._offices[service]
         before = office.active, office.generation, office.members
+        if before[:2] != (active, generation):
+            office.appointed_s = self._clock()
         office.active, office.generation, office.ttl_s, office.members = active, generation, ttl_s, members
         office.silent = False
         if before[2] != members:
@@ -109,16 +130,14 @@ class RoleBook:
         return self._offices[service].told_s
 
     def quiet(self, service: ServiceId, ttl_s: float) -> frozenset[BackendId]:
-        """Those of its pods that did not ask for longer than they may: the active one for its whole time to live, a
-        standby for that and as long as a question may stand."""
+        """Those of its pods that did not ask for longer than they may."""
         office, now_s = self._offices[service], self._clock()
-        found = set()
-        for backend in office.members:
-            heard_s = office.heard_s.get(backend, office.opened_s)
-            may_s = 0.0 if backend == office.active else STANDS_S
-            if now_s >= over_s(heard_s, ttl_s) + may_s:
-                found.add(backend)
-        return frozenset(found)
+        return frozenset(each for each in office.members if now_s >= office.may_be_silent_until_s(each, ttl_s))
+
+    def quiet_s(self, service: ServiceId, ttl_s: float) -> float | None:
+        """When the active one will have been silent for too long, if nothing is heard; None: nobody is."""
+        office = self._offices[service]
+        return None if office.active is None else office.may_be_silent_until_s(office.active, ttl_s)
 
     def is_confirmed(self, service: ServiceId, backend: BackendId, generation: Generation) -> bool:
         office = self._offices.get(service)
@@ -131,27 +150,31 @@ class RoleBook:
 
     # ---- by pods and their keepers ----
 
-    def ask(self, backend: BackendId) -> Answer | None:
-        """None: this controller cannot say. Everything is looked at and remembered in one turn of the loop."""
+    @property
+    def now_s(self) -> float:
+        """By the clock that words are counted by."""
+        return self._clock()
+
+    def ask(self, backend: BackendId, came_s: float, *, by_keeper: bool = False) -> Answer | None:
+        """None: this controller cannot say. `came_s`: when the question came; it may have stood since. Everything is
+        looked at and remembered in one turn of the loop."""
         if not self._leads():
             return None
         found = self._of(backend)
         if found is None:
             return None
         service, office = found
-        office.heard_s[backend] = self._clock()
+        since_s = office.hear(backend, came_s, by_keeper=by_keeper)
         if office.silent:
             return None
         if office.active != backend:
             return Answer(service=service, role=Role.STANDBY, generation=office.generation, withdrawn=office.generation)
-        office.told_s = self._clock()
-        return Answer(
-            service=service,
-            role=Role.ACTIVE,
-            generation=office.generation,
-            ttl_s=office.ttl_s,
-            withdrawn=Generation(office.generation - 1),
-        )
+        ttl_s = None if office.ttl_s is None else office.ttl_s - (came_s - since_s)
+        if ttl_s is not None and ttl_s <= 0:
+            return None
+        office.told_s = max(office.told_s, since_s)
+        withdrawn = Generation(office.generation - 1)
+        return Answer(service=service, role=Role.ACTIVE, generation=office.generation, ttl_s=ttl_s, withdrawn=withdrawn)
 
     async def changed(self, backend: BackendId, wait_s: float) -> None:
         """Until something about its Service has changed, or the time is over."""

@@ -20,6 +20,7 @@ from hotswitch.backends import Backend, BackendId, Published, ServiceId, Service
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.decide.endpoints.active_standby import Election, Order, Situation, Verdict, Word, published, step
+from hotswitch.decide.endpoints.bounds import OPEN_S
 from hotswitch.endpoints.fences import Fence, Suspect, due_s, proof
 from hotswitch.endpoints.ledger import Ledger, Record, Stale, unwritten
 from hotswitch.endpoints.memory import MemoryUnreadable
@@ -29,9 +30,6 @@ from hotswitch.endpoints.roles import RoleBook
 log = logging.getLogger("hotswitch.endpoints")
 LOOK_S = 1.0  # so often at least, for what depends on time alone
 STEPS = 8  # in one turn; more would be a circle
-OPEN_S = 0.5
-"""How long data planes are not told of a new one whose keeper has not opened its port: who is refused there comes back
-later, gRPC after a second at the earliest."""
 
 
 class Tell(Protocol):
@@ -225,9 +223,18 @@ class Worker:
             return LOOK_S
         if (opens_s := self._opens_s) > 0:
             return opens_s
+        due, now_s = self._due_s(service, election), self._means.clock()
+        return LOOK_S if due is None else min(LOOK_S, max(0.001, due - now_s))
+
+    def _due_s(self, service: ServiceRecord, election: Election) -> float | None:
+        """When something may follow from time alone; None, or one that has passed unused: at the next look."""
         suspect = _suspect(Situation(service=service, backends=(), election=election))
-        due = None if suspect is None else due_s(self._means.fences, suspect)
-        return LOOK_S if due is None else min(LOOK_S, max(0.001, due - self._means.clock()))
+        if suspect is not None:
+            return due_s(self._means.fences, suspect)
+        if election.ttl_s is None or election.active is None:
+            return None
+        due = self._means.roles.quiet_s(self._id, election.ttl_s)
+        return due if due is not None and due > self._means.clock() else None
 
 
 def _suspect(now: Situation) -> Suspect | None:

@@ -2,9 +2,10 @@
 
 :5432 `/write?n=N` has a row appended and tells its number, `/read` tells the newest number from memory; both answer
 with pod and generation. :5434, if wanted, gRPC (app.GRPC_METHOD): "POD/GENERATION". :8080 `/healthz`. The app is told
-its role over the role endpoint and believes it for as long as it hears nothing else: that it stops in time is its
-keeper's matter, not its own. What it does itself is the part that no fence of the network can do: it shows its
-generation to the storage, and an older one writes nothing any more.
+its role over the role endpoint and believes it for as long as that may be believed: its keeper may have opened the port
+for the next generation while it still waits for a controller that is frozen, and it would answer in the last one. That
+nobody hears from it outside of its time is its keeper's matter. What it does itself is the part that no fence of the
+network can do: it shows its generation to the storage, and an older one writes nothing any more.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ import sqlite3
 import sys
 from collections.abc import Awaitable
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
+from hotswitch.cluster.lease import clock_s
 from hotswitch.sandbox.app import GRPC_METHOD
 from hotswitch.sandbox.ask import ask
 from hotswitch.sandbox.httpd import Request, Response, listen
 from hotswitch.sandbox.process import die_with_parent
 
 PORT, HEALTH_PORT, STORAGE_PORT, GRPC_PORT = 5432, 8080, 5433, 5434
-WAIT_S = 5.0
+WAIT_S = 1.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS epochs (generation INTEGER PRIMARY KEY, pod TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (seq INTEGER PRIMARY KEY, n INTEGER NOT NULL, pod TEXT NOT NULL,
@@ -83,8 +86,13 @@ class Storage:
 class Register:
     def __init__(self, config: RegisterConfig) -> None:
         self._config = config
-        self.generation = 0  # in which we are active; 0: we are not
+        self._generation, self._until_s = 0, 0.0
         self._seq = 0
+
+    @property
+    def generation(self) -> int:
+        """In which we are active; 0: we are not, or do not know."""
+        return self._generation if clock_s() < self._until_s else 0
 
     @property
     def name(self) -> str:
@@ -118,17 +126,19 @@ class Register:
         return int(answer.json()["seq"])
 
     async def follow(self) -> None:
-        """Its role, for ever: as told, for as long as nothing else is told."""
+        """Its role, for ever."""
         mark, turn = "", 0
         while True:
             host, _, port = self._config.roles[turn % len(self._config.roles)].rpartition(":")
             own = self._config
             path = f"/v1/roles/{own.namespace}/{own.pod}?uid={own.uid}&wait={WAIT_S}&known={mark}"
+            asked_s = clock_s()
             try:
                 answer = await ask(host, int(port), path, timeout_s=WAIT_S + 1.0)
                 if answer.status != 200:
                     raise ConnectionError(str(answer.status))
                 said = answer.json()
+                self._until_s = asked_s + (inf if said["ttl_s"] is None else float(said["ttl_s"]))
                 await self._become(said["role"] == "active", int(said["generation"]))
                 mark = said["mark"]
             except (OSError, ValueError, KeyError):
@@ -137,13 +147,13 @@ class Register:
 
     async def _become(self, active: bool, generation: int) -> None:
         if not active:
-            self.generation = 0
-        elif generation != self.generation:
+            self._generation = 0
+        elif generation != self._generation:
             try:
                 self._seq = await self._store("/take", generation)
-                self.generation = generation
+                self._generation = generation
             except (Fenced, OSError):
-                self.generation = 0
+                self._generation = 0
                 raise ConnectionError("the storage does not let us begin") from None
 
 

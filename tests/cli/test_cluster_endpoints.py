@@ -6,6 +6,7 @@ import pytest
 
 from hotswitch.api import service as said
 from hotswitch.cli import cluster_endpoints as read
+from hotswitch.cli import cluster_endpoints_bounds as within
 from hotswitch.cli import cluster_endpoints_order as order
 from hotswitch.cli import cluster_endpoints_show as show
 from hotswitch.cluster.kinds import PODS, SERVICES
@@ -114,3 +115,15 @@ async def test_what_is_not_ours_is_said() -> None:
         await place.service(mode="all")
         with pytest.raises(read.Refused, match="nobody is active"):
             await order.pause(place.cluster, "db", SHOP, True, False)
+
+
+@story
+async def test_for_how_long_nobody_may_answer() -> None:  # S0.6, I7
+    async with town() as place:
+        await two_pods(place)
+        lines = await within.shown(place.cluster, "db", SHOP)
+        assert lines[0] == "shop/db"
+        assert "  its keeper stops: 2.65 s" in lines, lines
+        assert sum("as soon as the kubelet finds out" in each for each in lines) == 3
+        await place.annotate(check="http:8080/healthz")
+        assert not any("kubelet" in each for each in await within.shown(place.cluster, "db", SHOP))

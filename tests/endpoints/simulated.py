@@ -18,7 +18,7 @@ from hotswitch.decide.endpoints.activity import DRIFT
 from hotswitch.endpoints.fences import Confirmed, Gone, RunOut, Suspect, proof
 from hotswitch.endpoints.keeper import Keeper, Kept
 from hotswitch.endpoints.role_server import text_of
-from hotswitch.endpoints.roles import RoleBook
+from hotswitch.endpoints.roles import Answer, RoleBook
 from tests.endpoints.make import SERVICE, backend, service
 
 TTL_S = 5.0
@@ -272,12 +272,20 @@ class World:
 
     # ---- what pods do ----
 
-    def ask(self, pod: Pod, controller: Controller, there_s: float, back_s: float) -> None:
-        """A question on its way to a controller, and its answer on its way back."""
+    def ask(self, pod: Pod, controller: Controller, there_s: float, back_s: float, stands_s: float = 0.0) -> None:
+        """A question on its way to a controller, where it stands for a while, and its answer on its way back."""
         asked_s, keeper = pod.clock(), pod.keeper
 
         def arrive() -> None:
-            answer = controller.roles.ask(pod.id) if controller.leads and not pod.is_deleted else None
+            came_s, roles = controller.clock(), controller.roles
+            if stands_s:
+                self._answer_of(pod, controller, came_s)
+                self.later(stands_s, lambda: roles is controller.roles and answered(came_s), controller)  # type: ignore[func-returns-value]
+            else:
+                answered(came_s)
+
+        def answered(came_s: float) -> None:
+            answer = self._answer_of(pod, controller, came_s)
             if answer is None:
                 return
             said: dict[str, Any] = text_of(answer)
@@ -291,6 +299,11 @@ class World:
             self.later(back_s, heed, keeper)
 
         self.later(there_s, arrive, controller)
+
+    def _answer_of(self, pod: Pod, controller: Controller, came_s: float) -> Answer | None:
+        if not controller.leads or pod.is_deleted:
+            return None
+        return controller.roles.ask(pod.id, came_s, by_keeper=True)
 
     def _confirm(self, pod: Pod, controller: Controller, generation: int) -> None:
         if controller.leads:

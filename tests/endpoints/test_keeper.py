@@ -87,3 +87,29 @@ def test_the_resolver_puts_the_one_that_does_not_lead_first_each_time(monkeypatc
         assert len(PERMITS) == 1 and "permitted=0" in ASKED[-1]
         keeper.turn()
         assert "permitted=1" in ASKED[-1], "data planes are told of it when the port is open"
+        assert "wait=0.000" in ASKED[-1], "the first permit may be short: its question may have stood"
+        keeper.turn()
+        assert "wait=1.200&known=active-1" in ASKED[-1]
+
+
+def test_a_standby_becomes_active_by_a_question_that_stood_longer_than_a_permit_lasts() -> None:  # S0.7
+    asks: list[str] = []
+
+    class Heard(Keeper):
+        def _request(self, method: str, more: str, query: dict[str, str], *rest: Any) -> tuple[int, bytes]:  # type: ignore[override]
+            asks.append(f"{query['wait']} {query['known']} {query['permitted']}")
+            now[0] += 6.0 if len(asks) == 1 else 0.0
+            return 200, json.dumps(ACTIVE).encode()
+
+    now = [0.0]
+    PERMITS.clear()
+    keeper = Heard(
+        Kept(
+            namespace="shop", name="db-0", uid="one", doorway=Door(None, (5432,)), roles=("http://nobody",),
+            token=str, clock=lambda: now[0],
+        )
+    )  # fmt: skip
+    assert keeper.turn() and PERMITS == []
+    assert keeper.turn() and PERMITS == [5.0], "asked once more, at once"
+    keeper.turn()
+    assert asks == ["0.000  0", "0.000  0", "1.200 active-1 1"]

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from hotswitch.decide.endpoints import activity
-from tests.endpoints.simulated import TTL_S, Pod, Unseen, World
+from tests.endpoints.simulated import Pod, Unseen, World
 
 pytestmark = pytest.mark.unit
 DELAYS = st.sampled_from([0.0, 0.001, 0.05, 0.9, 2.5, 4.9, 7.0, 20.0])
+STANDS = st.sampled_from([0.0, 1.2, 2.0, 5.0])  # s
 WHICH = st.integers(0, 2)
 TWO_HOURS_S = 7200.0
 
@@ -42,9 +42,9 @@ class Election(RuleBasedStateMachine):
     def a_controller_is_killed(self, which: int) -> None:
         self.world.kill(self.world.controllers[which % 2])
 
-    @rule(which=WHICH, whom=WHICH, there_s=DELAYS, back_s=DELAYS)
-    def a_pod_asks(self, which: int, whom: int, there_s: float, back_s: float) -> None:
-        self.world.ask(self.world.pods[which], self.world.controllers[whom % 2], there_s, back_s)
+    @rule(which=WHICH, whom=WHICH, there_s=DELAYS, back_s=DELAYS, stands_s=STANDS)
+    def a_pod_asks(self, which: int, whom: int, there_s: float, back_s: float, stands_s: float) -> None:
+        self.world.ask(self.world.pods[which], self.world.controllers[whom % 2], there_s, back_s, stands_s)
 
     @rule(which=WHICH, well=st.booleans())
     def an_app_falls_ill_or_gets_well(self, which: int, well: bool) -> None:
@@ -132,7 +132,7 @@ def _work(world: World, chance: random.Random, frozen: dict[object, float]) -> N
     for pod in world.pods:
         if frozen.get(pod, 0.0) <= world.now.s:
             for controller in world.controllers:
-                world.ask(pod, controller, slow(), slow())
+                world.ask(pod, controller, slow(), slow(), chance.choice((0.0, 0.0, 1.2, 2.0)))
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("HOTSWITCH_SIMULATIONS", "3"))))
@@ -158,7 +158,3 @@ def test_a_clock_that_is_off_by_more_than_the_bound_is_found(monkeypatch: pytest
     """The margin for clocks is needed: with none, and clocks as far apart as is allowed, two serve."""
     monkeypatch.setattr("hotswitch.endpoints.fences.over_s", lambda told_s, ttl_s: told_s + ttl_s * 0.7)
     assert any(days_work(seed, TWO_HOURS_S).breach for seed in range(5))
-
-
-def test_the_stated_bound() -> None:
-    assert activity.bound_s(TTL_S) == pytest.approx(5.5)
