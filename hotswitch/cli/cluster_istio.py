@@ -26,6 +26,10 @@ def documents(services: Iterable[Shown]) -> str:
 
 def _of(one: Shown) -> list[dict[str, Any]]:
     published = _published(one)
+    if left_out := config.left_out(published):
+        raise Refused(
+            f"{one.record.id}: one ServiceEntry bears {config.AT_MOST} endpoints: {left_out} more are left out"
+        )
     try:
         rule = config.destination_rule(published)
         found = [_whole(SERVICE_ENTRIES, config.service_entry(published))]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from zlib import crc32
 
 from hotswitch.backends import Backend, Locality, Published, Role, ServiceMode, ServicePort, ServiceRecord, Staleness
 from hotswitch.decide.endpoints import failover
@@ -24,7 +25,7 @@ SUFFIX = "hotswitch.internal"  # reserved for private use, like the whole of .in
 MANAGED_BY = "endpoints.hotswitch.io/managed-by"
 TLS_MODE = "security.istio.io/tlsMode"
 REGION = "topology.kubernetes.io/region"
-AT_MOST = 1000  # endpoints; an object of the API may have about 1.5 MB
+AT_MOST = 1000  # endpoints; an object of the API may have about 1.5 MB, and one host in several objects is not defined
 PROTOCOLS = {
     "http": "HTTP", "http2": "HTTP2", "kubernetes.io/h2c": "HTTP2", "grpc": "GRPC", "https": "HTTPS", "tls": "TLS",
     "mongo": "MONGO", "tcp": "TCP",
@@ -58,9 +59,10 @@ def service_entry(published: Published) -> Object:
     ports = [(port, _port_name(port)) for port in service.ports if port.protocol == "TCP"]
     if not ports:
         raise Unsaid("none of its ports is a TCP port, and Istio knows no others")
-    endpoints = [each for each in map(_endpoint(service, ports), _serving(published)) if each is not None]
-    if len(endpoints) > AT_MOST:
-        raise Unsaid(f"it has {len(endpoints)} endpoints, and one ServiceEntry bears {AT_MOST}: use slices or xds")
+    said = _endpoint(service, ports)
+    able = [(each, content) for each in _serving(published) if (content := said(each)) is not None]
+    told = able if len(able) <= AT_MOST else _told(able)
+    endpoints = [content for _, content in told]
     return {
         "metadata": _metadata(published),
         "spec": {
@@ -82,6 +84,22 @@ def destination_rule(published: Published) -> Object | None:
     local = {"enabled": True, "failoverPriority": list(failover.labels(order))}
     policy = {"loadBalancer": {"localityLbSetting": local}, "outlierDetection": dict(OUTLIERS)}
     return {"metadata": _metadata(published), "spec": {"host": host(service), "trafficPolicy": policy}}
+
+
+def left_out(published: Published) -> int:
+    """How many may serve and are not told of."""
+    return max(0, sum(1 for _ in _serving(published)) - AT_MOST)
+
+
+def _told(able: list[tuple[Backend, Object]]) -> list[tuple[Backend, Object]]:
+    """Of too many those of the mesh's own cluster, and of these always the same ones, from all places alike: who comes
+    or goes changes one of them at most."""
+    chosen = {backend.id for backend, _ in sorted(able, key=lambda each: _rank(each[0]))[:AT_MOST]}
+    return [each for each in able if each[0].id in chosen]
+
+
+def _rank(backend: Backend) -> tuple[bool, int, str]:
+    return bool(backend.locality.cluster), crc32(backend.pod.uid.encode()), backend.pod.uid
 
 
 def _serving(published: Published) -> Iterator[Backend]:

@@ -38,6 +38,7 @@ class Refusal(StrEnum):
     UNSAID = "HSE032"
     NOT_SERVED = "HSE033"
     NOT_WRITTEN = "HSE034"
+    TOO_MANY = "HSE035"
 
 
 Refused = Callable[[ServiceRecord, Refusal | None, str], None]
@@ -220,6 +221,11 @@ class IstioPublisher:
             raise _No(Refusal.UNSAID, str(unsaid)) from unsaid
         for kind, content in wanted.items():
             await self._have(desk, kind, content)
+        if left_out := config.left_out(published):
+            sentence = (
+                f"one ServiceEntry bears {config.AT_MOST} endpoints: {left_out} more get nothing from Istio's clients"
+            )
+            raise _No(Refusal.TOO_MANY, sentence)
 
     async def _have(self, desk: _Desk, kind: Kind, wanted: Object | None) -> None:
         service = desk.wanted.service

@@ -156,9 +156,19 @@ def test_what_cannot_be_said_is_refused() -> None:
     udp = (ServicePort("dns", 53, 53, "UDP"),)
     with pytest.raises(config.Unsaid, match="TCP"):
         config.service_entry(published(ports=udp))
-    crowd = [backend(f"db-{number}", number) for number in range(config.AT_MOST + 1)]
-    with pytest.raises(config.Unsaid, match="1001 endpoints"):
-        config.service_entry(published(*crowd))
+
+
+def test_of_more_than_one_object_bears_always_the_same_are_told_the_own_cluster_first() -> None:
+    crowd = [backend(f"db-{number}", number) for number in range(config.AT_MOST)]
+    assert len(endpoints(published(*crowd))) == config.AT_MOST and config.left_out(published(*crowd)) == 0
+    far = backend("far", 5000, cluster="east")
+    assert far.locality.cluster == "east"
+    more = published(far, *crowd, backend("one-more", 5001))
+    told = {each["address"] for each in endpoints(more)}
+    assert len(told) == config.AT_MOST and config.left_out(more) == 2
+    assert far.addresses[0] not in told
+    without = {each["address"] for each in endpoints(published(*crowd[1:], backend("one-more", 5001)))}
+    assert len(told - without) <= 1, "who goes changes one"
 
 
 # ---- orders ----

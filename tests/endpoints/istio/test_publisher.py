@@ -254,6 +254,26 @@ async def test_what_cannot_be_said_any_more_is_taken_away() -> None:  # I7
             assert mesh.refusals[-1] == (None, "")
 
 
+def test_more_endpoints_than_one_object_bears_and_the_host_stays(monkeypatch: pytest.MonkeyPatch) -> None:  # S2.7
+    monkeypatch.setattr(config, "AT_MOST", 2)
+
+    @story
+    async def tale() -> None:
+        async with api() as mesh:
+            await mesh.service(mode="nearest", output="istio")
+            for number in range(3):
+                await mesh.pod(f"db-{number}")
+            async with leading(mesh):
+                await until(lambda: mesh.refusals and mesh.refusals[-1][0] is Refusal.TOO_MANY)
+                assert "1 more" in mesh.refusals[-1][1]
+                (entry,) = await mesh.cluster.list(SERVICE_ENTRIES, SHOP)
+                assert len(entry["spec"]["endpoints"]) == 2
+                await mesh.delete("db-0")
+                await until(lambda: mesh.refusals[-1] == (None, ""))
+
+    tale()
+
+
 @story
 async def test_what_cannot_be_written_for_long_is_told() -> None:  # S0.7
     async with api() as mesh:
