@@ -49,7 +49,8 @@ def _of_family(published: Published, family: str, known: Sequence[Part]) -> list
         address = each.backend.address(family)
         if address is not None and each.backend.role is not Role.STANDBY:
             groups.setdefault(_key(_ports(each.backend)), []).append(endpoint(each, address))
-    names = _Names(published.service, family, {part.name for part in known})
+    spare = [part.name for part in known if not part.endpoints and not part.ports] if () not in groups else []
+    names = _Names(published.service, family, {part.name for part in known}, spare)
     found: list[Part] = []
     for key, endpoints in groups.items():
         ports = tuple(dict(each) for each in key)
@@ -79,12 +80,16 @@ def _placed(
 
 
 class _Names:
-    """SERVICE-hotswitch-4-0 and so on: the lowest number that is free."""
+    """SERVICE-hotswitch-4-0 and so on: the lowest number that is free. First those in `spare`, which stand empty: who
+    is promoted is told of by one write, without a slice that goes before."""
 
-    def __init__(self, service: ServiceRecord, family: str, taken: set[str]) -> None:
+    def __init__(self, service: ServiceRecord, family: str, taken: set[str], spare: list[str]) -> None:
+        self._spare = spare
         self._stem, self._taken = f"{service.id.name}-hotswitch-{'6' if family == 'IPv6' else '4'}", taken
 
     def next(self) -> str:
+        if self._spare:
+            return self._spare.pop(0)
         number = next(number for number in range(len(self._taken) + 1) if f"{self._stem}-{number}" not in self._taken)
         name = f"{self._stem}-{number}"
         self._taken.add(name)

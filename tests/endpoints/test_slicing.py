@@ -68,6 +68,14 @@ def test_what_is_empty_goes_and_one_stays() -> None:
     assert part.name == before[0].name and part.endpoints == ()
 
 
+def test_a_slice_that_stands_empty_is_taken_for_the_next_one() -> None:  # S0.7: one write, and no slice goes for it
+    empty = slicing.parts(all_of([]), slicing.parts(all_of(many(1)), ()))
+    other = replace(backend("other", 9), ports=(BackendPort("sql", 6000),))
+    for whom in (many(1), [other], [*many(1), other], many(150)):
+        assert empty[0].name in [part.name for part in slicing.parts(all_of(whom), empty)]
+    assert len({part.name for part in slicing.parts(all_of([*many(150), other]), empty)}) == 3
+
+
 def test_two_families_are_two_slices() -> None:
     parts = slicing.parts(all_of(many(1), families=("IPv6", "IPv4")), ())
     assert [(part.family, part.endpoints[0]["addresses"]) for part in parts] == [
