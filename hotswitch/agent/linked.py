@@ -11,7 +11,6 @@ import yaml
 
 from hotswitch.agent.authority import Authority, Grant, OwnAuthority, Right
 from hotswitch.agent.dialer import LinkSettings
-from hotswitch.agent.link import ControllerAuthority
 from hotswitch.config.agentfile import Budget, ConfigError, PolicySettings, Strict, parse_as
 from hotswitch.model import PodRef
 
@@ -41,6 +40,8 @@ class Allowing(Strict):
         if addresses and self.policy is not None:
             raise ConfigError("policy: not beside controller; one of them says what may be done")
         if addresses:
+            from hotswitch.agent.link import ControllerAuthority  # heavy: not where there is no controller
+
             return ControllerAuthority(self._link(addresses, directory, node, pod_uid))
         return OwnAuthority() if self.policy is None else StandingAuthority(read_standing(self.policy))
 
@@ -82,6 +83,11 @@ def read_standing(path: Path) -> StandingPolicy:
 @asynccontextmanager
 async def speaking(authority: Authority) -> AsyncIterator[None]:
     """While the body runs, the authority remembers, and hears from its controller."""
+    if isinstance(authority, OwnAuthority):
+        yield
+        return
+    from hotswitch.agent.link import ControllerAuthority
+
     if not isinstance(authority, ControllerAuthority):
         yield
         return

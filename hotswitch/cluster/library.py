@@ -1,7 +1,8 @@
 """Of the Kubernetes client library, its asynchronous half alone.
 
 The package's own __init__ loads the synchronous half as well, with requests, oauthlib and websocket: 7 MB in every
-agent, for nothing. So the package is entered without it; whoever asks for another part of it by name gets that as ever.
+agent, for nothing. That of its asynchronous half loads a discovery client and urllib3: 2 MB. So both are entered
+without it; whoever asks for another part of them by name gets that as ever.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ import importlib.util
 import sys
 from typing import Any
 
-_PACKAGE = "kubernetes"
+_PACKAGE, _HALF = "kubernetes", "kubernetes.aio"
 
 
-def _half() -> None:
-    spec = None if _PACKAGE in sys.modules else importlib.util.find_spec(_PACKAGE)
+def _enter(package: str) -> None:
+    spec = None if package in sys.modules else importlib.util.find_spec(package)
     if spec is not None:
-        sys.modules[_PACKAGE] = importlib.util.module_from_spec(spec)
+        sys.modules[package] = importlib.util.module_from_spec(spec)
 
 
 def _part(name: str) -> Any:
-    return importlib.import_module(f"{_PACKAGE}.aio.{name}")
+    return importlib.import_module(f"{_HALF}.{name}")
 
 
-_half()
+_enter(_PACKAGE)
+_enter(_HALF)
 Configuration = _part("client").Configuration
 RESTClientObject = _part("client.rest").RESTClientObject
 ConfigException = _part("config").ConfigException
