@@ -15,8 +15,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from cryptography import x509
-
+from hotswitch.certificate import Malformed, read_der
 from hotswitch.kernel.netns import Where, as_user, inside
 from hotswitch.model import STAND_IN_UID, PathComparison, Port, Probe, ProbeOutcome
 from hotswitch.observe.health import HttpProbe
@@ -138,7 +137,9 @@ def _context() -> ssl.SSLContext:
 
 
 def _ends(der: bytes | None) -> float | None:
-    return x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp() if der else None
+    with contextlib.suppress(Malformed):
+        return read_der(der).ends_unix_s if der else None
+    return None
 
 
 def _outcome_of(failure: BaseException) -> ProbeOutcome:
