@@ -26,10 +26,12 @@ POLL_S = 0.05
 
 
 class PodAgent:
-    def __init__(self, box: Sandbox, pod: Pod, policy: Mapping[str, Any]) -> None:
+    """`shares_pids`: as in a pod with shareProcessNamespace; on this machine it then sees all processes of it."""
+
+    def __init__(self, box: Sandbox, pod: Pod, policy: Mapping[str, Any], *, shares_pids: bool = False) -> None:
         self._box, self._pod = box, pod
         self._directory = box.estate.directory / f"agent-in-{pod.name}"
-        self._policy = policy
+        self._policy, self._shares_pids = policy, shares_pids
         self._process: Process | None = None
 
     def start(self) -> None:
@@ -38,7 +40,8 @@ class PodAgent:
         rights = Rights(gid=PROXY_GID, capabilities=HELPER_CAPABILITIES, no_new_privileges=True)
         words = [f"{key}={value}" for key, value in self._environment().items()]
         program = rights.argv((sys.executable, "-m", "hotswitch.cli.start", "agent", "--pod"))
-        argv = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "env", *words, *program)
+        apart = () if self._shares_pids else ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+        argv = (*apart, "env", *words, *program)
         cgroups = self._box.estate.make_cgroups(f"agent-in-{self._pod.name}")[-1:]
         log = self._directory / "log"
         self._process = start(self._box.estate, argv, log=log, netns=self._pod.netns, cgroups=cgroups)

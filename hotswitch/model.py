@@ -218,6 +218,7 @@ class Facts:
     tripwire: Tripwire = Tripwire.UNARMED
     tripwire_since_s: float = 0.0  # when the tripwire took its present state
     tripwire_cut_s: float | None = None  # when a held connection was last cut, whatever became of the next one
+    admin_closed_s: float | None = None  # when the connection held to Envoy's admin port was last closed, not reset
     listeners: Listeners | None = None
     probes: tuple[Probe, ...] = ()  # GET 15021/healthz/ready, each on a fresh connection, oldest first
     pressure: Pressure = Pressure()

@@ -3,7 +3,8 @@ with the API server stopped (S4.2, S4.4, I1).
 
 Both act on pods of one cluster in miniature. The node's agent is the shipped DaemonSet's container: its capabilities,
 pids and root of its own, within a standing grant; `shared`: the same with the node's pids (hostPID). The pod's agent is
-in its pod as the injection template has it. Requests go straight to the pod, each on a new connection.
+in its pod as the injection template has it; `shared`: in one whose containers share their pids. Requests go straight to
+the pod, each on a new connection.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ WHO: Mapping[str, str] = {
     "beside": "node agent",
     "beside-shared": "node agent, hostPID",
     "beside-pod": "pod agent",
+    "beside-pod-shared": "pod agent, shareProcessNamespace",
 }
 NAMES = tuple(WHO)
 ALONE = "standalone agent"
@@ -61,7 +63,7 @@ async def _measured(name: str, settings: Settings, say: Say) -> dict[tuple[str, 
         cluster = await stack.enter_async_context(SandboxCluster(namespace="shop"))
         pods = {ALONE: await _pod(cluster, "alone-0", "off"), who: await _pod(cluster, "ours-0", "auto")}
         client = await cluster.box.client("caller")
-        make = _pod_agent if name == "beside-pod" else _node_agent
+        make = _pod_agent if name.startswith("beside-pod") else _node_agent
         guards = await make(cluster, pods[who], name, stack)
         keeper = Hotswitch(cluster.box, [pods[ALONE].pod], policy=QUICKLY)
         stack.push_async_callback(keeper.stop)
@@ -104,7 +106,7 @@ async def _node_agent(cluster: SandboxCluster, web: Published, name: str, stack:
 
 
 async def _pod_agent(cluster: SandboxCluster, web: Published, name: str, stack: AsyncExitStack) -> Guards:
-    agent = PodAgent(cluster.box, web.pod, {**POLICY, **QUICKLY})
+    agent = PodAgent(cluster.box, web.pod, {**POLICY, **QUICKLY}, shares_pids=name == "beside-pod-shared")
     agent.start()
     stack.push_async_callback(agent.stop)
 

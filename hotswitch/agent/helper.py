@@ -22,7 +22,10 @@ from hotswitch.agent.main import serve
 from hotswitch.agent.ordered import OrderedGuard, needs_rescue
 from hotswitch.agent.spare import Spare
 from hotswitch.api.names import HELPER_VARIABLE
+from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import AgentFile, ConfigError, Pod, parse
+from hotswitch.kernel.cgroup import Container
+from hotswitch.observe.shared_pids import SharedPids
 from hotswitch.report.journal import entry
 from hotswitch.rescue.service import Rescue, RescueBusy, RescueUnavailable
 
@@ -96,7 +99,12 @@ class HelperAgent(Agent):
 
     def _guard(self, pod: Pod, spare: Spare) -> Guard:
         ledger = Ledger(self.settings.socket.with_name("orders.json"))
-        return OrderedGuard(pod, self.specs[pod.uid], self._means(), spare, ledger)
+        return OrderedGuard(pod, self.specs[pod.uid], self._means(), spare, ledger, proxy_beside(self.specs[pod.uid]))
+
+
+def proxy_beside(spec: CaptureSpec) -> Container:
+    """Of the pod that this process lives in."""
+    return SharedPids(spec.proxy_uids, spec.proxy_gids)
 
 
 def _app_listens(guard: Guard) -> bool:

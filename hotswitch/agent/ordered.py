@@ -27,6 +27,7 @@ from hotswitch.config.agentfile import Pod, PolicySettings
 from hotswitch.decide.damping import closed
 from hotswitch.decide.levels import RESCUE_DEATHS_AT_MOST
 from hotswitch.decide.ports import effective, same
+from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.command import CommandFailed
 from hotswitch.model import (
     OPEN_LEVELS,
@@ -49,8 +50,16 @@ class OrderRefused(ValueError):
 class OrderedGuard(Guard):
     """Raises as Guard."""
 
-    def __init__(self, settings: Pod, spec: CaptureSpec, means: Means, spare: Spare, ledger: Ledger) -> None:
-        super().__init__(settings, spec, means, spare)
+    def __init__(
+        self,
+        settings: Pod,
+        spec: CaptureSpec,
+        means: Means,
+        spare: Spare,
+        ledger: Ledger,
+        container: Container | None = None,
+    ) -> None:
+        super().__init__(settings, spec, means, spare, container)
         self._ledger, self._carried, self._turn = ledger, ledger.read(), asyncio.Lock()
 
     def _take_over(self) -> None:

@@ -3,7 +3,7 @@
 Refused alone proves nothing: an operator's `drain_listeners` refuses too, while the admin port goes on listening. One
 dump of the LISTEN sockets tells: a dead process has none. A killed Envoy's sockets take about 2 ms to go, and its held
 connection closes before its listeners do (measured: 14 of 20 reconnects still succeeded). So refused with something
-still listening is only suspected, until it has stood for SETTLE_S.
+still listening is only suspected, until it has stood for SETTLE_S; unless all connections that are held close at once.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from hotswitch.model import (
 )
 
 LIVING_PORTS = frozenset({ADMIN, ENVOY_INBOUND, ENVOY_OUTBOUND})
+TOGETHER_S = 0.05  # 0.02 ms apart, most often; a busy kernel may put the dying process aside between two sockets
 SETTLE_S = 0.05  # teardown takes 2 ms, 21 ms was the longest seen with a core size limit of 0; busy machines are slower
 
 
@@ -48,10 +49,24 @@ def exiting(case: Case) -> Diagnosis | None:
     if facts.envoy_exiting and _lately(facts, facts.tripwire_cut_s):
         evidence = {"process": "envoy exits", "15021": "the held connection was cut"}
         return case.proves(Fault.DEAD, facts.at_s, "the proxy is dying: the kernel ends its process", evidence)
+    if (closed_s := _all_closed_s(case)) is not None:
+        evidence = {"15021": "the held connection was cut", "15000": "so was that to the admin port, not by a reset"}
+        return case.proves(Fault.DEAD, closed_s, "the proxy is dying: its connections close at once", evidence)
     if not facts.proxy_exiting or case.dump is None or case.listening & LIVING_PORTS:
         return None
     evidence = {"process": "exiting", "listening": described(case.listening & PROXY_PORTS)}
     return case.proves(Fault.DEAD, case.dump.at_s, "the proxy is dying: the kernel ends its process", evidence)
+
+
+def _all_closed_s(case: Case) -> float | None:
+    """Since when both connections that are held are closed, one to the main thread and one to a worker: by the kernel,
+    because the process ends. Its listeners go up to 20 ms later, where it watches files. A drain leaves the admin
+    port's alone, nothing is ever asked over that one, and whoever destroys sockets from outside sends a reset."""
+    admin_s, health_s = case.facts.admin_closed_s, case.facts.tripwire_cut_s
+    if admin_s is None or health_s is None or not abs(admin_s - health_s) <= TOGETHER_S:
+        return None
+    since_s = min(admin_s, health_s)
+    return None if not _lately(case.facts, since_s) or _answered_after(case, since_s) else since_s
 
 
 def doomed(facts: Facts) -> bool:

@@ -84,9 +84,18 @@ def _lines(path: Path) -> list[str]:
 
 def user(pid: int, proc: Path = PROC) -> int | None:
     """Its effective uid, as this process's user namespace counts; None: gone."""
+    return _effective("Uid:", pid, proc)
+
+
+def group(pid: int, proc: Path = PROC) -> int | None:
+    """Its effective gid, likewise."""
+    return _effective("Gid:", pid, proc)
+
+
+def _effective(field: str, pid: int, proc: Path) -> int | None:
     with contextlib.suppress(OSError):
         for line in _lines(proc / str(pid) / "status"):
-            if line.startswith("Uid:"):
+            if line.startswith(field):
                 return int(line.split()[2])
     return None
 

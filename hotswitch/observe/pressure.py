@@ -7,6 +7,9 @@ counted once, when the wait begins, and waits of more than a second were seen.
 Of the threads only Envoy's workers tell: they accept and answer. A connection that waits wakes the worker it waits for,
 so one that neither ran nor wanted to is stuck, or has nothing to do; one that wants a CPU and gets none is starved,
 whatever the other threads do, and for however long: seen were 0.8 s on a machine with ten times more to do than it can.
+
+Where the threads are to be seen and the cgroup is not, they have to say it all: one that is throttled wants a CPU and
+has none, one that waits for memory stands in D. So less of either is enough there.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ WINDOW_S = 1.0  # as long as the default hang takes to confirm
 MEMORY_WINDOW_S = 10.0
 WORK_WINDOW_S, WORK_S = 0.2, 0.0005  # so long a look, and so much CPU in it, tell a worker at work from one that stands
 BUSY_PART = 0.5  # of the window; our own questions on suspicion alone take a few thousandths
+UNCOUNTED_PART = 0.2  # of the window: without counters, so long a wait of one worker explains slowness
 _WANTS = frozenset("RD")
 
 
@@ -52,7 +56,7 @@ class Gauge:
             self._memory.popleft()
 
     def pressure(self) -> Pressure:
-        if not self._container.known or not self._readings:
+        if not self._readings:
             return Pressure()
         first, last = self._readings[0], self._readings[-1]
         full = self._full
@@ -60,10 +64,14 @@ class Gauge:
         is_fresh = bool(full) and last.at_s - full[-1].at_s <= WINDOW_S
         window_s = full[-1].at_s - full[0].at_s if is_fresh else 0.0
         enough = bool(lives) and window_s >= WORK_WINDOW_S
+        counted = self._container.known
+        if not counted and not (lives and window_s > 0):
+            return Pressure()
+        part = 0.5 if counted else UNCOUNTED_PART
         return Pressure(
             throttled=last.throttled > first.throttled,
-            memory=last.memory > self._memory[0][1],
-            starved=window_s > 0 and _longest_wait_s(full, lives) > window_s / 2,
+            memory=last.memory > self._memory[0][1] if counted else any(_blocked(life, part) for life in lives),
+            starved=window_s > 0 and _longest_wait_s(full, lives) > window_s * part,
             dumping=last.dumping,
             stopped=last.stopped,
             known=True,
@@ -120,3 +128,8 @@ def _wanted_s(life: _Life) -> float:
 def _still(life: _Life) -> bool:
     """Has not run, and did not want to."""
     return life[-1][1].cpu_s - life[0][1].cpu_s < WORK_S and not any(worker.state in _WANTS for _, worker in life)
+
+
+def _blocked(life: _Life, part: float) -> bool:
+    """In D at so large a part of the looks."""
+    return sum(worker.state == "D" for _, worker in life) > part * len(life)

@@ -42,6 +42,7 @@ class HeldConnection:
         self.since_s = self._loop.time()
         self.breaks = 0
         self.cut_s: float | None = None  # when it last broke
+        self.closed_s: float | None = None  # and when the far end last closed it, be it without having answered
         self._asked_s: float | None = None
         self._late = False
         self._answered: Callable[[Probe], None] = _ignore
@@ -67,16 +68,35 @@ class HeldConnection:
     def _broke(self) -> None:
         held = self._socket
         assert held is not None
-        with contextlib.suppress(OSError):
-            if data := held.recv(ANSWER_BYTES):
+        closed = False
+        try:
+            data = held.recv(ANSWER_BYTES)
+            if data:
                 self._hear(data)  # the last words; that it is broken will be told again
                 return
+            closed = True
+        except BlockingIOError:  # told of one before it, whose number this one has
+            return
+        except OSError:
+            pass
         self.breaks += 1
+        self._drop()
         self.cut_s = self._loop.time()
+        if closed:
+            self.closed_s = self.cut_s
         if self._cut is not None:
             self._cut()
         self.arm()
         self._changed()
+
+    def heed(self) -> None:
+        """Is it broken, and not told yet? Then it is told now."""
+        if self._socket is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._socket.recv(1, socket.MSG_PEEK):
+                return
+        self._broke()
 
     # ---- asking over it ----
 

@@ -72,6 +72,7 @@ class PodWatch:
         self._queues = Queues(namespace.path)
         self._link = PodLink(namespace.path, self._vanish)
         self._tripwire = HeldConnection(namespace.fd, self._tripped, cut=self._cut)
+        self._admin = HeldConnection(namespace.fd, _nothing, cut=self._cut, port=ADMIN)
         self._processes = Processes(container, self._doomed)
         self._answers = Answers()
         self._comparisons = Comparisons(path_probe, pace, self)
@@ -88,6 +89,7 @@ class PodWatch:
     def start(self) -> None:
         self._link.start()
         self._tripwire.arm()
+        self._admin.arm()
         self._look()
         now_s = self._loop.time()
         self._fresh_due_s = now_s + random.uniform(0, self._pace.fresh_s)
@@ -104,6 +106,7 @@ class PodWatch:
         self._fresh.close()
         self._link.close()
         self._tripwire.close()
+        self._admin.close()
         self._processes.close()
         self._queues.close()
 
@@ -134,6 +137,7 @@ class PodWatch:
             tripwire=self._tripwire.state,
             tripwire_since_s=self._tripwire.since_s,
             tripwire_cut_s=self._tripwire.cut_s,
+            admin_closed_s=self._admin.closed_s,
             proxy_exiting=self._processes.exiting,
             envoy_exiting=self._processes.envoy_exiting,
             envoy_doomed_s=self._processes.doomed_s,
@@ -177,6 +181,8 @@ class PodWatch:
             return
         if self._tripwire.state is not Tripwire.HELD or self._tripwire.waited_s > DEAF_S:
             self._tripwire.arm()
+        if self._admin.state is not Tripwire.HELD:
+            self._admin.arm()
         if self.suspicious:  # of a pod that is open, too: a queue that stands tells nothing while threads are unseen
             self._look()
         else:
@@ -274,11 +280,13 @@ class PodWatch:
             self._loop.call_soon(self._processes.look)
 
     def _cut(self) -> None:
-        """The held connection has just broken. Is Envoy on its way out, then that is enough."""
+        """A held connection has just broken. Is Envoy on its way out, or all that is held broken, that is enough."""
         if self.gone:
             return
         self._processes.look()
-        if self._processes.envoy_exiting:
+        self._tripwire.heed()
+        self._admin.heed()
+        if self._processes.envoy_exiting or self._admin.closed_s is not None:
             self._news()
 
     def _tripped(self, looks: int = TEARDOWN_LOOKS) -> None:
@@ -312,3 +320,6 @@ class PodWatch:
     def _vanish(self) -> None:
         self.gone = True
         self._news()
+
+
+def _nothing() -> None: ...

@@ -30,6 +30,8 @@ class Agent(InPod):
     """In the place of the helper. `obeys`: variables that name a controller; none: a file says what may be done."""
 
     obeys: Mapping[str, str] = MappingProxyType({})
+    shares_pids = False
+    """As with shareProcessNamespace; here it sees the processes of all other pods as well."""
 
     def environment(self) -> dict[str, str]:
         settings = self.pod_settings
@@ -53,10 +55,16 @@ class Agent(InPod):
 
     async def launch(self) -> None:
         words = [f"{key}={value}" for key, value in self.environment().items()]
-        first = ("unshare", "--pid", "--fork", "--mount-proc", "env", *words, *confined(program("agent", "--pod")))
+        apart = () if self.shares_pids else ("unshare", "--pid", "--fork", "--mount-proc")
+        first = (*apart, "env", *words, *confined(program("agent", "--pod")))
         cgroups = self._box.estate.make_cgroups(f"agent-{self.pod.name}")[-1:]
         log = self.directory / "helper.log"
         self._process = start(self._box.estate, first, log=log, netns=self.pod.netns, cgroups=cgroups)
+
+    @property
+    def keeper_pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid if self.shares_pids else super().keeper_pid
 
     async def status(self) -> dict[str, Any]:
         try:

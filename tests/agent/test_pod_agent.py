@@ -55,6 +55,8 @@ def test_its_pods_sidecar_fails(runner: asyncio.Runner, town: tuple[Agent, Clien
         fault = await getattr(pod.faults, kind)()
         await agent.until_inbound("rescue")
         assert await served(client, pod) == "rescue"
+        if kind == "kill":  # its listeners may stand for 20 ms more
+            assert "15000" in agent.entries("open")[-1].evidence, agent.told()
         await fault.undo()
         await agent.until_inbound("capture")
         await agent.guards()

@@ -64,6 +64,7 @@ def forged_facts(dice: random.Random, now_s: float, *, odd: bool = False) -> Fac
         identity_expires_in_s=left(),
         proxy_certificate_expires_in_s=left(),
         tripwire_cut_s=None if dice.random() < 0.5 else instant(),
+        admin_closed_s=None if dice.random() < 0.8 else instant(),
         proxy_exiting=dice.random() < 0.2,
         envoy_exiting=dice.random() < 0.2,
         envoy_doomed_s=None if dice.random() < 0.8 else instant(),

@@ -71,7 +71,8 @@ def dying(facts: Facts) -> bool:
     gone = facts.listeners is not None and not facts.listeners.ports & {15000, 15001, 15006}
     cut = facts.tripwire_cut_s is not None and facts.at_s - facts.tripwire_cut_s <= 1.0
     doomed = facts.envoy_doomed_s is not None and facts.at_s - facts.envoy_doomed_s <= 1.0
-    return doomed or (facts.proxy_exiting and gone) or (facts.envoy_exiting and cut)
+    admin = facts.admin_closed_s is not None and facts.at_s - facts.admin_closed_s <= 1.1
+    return doomed or (facts.proxy_exiting and gone) or (cut and (facts.envoy_exiting or admin))
 
 
 def only_slow(facts: Facts) -> bool:

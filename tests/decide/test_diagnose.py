@@ -143,6 +143,18 @@ def test_envoy_is_on_its_way_out() -> None:
     assert said(replace(dying, envoy_exiting=False)) == (Fault.WELL, NONE)
 
 
+def test_all_that_is_held_closes_at_once() -> None:
+    """S4.2a: nothing is seen of the process, and its listeners may stand for 20 ms more: a drain it is not."""
+    dying = well(admin_closed_s=NOW - 0.001, tripwire_cut_s=NOW - 0.002)
+    assert said(dying) == (Fault.DEAD, CONFIRMED)
+    assert said(replace(dying, tripwire_cut_s=NOW - 0.2)) == (Fault.WELL, NONE), "each for itself: recycled"
+    assert said(replace(dying, tripwire_cut_s=None)) == (Fault.WELL, NONE)
+    assert said(replace(dying, admin_closed_s=None)) == (Fault.WELL, NONE), "drained, or reset by somebody"
+    assert said(replace(dying, at_s=NOW + 60, listeners=None)) == (Fault.WELL, NONE), "long ago"
+    back = (*probes(OK), replace(probes(OK)[0], started_s=NOW - 0.0005, ended_s=NOW))
+    assert said(replace(dying, probes=back)) == (Fault.WELL, NONE), "it has answered since"
+
+
 def test_envoys_threads_go() -> None:
     """S4.2a: the kernel gives back its memory before it closes a single socket, so all else still looks well."""
     dying = well(envoy_doomed_s=NOW - 0.001)

@@ -139,3 +139,25 @@ def test_reading_of_a_real_process(tmp_path: Path) -> None:
     reading = container.read(1.0)
     assert reading.throttled == 3 and reading.threads >= 1 and reading.cpu_s > 0
     assert reading.workers == {} and not reading.stopped and not container.processes()[0].doomed
+
+
+@pytest.mark.parametrize(
+    ("states", "waited_s", "excused"),
+    [
+        ("SS", 0.0, False),
+        ("RR", 0.0, True),
+        ("SS", 0.3, True),
+        ("SS", 0.1, False),
+        ("DS", 0.0, True),
+        ("TT", 0.0, False),
+    ],
+    ids=["stuck", "throttled", "starved", "a little late", "waits for memory", "stopped"],
+)
+def test_threads_are_all_there_is_to_see(states: str, waited_s: float, excused: bool) -> None:
+    """S4.2b: in a pod that shares its pids, no counter of the proxy's cgroup is in sight."""
+    found = Gauge(Container(()))
+    for at_s, waited in ((1.0, 0.0), (1.5, waited_s / 2), (2.0, waited_s)):
+        workers = {11 + place: Worker(5.0, waited, state) for place, state in enumerate(states)}
+        found.note(Reading(at_s, threads=4, workers=workers, stopped=states == "TT"))
+    assert found.pressure().known
+    assert found.pressure().explains_slowness is excused

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 
 import pytest
 
@@ -94,9 +95,43 @@ async def scenario_health_is_asked_over_it(netns: str) -> None:
     assert answers.empty()
 
 
+async def scenario_it_is_closed_or_reset(netns: str) -> None:
+    with server(netns) as listening:
+        watched = Watched(netns)
+        watched.held.arm()
+        reset, _ = listening.accept()
+        reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset.close()
+        await watched.next_change()
+        assert (watched.held.breaks, watched.held.closed_s) == (1, None)
+        listening.accept()[0].close()
+        await watched.next_change()
+        assert (watched.held.breaks, watched.held.closed_s) == (2, watched.held.cut_s)
+        watched.held.close()
+
+
+async def scenario_its_end_is_heeded_before_it_is_told(netns: str) -> None:
+    with server(netns) as listening:
+        watched = Watched(netns)
+        watched.held.heed()
+        watched.held.arm()
+        accepted, _ = listening.accept()
+        watched.held.heed()
+        assert watched.held.breaks == 0, "nothing has happened yet"
+        accepted.close()
+        watched.held.heed()
+        assert (watched.held.breaks, watched.held.state) == (1, Tripwire.HELD)
+        await asyncio.sleep(0)  # the loop is told of the first one now, whose number the second one has
+        await asyncio.sleep(0)
+        assert watched.held.breaks == 1
+        watched.held.close()
+
+
 @pytest.mark.parametrize(
     "scenario",
     [
+        scenario_it_is_closed_or_reset,
+        scenario_its_end_is_heeded_before_it_is_told,
         scenario_health_is_asked_over_it,
         scenario_proxy_dies,
         scenario_connection_closes_before_the_listener,

@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from hotswitch.decide import diagnose
 from hotswitch.kernel.cgroup import Container, Reading, Worker
 from hotswitch.kernel.netns import PinnedNamespace, inside
-from hotswitch.model import HEALTH, Facts, PathComparison, ProbeOutcome, Thresholds
+from hotswitch.model import ADMIN, HEALTH, Facts, Fault, Grade, PathComparison, ProbeOutcome, Thresholds
 from hotswitch.observe import pace as pace_module
 from hotswitch.observe.pace import SLOW_S, Pace
 from hotswitch.observe.path import PathProbe, PathReport
@@ -62,10 +65,11 @@ class Health(asyncio.Protocol):
     """15021: answers with the class's status; a connection that may be kept is. `deaf`: kept ones get no answer."""
 
     status, open, made, deaf = b"503", 0, 0, False
+    newest: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = Health.newest = transport
         Health.open += 1
         Health.made += 1
 
@@ -233,3 +237,34 @@ async def _watched(
         async with asyncio.timeout(20):
             while Health.open:
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("closes", "found"), [(True, True), (False, False)], ids=["closed", "reset"])
+def test_all_connections_end_and_every_port_listens(netns: str, closes: bool, found: bool) -> None:
+    """S4.2a: a process ends, and its sockets are all there is to see; resets are somebody else's work."""
+    assert asyncio.run(_end_both(netns, closes=closes)) is found
+
+
+async def _end_both(netns: str, *, closes: bool) -> bool:
+    """Was the proxy taken for dead?"""
+    loop, Health.status = asyncio.get_running_loop(), b"200"
+    with inside(netns), socket.create_server(("127.0.0.1", ADMIN)) as admin:
+        admin.setblocking(False)
+        async with _watched(netns, None) as (watch, seen), asyncio.timeout(20):
+            held, _ = await loop.sock_accept(admin)
+            while not watch.facts(0).ever_ready or watch.suspicious:
+                await asyncio.sleep(0.01)
+            assert not any(map(_is_dead, seen))
+            if not closes:
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            held.close()
+            Health.newest.abort()
+            again, _ = await loop.sock_accept(admin)  # it has noticed, and holds another one
+            again.close()
+            return any(map(_is_dead, seen))
+
+
+def _is_dead(facts: Facts) -> bool:
+    assert facts.listeners is not None and {ADMIN, HEALTH} <= facts.listeners.ports
+    found = diagnose(replace(facts, app_ports=frozenset()), Thresholds())
+    return (found.fault, found.grade) == (Fault.DEAD, Grade.CONFIRMED)

@@ -13,7 +13,7 @@ import contextlib
 from hotswitch.agent.authority import Authority, surroundings
 from hotswitch.agent.granted import GrantedGuard
 from hotswitch.agent.guard import Guard
-from hotswitch.agent.helper import HelperAgent
+from hotswitch.agent.helper import HelperAgent, proxy_beside
 from hotswitch.agent.linked import speaking
 from hotswitch.agent.pod.settings import PodSettings
 from hotswitch.agent.spare import Spare
@@ -46,7 +46,8 @@ class PodAgent(HelperAgent):
         """What the rescue has from before is this pod's."""
 
     def _guard(self, pod: Pod, spare: Spare) -> Guard:
-        return GrantedGuard(pod, self.specs[pod.uid], self._means(), spare, self.authority)
+        spec = self.specs[pod.uid]
+        return GrantedGuard(pod, spec, self._means(), spare, self.authority, container=proxy_beside(spec))
 
     def _surroundings(self, guard: Guard) -> Surroundings:
         now_s = asyncio.get_running_loop().time()
