@@ -20,7 +20,7 @@ from hotswitch.sandbox.sandbox import Sandbox
 pytestmark = pytest.mark.envoy
 
 OWNER = """
-import asyncio, sys
+import asyncio, signal, sys
 from hotswitch.sandbox.sandbox import Sandbox
 
 async def main():
@@ -36,6 +36,7 @@ async def main():
         await pod.faults.hang()
         await load.results()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 asyncio.run(main())
 """
 
