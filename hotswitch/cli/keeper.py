@@ -23,15 +23,21 @@ def keeper(
     uid: Annotated[str, typer.Option("--uid", envvar="POD_UID", help="The pod's.")],
     allow: Annotated[str, typer.Option("--allow", help="Networks that always pass: the node's, for probes.")] = "",
     token: Annotated[Path, typer.Option("--token", help="By which a fence is confirmed.")] = TOKEN,
+    serve: Annotated[
+        int, typer.Option("--serve", min=0, max=65535, help="Port on loopback where the app asks its role; 0: none.")
+    ] = 0,
     netns: Annotated[str | None, typer.Option("--netns", help="Path of the pod's namespace; else this one.")] = None,
 ) -> None:
     """Shut the pod's ports, and open them for as long as a controller says that this pod is the active one."""
+    from hotswitch.endpoints.app_role import AppRole
+    from hotswitch.endpoints.app_role import serve as serve_role
     from hotswitch.endpoints.doorway import Doorway
     from hotswitch.endpoints.keeper import Keeper, Kept
     from hotswitch.kernel.command import CommandFailed
 
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     doorway = Doorway(netns, _ports(ports), _networks(allow))
+    app = AppRole() if serve else None
     kept = Kept(
         namespace=namespace,
         name=name,
@@ -39,10 +45,13 @@ def keeper(
         doorway=doorway,
         roles=tuple(_words(roles)),
         token=lambda: token.read_text().strip(),
+        app=app,
     )
     if not kept.roles:
         raise typer.BadParameter("--roles names no URL")
     try:
+        if app is not None:
+            serve_role(app, f"/v1/roles/{namespace}/{name}", netns, serve)
         Keeper(kept).run()
     except (CommandFailed, OSError) as failure:
         raise fail(str(failure)) from failure

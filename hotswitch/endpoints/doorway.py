@@ -39,14 +39,14 @@ class Doorway:
         """Shut. Once more over a table that stands: its permits are gone."""
         self._run(table_text(self.ports, self.allowed))
 
-    def permit(self, until_unix_s: float, at_most_s: float) -> None:
+    def permit(self, until_unix_s: float, at_most_s: float, generation: int = 0) -> None:
         """From now on, in place of any permit that stands: one transaction. `until_unix_s` counts in whole seconds, as
-        nft has it: the fraction is given up."""
+        nft has it: the fraction is given up. `generation`: for whoever reads it back."""
         for_ms = max(LEAST_MS, int(at_most_s * 1000))
         elements = ", ".join(f"{port} timeout {for_ms}ms" for port in self.ports)
         self._run(
             f"flush set inet {TABLE} permitted\nflush chain inet {TABLE} in_time\n"
-            f"add rule inet {TABLE} in_time meta time < {int(until_unix_s)} accept\n"
+            f'add rule inet {TABLE} in_time meta time < {int(until_unix_s)} accept comment "{generation}"\n'
             f"add element inet {TABLE} permitted {{ {elements} }}\n"
         )
 
@@ -61,7 +61,7 @@ class Doorway:
         doors = {*self.ports, ENVOY_INBOUND, RESCUE_INBOUND}
         sock = NetlinkSocket(NETLINK_SOCK_DIAG, self.netns)
         try:
-            flows = sockdiag.established(sock)
+            flows = sockdiag.unfinished(sock)
             outside = [each for each in flows if each.local_port in doors and not each.peer.is_loopback]
             return sum(sockdiag.destroy(sock, each) for each in outside if not self._is_allowed(each.peer))
         finally:
@@ -74,6 +74,13 @@ class Doorway:
         """Read from the kernel."""
         done = run(Command(("nft", "-j", "list", "set", "inet", TABLE, "permitted"), netns=self.netns), check=True)
         return any(each.get("set", {}).get("elem") for each in json.loads(done.stdout)["nftables"])
+
+    @property
+    def generation(self) -> int:
+        """Of the newest permit since it was built or shut, whether or not it has run out; 0: there was none."""
+        done = run(Command(("nft", "-j", "list", "chain", "inet", TABLE, "in_time"), netns=self.netns), check=True)
+        rules = (each["rule"] for each in json.loads(done.stdout)["nftables"] if "rule" in each)
+        return next((int(each.get("comment") or 0) for each in rules), 0)
 
     @property
     def exists(self) -> bool:

@@ -4,7 +4,9 @@ It runs beside the app, in the pod's own namespace (a native sidecar, started be
 to it. It decides nothing: without an answer it does nothing, and the kernel shuts the doorway when time is over. The
 order inside it matters: a permit is for what is left of `ttl_s` since the question was sent; a fence is confirmed only
 when the kernel has shut the doorway; and once a generation was withdrawn, no later word makes it permitted again,
-whatever is still on its way. One pod, one question at a time: a plain loop, and no library beyond Python's own.
+whatever is still on its way. Into a new generation nothing of an older one is let: flows that still stand are ended
+before the first permit, and an app that asks us for its role (app_role) has taken the new one by then. One pod, one
+question at a time: a plain loop, and no library beyond Python's own.
 """
 
 from __future__ import annotations
@@ -20,23 +22,20 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from hotswitch.decide.endpoints.activity import COARSE_S, CONNECT_S, PAUSE_S, STANDS_S, renewal_s
+from hotswitch.endpoints.app_role import AppRole, clock_s
 from hotswitch.endpoints.doorway import Doorway
 from hotswitch.kernel.command import CommandFailed
 
 UNLIMITED_S = 86_400.0  # a permit without a time to live: renewed long before
+TAKE_S = 0.5  # how long the app is waited for at once; meanwhile nothing else is heard
 log = logging.getLogger("hotswitch.endpoints.keeper")
 Answer = dict[str, Any]
-
-
-def clock_s() -> float:
-    """Goes on while the machine sleeps, as the word's other end does."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
     """`roles`: URLs of controllers; the one that leads answers, and every address behind a name is asked until it does.
-    `token`: read anew for each confirmation."""
+    `token`: read anew for each confirmation. `app`: where the app hears its role; None: it does not ask us."""
 
     namespace: str
     name: str
@@ -45,6 +44,7 @@ class Kept:
     roles: tuple[str, ...]
     token: Callable[[], str]
     clock: Callable[[], float] = clock_s
+    app: AppRole | None = None
 
 
 class Keeper:
@@ -61,7 +61,9 @@ class Keeper:
     def run(self) -> None:
         """For ever. What stands in the kernel ends by itself when we do. Raises CommandFailed, FileNotFoundError when
         the doorway cannot be built: then the app must not be started."""
-        if not self._kept.doorway.exists:
+        if self._kept.doorway.exists:
+            self.generation = self._kept.doorway.generation
+        else:
             self._kept.doorway.build()
         while True:
             if not self.turn():
@@ -90,18 +92,32 @@ class Keeper:
         self._withdrawn = max(self._withdrawn, int(said["withdrawn"]))
         if said["role"] != "active" or generation <= self._withdrawn:
             self._ttl_s = 0.0
+            self._tell({**said, "role": "standby", "ttl_s": None, "mark": f"standby-{generation}"}, asked_s)
             if said["mark"] != self._mark:
                 self._kept.doorway.shut()
             self._mark = str(said["mark"])
             return
         self._ttl_s = UNLIMITED_S if ttl_s is None else float(ttl_s)
-        self._mark = str(said["mark"]) if generation == self._active_in else ""
+        self._tell(said, asked_s + self._ttl_s)
+        if generation != self.generation:
+            self._kept.doorway.shut()
+        taken = self._is_taken(str(said["mark"]))
+        self._mark = str(said["mark"]) if taken and generation == self._active_in else ""
         self._active_in = generation
         left_s = asked_s + self._ttl_s - self._kept.clock()
-        if left_s > 0:
-            self._kept.doorway.permit(asked_unix_s + self._ttl_s, left_s)
+        if taken and left_s > 0:
+            self._kept.doorway.permit(asked_unix_s + self._ttl_s, left_s, generation)
             self.generation = generation
             self._opened = generation if left_s >= COARSE_S else self._opened
+
+    # ---- the app ----
+
+    def _tell(self, said: Answer, until_s: float) -> None:
+        if self._kept.app is not None:
+            self._kept.app.say(said, until_s)
+
+    def _is_taken(self, mark: str) -> bool:
+        return self._kept.app is None or self._kept.app.is_taken(mark, min(TAKE_S, self._ttl_s))
 
     # ---- the controller ----
 

@@ -16,6 +16,7 @@ from hotswitch.model import AcceptQueue, Port
 
 SOCK_DIAG_BY_FAMILY, SOCK_DESTROY = 20, 21
 TCP_ESTABLISHED, TCP_SYN_RECV, TCP_LISTEN = 1, 3, 10
+_SENDING = (TCP_ESTABLISHED, TCP_SYN_RECV, 4, 5, 8, 9, 11)  # FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 _SOCKOPT, _TRANSPARENT = 22, 1 << 5  # INET_DIAG_SOCKOPT, since Linux 5.10: a byte of flags, IP_TRANSPARENT among them
@@ -26,7 +27,7 @@ _REPLY = struct.Struct("=BBBB 2s2s16s16sI8s IIIII")
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One established TCP socket, as its owner sees it. `key` names exactly this socket to the kernel. `transparent`:
+    """One connected TCP socket, as its owner sees it. `key` names exactly this socket to the kernel. `transparent`:
     it was accepted, or made, by somebody who may use addresses that are not the host's: TPROXY's proxy."""
 
     local: IPv4Address | IPv6Address
@@ -62,7 +63,16 @@ def accept_queues(sock: NetlinkSocket) -> tuple[AcceptQueue, ...]:
 def established(sock: NetlinkSocket) -> list[Flow]:
     """Every established TCP socket of the namespace. LISTEN sockets are never among them: destroying one of those
     leaves half a proxy (measured)."""
-    return [_flow(fields, rest) for family in FAMILIES for fields, rest in _dump(sock, family, 1 << TCP_ESTABLISHED)]
+    return _flows(sock, 1 << TCP_ESTABLISHED)
+
+
+def unfinished(sock: NetlinkSocket) -> list[Flow]:
+    """Besides, those that one side has closed: what waits in them is still sent, and sent again, for minutes."""
+    return _flows(sock, sum(1 << each for each in _SENDING))
+
+
+def _flows(sock: NetlinkSocket, states: int) -> list[Flow]:
+    return [_flow(fields, rest) for family in FAMILIES for fields, rest in _dump(sock, family, states)]
 
 
 def _flow(fields: tuple[int | bytes, ...], rest: bytes) -> Flow:

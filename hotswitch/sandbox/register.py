@@ -2,10 +2,10 @@
 
 :5432 `/write?n=N` has a row appended and tells its number, `/read` tells the newest number from memory; both answer
 with pod and generation. :5434, if wanted, gRPC (app.GRPC_METHOD): "POD/GENERATION". :8080 `/healthz`. The app is told
-its role over the role endpoint and believes it for as long as that may be believed: its keeper may have opened the port
-for the next generation while it still waits for a controller that is frozen, and it would answer in the last one. That
-nobody hears from it outside of its time is its keeper's matter. What it does itself is the part that no fence of the
-network can do: it shows its generation to the storage, and an older one writes nothing any more.
+its role by its keeper and believes it for as long as it may be believed: that nobody hears from it outside of its time
+is its keeper's matter. Before it shows that it has taken a role it has forgotten what it knew in the one before. What
+it does itself is the part that no fence of the network can do: it shows its generation to the storage, and an older
+one writes nothing any more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hotswitch.sandbox.ask import ask
 from hotswitch.sandbox.httpd import Request, Response, listen
 from hotswitch.sandbox.process import die_with_parent
 
-PORT, HEALTH_PORT, STORAGE_PORT, GRPC_PORT = 5432, 8080, 5433, 5434
+PORT, HEALTH_PORT, STORAGE_PORT, GRPC_PORT, ROLE_PORT = 5432, 8080, 5433, 5434, 8109
 WAIT_S = 1.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS epochs (generation INTEGER PRIMARY KEY, pod TEXT NOT NULL);
@@ -149,11 +149,11 @@ class Register:
         if not active:
             self._generation = 0
         elif generation != self._generation:
+            self._generation = 0
             try:
                 self._seq = await self._store("/take", generation)
                 self._generation = generation
             except (Fenced, OSError):
-                self._generation = 0
                 raise ConnectionError("the storage does not let us begin") from None
 
 

@@ -288,10 +288,6 @@ async def test_the_same_where_there_is_ipv6_only() -> None:  # S0.3, S0.5, S0.6,
 
 
 @pytest.mark.envoy
-@pytest.mark.xfail(
-    strict=False,
-    reason="known defect, cause not found: in a third of the runs a pod that is active no more answers reads (I7)",
-)
 @story
 async def test_the_same_with_sidecars_that_capture_everything() -> None:  # S0.3, S0.5, S0.6, S0.7, I7
     stage = Failover(pods=3, controllers=2, ttl_s=TTL_S, lease_s=LEASE_S, mesh=True)

@@ -42,7 +42,7 @@ from hotswitch.sandbox.pod import PROXY
 from hotswitch.sandbox.pod import Pod as MeshedPod
 from hotswitch.sandbox.podspec import PodSpec
 from hotswitch.sandbox.process import Process, module_argv, start
-from hotswitch.sandbox.register import GRPC_PORT, PORT, STORAGE_PORT, RegisterConfig
+from hotswitch.sandbox.register import GRPC_PORT, PORT, ROLE_PORT, STORAGE_PORT, RegisterConfig
 from hotswitch.sandbox.slice_reader import SliceReader
 
 NODE = "node-a"
@@ -186,7 +186,7 @@ class Failover:
 
     def _register(self, name: str, uid: str) -> RegisterConfig:
         storage = f"{self.address(self.storage)}:{STORAGE_PORT}"
-        return RegisterConfig(SHOP, name, uid, storage, self.roles, self._grpc)
+        return RegisterConfig(SHOP, name, uid, storage, (f"127.0.0.1:{ROLE_PORT}",), self._grpc)
 
     async def _sidecar(self, name: str, uid: str, place: Attachment) -> MeshedPod | None:
         if self._ca is None:
@@ -203,7 +203,7 @@ class Failover:
         roles = (f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host, _, port in hosts)
         argv = (
             sys.executable, "-m", "hotswitch.cli.main", "keeper", "--ports", ports, "--roles", ",".join(roles),
-            "--name", name, "--namespace", SHOP, "--uid", uid, "--token", str(self.token),
+            "--name", name, "--namespace", SHOP, "--uid", uid, "--token", str(self.token), "--serve", str(ROLE_PORT),
         )  # fmt: skip
         return start(self.estate, argv, log=self.log(f"{name}-keeper"), netns=place.netns)
 
