@@ -15,7 +15,8 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from hotswitch.certificate import Malformed, read_der
+from cryptography import x509
+
 from hotswitch.kernel.netns import Where, as_user, inside
 from hotswitch.model import STAND_IN_UID, PathComparison, Port, Probe, ProbeOutcome
 from hotswitch.observe.health import HttpProbe
@@ -137,9 +138,7 @@ def _context() -> ssl.SSLContext:
 
 
 def _ends(der: bytes | None) -> float | None:
-    with contextlib.suppress(Malformed):
-        return read_der(der).ends_unix_s if der else None
-    return None
+    return x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp() if der else None
 
 
 def _outcome_of(failure: BaseException) -> ProbeOutcome:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hotswitch.kernel.memory_file import in_memory
 from hotswitch.kernel.netns import Where, inside
 from hotswitch.model import ProbeOutcome
 from hotswitch.observe.health import REQUEST, outcome_of_status
@@ -123,6 +124,17 @@ def _context(credentials: Credentials) -> ssl.SSLContext:
     context.check_hostname = False  # SPIFFE ids are compared instead
     context.load_verify_locations(cadata=credentials.roots_pem.decode())
     context.set_alpn_protocols(ALPN)
-    with in_memory(credentials.chain_pem) as chain, in_memory(credentials.key_pem) as key:
+    with _in_memory(credentials.chain_pem) as chain, _in_memory(credentials.key_pem) as key:
         context.load_cert_chain(chain, key)
     return context
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """OpenSSL reads keys from paths alone."""
+    fd = os.memfd_create("credentials", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, content)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)

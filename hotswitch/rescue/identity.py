@@ -8,12 +8,13 @@ level (I2, S4.2c).
 
 from __future__ import annotations
 
-import ssl
+import datetime
 from dataclasses import dataclass
 from typing import NoReturn
 
-from hotswitch.certificate import Certificate, Malformed, read_pem
-from hotswitch.kernel.memory_file import in_memory
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 
 
 class IdentityRefused(ValueError):
@@ -91,53 +92,55 @@ def read_identity(
         key=PrivateKey(key_pem),
         roots_pem=roots_pem,
         spiffe_id=_spiffe_id(chain[0]),
-        not_before_unix_s=max(certificate.begins_unix_s for certificate in chain),
-        not_after_unix_s=min(certificate.ends_unix_s for certificate in chain),
+        not_before_unix_s=max(_unix(certificate.not_valid_before_utc) for certificate in chain),
+        not_after_unix_s=min(_unix(certificate.not_valid_after_utc) for certificate in chain),
         fetched_unix_s=now_unix_s,
     )
-    _check_key(chain_pem, key_pem)
+    _check_key(chain[0], key_pem)
     _check_time(identity, roots, now_unix_s)
     _check_name(identity, expected or Expected())
     return identity
 
 
-def _certificates(pem: bytes, what: str) -> list[Certificate]:
+def _unix(instant: datetime.datetime) -> float:
+    return instant.timestamp()
+
+
+def _certificates(pem: bytes, what: str) -> list[x509.Certificate]:
     try:
-        return read_pem(pem)
-    except Malformed:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
         raise IdentityRefused(f"{what}: not PEM certificates") from None
 
 
-def _spiffe_id(leaf: Certificate) -> str:
+def _spiffe_id(leaf: x509.Certificate) -> str:
     """X.509-SVID section 2: exactly one URI, and it is the identity."""
-    if leaf.uris is None:
-        raise IdentityRefused("certificate: carries no name")
-    if len(leaf.uris) != 1 or not leaf.uris[0].startswith("spiffe://"):
-        raise IdentityRefused(f"certificate: {list(leaf.uris)!r} is not one SPIFFE id")
-    return leaf.uris[0]
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        raise IdentityRefused("certificate: carries no name") from None
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(uris) != 1 or not uris[0].startswith("spiffe://"):
+        raise IdentityRefused(f"certificate: {uris!r} is not one SPIFFE id")
+    return uris[0]
 
 
-def _check_key(chain_pem: bytes, key_pem: bytes) -> None:
-    """As TLS would take them. A password is never asked for: there is one, and it is wrong."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    with in_memory(chain_pem) as chain, in_memory(key_pem) as key:
-        try:
-            context.load_cert_chain(chain, key, password=b"")
-        except ssl.SSLError as failure:
-            reason = failure.reason or "unreadable"
-        else:
-            return
-    if "MISMATCH" in reason:
+def _check_key(leaf: x509.Certificate, key_pem: bytes) -> None:
+    try:
+        key = serialization.load_pem_private_key(key_pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise IdentityRefused("private key: not a PEM key that can be read without a password") from None
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    if key.public_key().public_bytes(encoding, form) != leaf.public_key().public_bytes(encoding, form):
         raise IdentityRefused("private key: does not belong to the certificate")
-    raise IdentityRefused(f"private key: not a PEM key that can be read without a password ({reason})")
 
 
-def _check_time(identity: Identity, roots: list[Certificate], now_unix_s: float) -> None:
+def _check_time(identity: Identity, roots: list[x509.Certificate], now_unix_s: float) -> None:
     if identity.expired(now_unix_s):
         raise IdentityRefused(f"certificate: ended {now_unix_s - identity.not_after_unix_s:.0f} s ago")
     if now_unix_s < identity.not_before_unix_s:
         raise IdentityRefused(f"certificate: begins in {identity.not_before_unix_s - now_unix_s:.0f} s")
-    if all(root.ends_unix_s <= now_unix_s for root in roots):
+    if all(_unix(root.not_valid_after_utc) <= now_unix_s for root in roots):
         raise IdentityRefused("root certificates: all have ended")
 
 
