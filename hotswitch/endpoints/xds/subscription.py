@@ -208,7 +208,8 @@ class Subscription(ABC):
 
     def _look(self, name: str) -> Resource | None:
         found = self._source.resource(self.kind, name, self._caller)
-        if found is None and name in self._has and not self._source.pending(self.kind, name):
+        known = name in self._has or any(name in names for names in self._unanswered.values())
+        if found is None and known and not self._source.pending(self.kind, name):
             return self._source.gone(self.kind, name)
         return found
 

@@ -335,6 +335,20 @@ def test_stale_answer_changes_no_names() -> None:
     assert client.has == {"a": "3"}
 
 
+def test_given_up_and_wanted_again_while_an_answer_is_under_way() -> None:
+    """The client takes what was under way, and must hear that it is gone since (found by the random walk below)."""
+    shelf = Shelf()
+    client = Client(shelf, Kind.ENDPOINTS, incremental=False)
+    client.want("a", "b")
+    change(shelf, client, b="1")
+    client.receive()
+    client.want("a")
+    change(shelf, client, b=None)
+    client.want("b")
+    client.settle()
+    assert not client.has.get("b")
+
+
 class Agreement(RuleBasedStateMachine):
     """Whatever is changed, asked for, given up and answered in whatever order: at last the client has what there is."""
 
