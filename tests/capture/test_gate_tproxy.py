@@ -105,7 +105,8 @@ def test_the_gate_closes_by_itself(pair: Pair, family: str) -> None:  # I1
             answers.append(pod.call_in(family).who)
             assert time.monotonic() - started < 5
         assert set(answers) == {"rescue", "proxy"}
-        assert not pod.gate.read().is_open
+        while pod.gate.read().is_open:  # its elements expire one by one, a tick of the kernel apart
+            assert time.monotonic() - started < 5
 
 
 def test_switched_under_traffic(pair: Pair) -> None:  # I2, I5

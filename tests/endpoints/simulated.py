@@ -50,8 +50,9 @@ class Kernel:
         self.until_s = float("-inf")
         self.generation = 0
 
-    def permit(self, until_unix_s: float, at_most_s: float) -> None:
+    def permit(self, until_unix_s: float, at_most_s: float, generation: int) -> None:
         self.until_s = min(float(int(until_unix_s)), self._clock() + at_most_s)
+        self.generation = generation
 
     def shut(self) -> int:
         self.until_s = float("-inf")
@@ -78,6 +79,7 @@ class Pod:
             roles=("http://nobody",), token=str, clock=self.clock,
         )  # fmt: skip
         self.keeper, self.started_s = Keeper(kept), self.clock.now.s
+        self.keeper.generation = self.kernel.generation
 
     @property
     def id(self) -> BackendId:
@@ -253,8 +255,7 @@ class World:
         if len(found) > 1:
             self._break(f"{[each.backend.pod.name for each in found]} serve at once")
         for each in found:
-            generation = each.keeper.generation or each.kernel.generation
-            each.kernel.generation = generation
+            generation = each.kernel.generation
             if generation < self._newest:
                 self._break(f"{each.backend.pod.name} serves {generation} after {self._newest}")
             self._newest = max(self._newest, generation)
