@@ -198,11 +198,11 @@ class Endpoints:
 
     def was_forced(self, backend: BackendId) -> bool:
         """A pod that is no more was seen to go while its containers ran."""
-        return any(each.was_forced(backend) for each in self._parts.sources)
+        return any(each.departed.was_forced(backend) for each in self._parts.sources)
 
     def was_seen(self, backend: BackendId) -> bool:
         """It was seen to go, and had ended."""
-        return any(each.was_seen(backend) for each in self._parts.sources)
+        return any(each.departed.was_seen(backend) for each in self._parts.sources)
 
     def _source(self, cluster: str) -> Source | None:
         return next((each for each in self._parts.sources if each.place.cluster == cluster), None)

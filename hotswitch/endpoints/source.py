@@ -10,30 +10,27 @@ forgotten, and at the next word all is as it is there.
 from __future__ import annotations
 
 import asyncio
-import random
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hotswitch.api.service import MODE
 from hotswitch.api.values import InvalidValue
-from hotswitch.backends import Backend, BackendId, ClusterState, ServiceId, ServiceMode, ServiceRecord, Staleness
+from hotswitch.backends import Backend, BackendId, ClusterState, ServiceId, ServiceRecord
 from hotswitch.cluster.client import Cluster
-from hotswitch.cluster.failure import ApiFailure
-from hotswitch.cluster.kinds import NODES, PODS, SERVICES
+from hotswitch.cluster.kinds import NODES, SERVICES
 from hotswitch.cluster.pods import Pod
 from hotswitch.cluster.watch import Change, ChangeType, Watcher
 from hotswitch.config.objects import ObjectRef, Problem, problem
 from hotswitch.endpoints import assemble, objects
+from hotswitch.endpoints.aging import Aging
 from hotswitch.endpoints.assemble import Place
+from hotswitch.endpoints.departed import Departed
+from hotswitch.endpoints.pod_watches import PodWatches
 from hotswitch.endpoints.registry import Registry
 from hotswitch.model import PodUid
 
-LOOK_S = 0.5
-PING_S = 1.0
-GRAVES = 1000
 Judged = Callable[[ObjectRef, tuple[Problem, ...]], None]
 """All that is wrong with an object now; nothing: it is well, or gone."""
 
@@ -49,15 +46,6 @@ class Reading:
 
     service: Callable[[objects.Service], ServiceRecord | None] = assemble.service
     careful: Callable[[objects.Service, ServiceRecord | None], ServiceRecord | None] = _last
-
-
-@dataclass(slots=True)
-class _Watched:
-    """The pods of one Service. `task` runs `watcher`."""
-
-    selector: dict[str, str]
-    watcher: Watcher[Pod]
-    task: asyncio.Task[None]
 
 
 class Source:
@@ -84,22 +72,12 @@ class Source:
         self.nodes: Watcher[objects.Node] = Watcher(
             cluster, NODES, objects.Node, on_event=self._node, on_problem=trouble
         )
-        self._watched: dict[ServiceId, _Watched] = {}
+        self._pods = PodWatches(cluster, changed=self._pod, listed=registry.touch, trouble=trouble)
         self._unread: set[ServiceId] = set()
         self._standing: dict[BackendId, Backend] = {}  # the last valid one of each
-        self._unclean: deque[BackendId] = deque(maxlen=GRAVES)
-        self._clean: deque[BackendId] = deque(maxlen=GRAVES)
-        self._pending: set[asyncio.Task[None]] = set()
+        self.departed = Departed()
         self.synced = asyncio.Event()
-        self._staleness: dict[ServiceId, Staleness] = {}
-        self._heard_s = time.monotonic()
-        self._silence = ""  # why it did not answer when it was asked last
-
-    @property
-    def age_s(self) -> float:
-        """Since this cluster last answered while every watch of it stood. A watch alone does not tell: where nothing
-        happens, an API server says nothing for minutes."""
-        return time.monotonic() - self._heard_s
+        self._aging = Aging(cluster, registry, self.place.cluster, lambda: self.is_followed, self._pods)
 
     @property
     def is_followed(self) -> bool:
@@ -109,35 +87,32 @@ class Source:
     @property
     def problem(self) -> str:
         """Why it cannot be heard; "" when it can."""
-        return self._silence or next((each.problem for each in self._watchers if each.problem), "")
+        return self._aging.silence or next((each.problem for each in self._watchers if each.problem), "")
 
     @property
     def _watchers(self) -> list[Watcher[Any]]:
         own: list[Watcher[Any]] = [self.services, self.nodes] if self.is_home else [self.nodes]
-        return [*own, *(each.watcher for each in self._watched.values())]
+        return [*own, *self._pods.watchers]
 
     @property
     def state(self) -> ClusterState:
-        """Of all Services the one that has waited longest for its word."""
-        worst = max(self._staleness.values(), key=list(Staleness).index, default=Staleness.FRESH)
         counted = Counter(
             each.staleness
-            for service in self._watched
+            for service in self._pods
             for each in self._registry.backends(service)
             if each.locality.cluster == self.place.cluster
         )
         return ClusterState(
             name=self.place.cluster,
-            staleness=worst if self.nodes.synced.is_set() else None,
-            age_s=self.age_s,
+            staleness=self._aging.worst if self.nodes.synced.is_set() else None,
+            age_s=self._aging.age_s,
             problem=self.problem,
             backends=dict(counted),
         )
 
     def knows(self, service: ServiceId) -> bool:
         """Its pods were listed: one that is not in the registry was not there."""
-        known = self._watched.get(service)
-        return known is not None and known.watcher.synced.is_set()
+        return self._pods.knows(service)
 
     def is_unread(self, service: ServiceId) -> bool:
         """It asks to be ours in words that cannot be read, and from before nothing is known: a predecessor may have."""
@@ -151,20 +126,10 @@ class Source:
         return [assemble.unread(content) for key, content in services if self.is_unread(ServiceId(*key))]
 
     def pod(self, service: ServiceId, name: str) -> Pod | None:
-        known = self._watched.get(service)
-        return None if known is None else known.watcher.store.get((service.namespace, name))
+        return self._pods.pod(service, name)
 
     def pods(self, service: ServiceId) -> tuple[Pod, ...]:
-        known = self._watched.get(service)
-        return () if known is None else tuple(known.watcher.store.values())
-
-    def was_forced(self, backend: BackendId) -> bool:
-        """It went while its containers ran: somebody deleted it by force, or it is selected no more. It may run on."""
-        return backend in self._unclean
-
-    def was_seen(self, backend: BackendId) -> bool:
-        """It went before our eyes, and all its containers had ended for good."""
-        return backend in self._clean
+        return self._pods.pods(service)
 
     async def run(self) -> None:
         """Until cancelled. Then every watch has ended, and what it knew is forgotten."""
@@ -179,14 +144,14 @@ class Source:
                     self._registry.listen(self._follow)
                     for each in list(self._registry.services):
                         self._follow(each)
-                    tasks.create_task(self._age())
-                await asyncio.gather(*(each.watcher.synced.wait() for each in self._watched.values()))
+                    tasks.create_task(self._aging.run())
+                await self._pods.synced()
                 self.synced.set()
         finally:
             self._registry.listen_no_more(self._follow)  # else what is forgotten now would be followed anew
-            for service in list(self._watched):
+            for service in self._pods:
                 self._unwatch(service)
-            await asyncio.gather(*self._pending, return_exceptions=True)
+            await self._pods.ended()
 
     # ---- Services ----
 
@@ -230,33 +195,18 @@ class Source:
             self._watch(record)
 
     def _watch(self, record: ServiceRecord) -> None:
-        known = self._watched.get(record.id)
-        if known is not None and known.selector == dict(record.selector):
-            self._again(record, known.watcher.store.values())
+        if self._pods.is_as(record):
+            self._again(record, self._pods.pods(record.id))
             return
         self._unwatch(record.id)
-        watcher: Watcher[Pod] = Watcher(
-            self._cluster,
-            PODS,
-            Pod,
-            on_event=lambda change: self._pod(record.id, change),
-            on_synced=lambda: self._registry.touch(record.id),
-            on_problem=self._trouble,
-            namespace=record.id.namespace,
-            label_selector=",".join(f"{key}={text}" for key, text in sorted(record.selector.items())),
-        )
-        task = asyncio.get_running_loop().create_task(watcher.run())
-        self._watched[record.id] = _Watched(dict(record.selector), watcher, task)
+        self._pods.begin(record)
 
     def _unwatch(self, service: ServiceId) -> None:
-        self._staleness.pop(service, None)  # else it would be counted for ever
-        known = self._watched.pop(service, None)
+        self._aging.forget(service)
+        known = self._pods.end(service)
         if known is None:
             return
-        known.task.cancel()
-        self._pending.add(known.task)
-        known.task.add_done_callback(self._pending.discard)
-        for pod in known.watcher.store.values():  # another selector may mean others: they run on all the same
+        for pod in known:  # another selector may mean others: they run on all the same
             self._note_end(service, pod)
         for backend in self._registry.backends(service):
             if backend.locality.cluster == self.place.cluster:
@@ -266,7 +216,7 @@ class Source:
 
     def _pod(self, service: ServiceId, change: Change[Pod]) -> None:
         pod = change.object
-        identity = BackendId(self.place.cluster, PodUid(pod.uid))
+        identity = self._identity(pod)
         if change.type is ChangeType.DELETED:
             self._judged(_ref(pod), ())
             if change.size_bytes:  # else it went unseen, while nothing was heard
@@ -278,16 +228,10 @@ class Source:
             self._put(record, pod)
 
     def _note_end(self, service: ServiceId, pod: Pod) -> None:
-        """Only where it matters: thousands of pods of others must not push out those that do."""
-        record = self._registry.service(service)
-        if record is None or record.mode is not ServiceMode.ACTIVE_STANDBY:
-            return
-        identity = BackendId(self.place.cluster, PodUid(pod.uid))
-        runs = any(each.is_running for each in pod.status.container_statuses or ())
-        if runs and identity not in self._unclean:
-            self._unclean.append(identity)
-        elif assemble.has_ended(pod):
-            self._clean.append(identity)
+        self.departed.note(self._registry.service(service), self._identity(pod), pod)
+
+    def _identity(self, pod: Pod) -> BackendId:
+        return BackendId(self.place.cluster, PodUid(pod.uid))
 
     def _forget(self, service: ServiceId, backend: BackendId) -> None:
         self._standing.pop(backend, None)
@@ -295,7 +239,7 @@ class Source:
 
     def _put(self, record: ServiceRecord, pod: Pod) -> None:
         node = self.nodes.store.get(("", pod.spec.node_name))
-        identity = BackendId(self.place.cluster, PodUid(pod.uid))
+        identity = self._identity(pod)
         try:
             made = assemble.backend(record, pod, node, self.place)
         except InvalidValue as invalid:
@@ -307,11 +251,10 @@ class Source:
                 self._standing[identity] = made
         if made is None:
             return
-        if identity in self._unclean:  # it is heard of again, and how it ends will be seen
-            self._unclean.remove(identity)
+        self.departed.is_back(identity)
         known = self._registry.backend(record.id, identity)
         health = known.health if known is not None else made.health
-        self._registry.put(replace(made, health=health, staleness=self._staleness.get(record.id, Staleness.FRESH)))
+        self._registry.put(replace(made, health=health, staleness=self._aging.of(record.id)))
 
     def _again(self, record: ServiceRecord, pods: Iterable[Pod]) -> None:
         """Its ports, or what it asks of pods, may be others now."""
@@ -320,45 +263,10 @@ class Source:
 
     def _node(self, change: Change[objects.Node]) -> None:
         name = change.object.metadata.name
-        for service, watched in self._watched.items():
+        for service in self._pods:
             record = self._registry.service(service)
             if record is not None:
-                self._again(record, [pod for pod in watched.watcher.store.values() if pod.spec.node_name == name])
-
-    # ---- staleness ----
-
-    async def _age(self) -> None:
-        """The home cluster never grows stale: a controller that does not hear of it does not lead either."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen())
-            while True:
-                self.look_at_age()
-                await asyncio.sleep(LOOK_S)
-
-    async def _listen(self) -> None:
-        """Ask for something small, again and again."""
-        while True:
-            try:
-                await self._cluster.hello(PING_S)
-                self._silence = ""
-                if self.is_followed:
-                    self._heard_s = time.monotonic()
-            except ApiFailure as failure:
-                self._silence = str(failure)
-            await asyncio.sleep(PING_S * random.uniform(0.8, 1.0))
-
-    def look_at_age(self) -> None:
-        age_s = self.age_s
-        for service in list(self._watched):
-            record = self._registry.service(service)
-            if record is not None:
-                self._grow(record, staleness(age_s, record))
-
-    def _grow(self, record: ServiceRecord, found: Staleness) -> None:
-        self._staleness[record.id] = found
-        for backend in self._registry.backends(record.id):
-            if backend.locality.cluster == self.place.cluster and backend.staleness is not found:
-                self._registry.put(replace(backend, staleness=found))
+                self._again(record, [pod for pod in self._pods.pods(service) if pod.spec.node_name == name])
 
 
 def _ref(pod: Pod) -> ObjectRef:
@@ -367,12 +275,6 @@ def _ref(pod: Pod) -> ObjectRef:
 
 def _stands(watcher: Watcher[Any]) -> bool:
     return watcher.synced.is_set() and not watcher.problem
-
-
-def staleness(age_s: float, record: ServiceRecord) -> Staleness:
-    if age_s >= record.options.lost_after_s:
-        return Staleness.LOST
-    return Staleness.STALE if age_s >= record.options.stale_after_s else Staleness.FRESH
 
 
 def _last_valid(now: Backend | None, before: Backend | None) -> Backend | None:

@@ -16,9 +16,10 @@ from hotswitch.api.status import PodStatus, encode
 from hotswitch.backends import ActivityLease, Role, ServiceId, ServiceOptions, Staleness
 from hotswitch.cluster.client import connect
 from hotswitch.cluster.kinds import NAMESPACES, NODES, PODS
+from hotswitch.endpoints.aging import staleness
 from hotswitch.endpoints.assemble import Place
 from hotswitch.endpoints.registry import Registry
-from hotswitch.endpoints.source import Source, staleness
+from hotswitch.endpoints.source import Source
 from hotswitch.model import Direction, Level
 from hotswitch.sandbox.kubeapi.server import EmbeddedApi
 from tests.endpoints.make import SERVICE, backend, service
