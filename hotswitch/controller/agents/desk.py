@@ -2,26 +2,26 @@
 
 A controller that does not lead hears nobody. One link for an agent: a newer one ends the older. What an agent says of a
 pod is believed only for pods of its node (its own pod, if it lives in one); a pod that has an agent of its own is that
-one's. Allotments answer beats; a pod that waits for a place makes the shares be divided anew at once.
+one's.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from hotswitch.api.agent.checked import Malformed, count
 from hotswitch.api.agent.v1 import agent_pb2 as wire
 from hotswitch.controller.agents import tenants
+from hotswitch.controller.agents.allotting import Allotting
 from hotswitch.controller.agents.heard import Heard
 from hotswitch.controller.agents.limits import PODS_AT_MOST, SCOPES_AT_MOST, Rejected
-from hotswitch.controller.agents.plan import Plan, lives_in_a_pod
+from hotswitch.controller.agents.plan import Plan
 from hotswitch.controller.agents.present import Agent, Around
 from hotswitch.controller.agents.told import Told, state_of
 from hotswitch.controller.agents.trust import Speaker
 from hotswitch.controller.agents.witness import Look, Wire, Witness, nobody_looks
-from hotswitch.decide.grants import Allotment, Holder, Ledger, Scope, namespace_scope, scopes_of
+from hotswitch.decide.grants import Holder, Ledger, Scope, namespace_scope, scopes_of
 from hotswitch.model import PodRef, PodUid
 from hotswitch.report.lines import entry_of
 
@@ -63,6 +63,15 @@ class Desk:
         self.ledger: Ledger | None = None
         self.agents: dict[str, Agent] = {}
         self._heard = Heard(around)
+        self._allotting = Allotting(
+            around,
+            self.plan,
+            self._heard,
+            agents=self.agents,
+            pods_of=self.pods_of,
+            ledger=self._ledger,
+            now_s=now_s,
+        )
 
     # ---- leading ----
 
@@ -76,9 +85,7 @@ class Desk:
         if self.ledger is None or not self._leads():
             return
         self.ledger.be_sure()
-        for agent in list(self.agents.values()):
-            if agent.allotted is not None:
-                self.allot(agent)
+        self._allotting.allot_anew()
 
     def follow(self) -> None:
         """Nobody is heard any longer; what was given runs out by itself."""
@@ -190,9 +197,9 @@ class Desk:
         if not self._ledger().beat(agent.holder, beat.number, order=order, used=used):
             self.rejected("replayed")
             return
-        self._hear_wants(agent, used)
-        self.allot(agent)
-        self._settle(agent)
+        self._allotting.hear_wants(agent, used)
+        self._allotting.allot(agent)
+        self._allotting.settle(agent)
 
     def _counts(self, told: Mapping[str, int], agent: Agent) -> dict[Scope, int]:
         """Of its own scopes, and never more than it may have."""
@@ -212,8 +219,8 @@ class Desk:
         state = state_of(report, str(agent.speaker), self._now_s())
         before = self._heard.report(agent, pod.uid, state)
         if state.waits or (before is not None and before.waits):
-            self._hear_wants(agent, self._ledger().used(agent.holder))
-            self._settle(agent)
+            self._allotting.hear_wants(agent, self._ledger().used(agent.holder))
+            self._allotting.settle(agent)
         self._news(pod.uid)
 
     def _line(self, agent: Agent, line: wire.Line) -> None:
@@ -236,67 +243,11 @@ class Desk:
             return
         self._witness.asked(agent.link, pod.uid, question)
 
-    # ---- places ----
-
-    def _hear_wants(self, agent: Agent, used: Mapping[Scope, int]) -> None:
-        pods = {pod.uid: pod for pod in self.pods_of(agent)}
-        waiting = [pods[uid] for uid, told in agent.told.items() if told.state.waits and uid in pods]
-        counted = tenants.used(agent.holder, used, self._ledger())
-        self.plan.says(agent.name, counted, dict(Counter(scope for pod in waiting for scope in scopes_of(pod))))
-
-    def allot(self, agent: Agent) -> None:
-        ledger, now_s = self._ledger(), self._now_s()
-        wanted = self.plan.wanted(agent.name, now_s)
-        budgets, cap = self.plan.budgets(agent.name), self.plan.cap(agent.name)
-        lone = lives_in_a_pod(agent.name)
-        agent.allotted = ledger.allot(agent.holder, wanted, budgets, cap=cap, now_s=now_s, lone=lone)
-        agent.frozen = self._around.frozen()
-        agent.link.send(wire.ToAgent(allotment=self._message(agent, agent.allotted)))
-
-    def _message(self, agent: Agent, given: Allotment) -> wire.Allotment:
-        places = {str(scope): count for scope, count in given.places.items()}
-        return wire.Allotment(
-            term=given.term,
-            serial=given.serial,
-            beat=given.beat,
-            life_s=given.life_s,
-            places=places,
-            frozen=agent.frozen,
-            mates=self._heard.mates(agent, self.pods_of(agent), self._now_s()),
-        )
-
-    def _settle(self, by: Agent) -> None:
-        """Whoever now holds more or less than it should is told at once, if somebody waits for a place."""
-        now_s = self._now_s()
-        waiting = self._heard.waiting
-        if not waiting:
-            return
-        scopes = {scope for each in waiting for scope in self._waited_for(each)}
-        for agent in self.agents.values():
-            given = agent.allotted.places if agent.allotted is not None else {}
-            asked = scopes & given.keys()
-            wanted = self.plan.wanted(agent.name, now_s) if asked else {}
-            if any(wanted.get(scope, 0) < given[scope] for scope in asked) or (
-                agent is not by and any(self._grows(agent, scope, wanted, given) for scope in asked)
-            ):
-                self.allot(agent)
-
-    def _waited_for(self, agent: Agent) -> set[Scope]:
-        waits = {uid for uid, told in agent.told.items() if told.state.waits}
-        return {scope for pod in self.pods_of(agent) if pod.uid in waits for scope in scopes_of(pod)}
-
-    def _grows(self, agent: Agent, scope: Scope, wanted: Mapping[Scope, int], given: Mapping[Scope, int]) -> bool:
-        free = self.plan.budgets(agent.name).get(scope, 0) - self._ledger().held(scope, self._now_s())
-        return wanted.get(scope, 0) > given[scope] and free > 0
-
     def refresh(self) -> None:
-        """Now and then: a freeze that began or ended is told at once."""
+        """Now and then."""
         if not self._leads():
             return
-        frozen = self._around.frozen()
-        for agent in list(self.agents.values()):
-            if agent.allotted is not None and agent.frozen != frozen:
-                self.allot(agent)
+        self._allotting.tell_freeze()
         if self.ledger is not None:
             self._heard.forget_silent(self.ledger, self._now_s())
 
