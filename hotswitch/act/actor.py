@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from hotswitch.capture import gate_legacy_table
-from hotswitch.capture.flows import cut_direct, cut_stuck, forget_commands, forget_names_commands
+from hotswitch.capture.flows import cut_stuck, direct, forget_commands, forget_names_commands
 from hotswitch.capture.gate import GateAbsent, GateFenced
 from hotswitch.capture.gate_choice import AnyGate
 from hotswitch.capture.gate_elements import opens_names
 from hotswitch.capture.gate_table import GateScope
 from hotswitch.capture.gate_text import summary, write_script
+from hotswitch.kernel import sockdiag
 from hotswitch.kernel.command import Command, CommandFailed, run
 from hotswitch.kernel.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
 from hotswitch.model import Act, Decision, Direction, Fault, Generation, Level, Opening, PodRef, Port
@@ -57,6 +58,7 @@ class Actor:
         self.in_thread: Callable[[Callable[[], None]], Awaitable[None]] = _in_thread
         self._worker = asyncio.get_running_loop().create_task(self._work())
         self._now: dict[Direction, Opening] = {}
+        self._ways_past = 0  # how often a way past the proxy was opened or, at least, asked of the kernel
         self.istio_rules = ""  # digest of Istio's rules at the last inspection
         self.generation = Generation(0)  # the highest that was carried out: an older act is refused (I6)
 
@@ -83,13 +85,13 @@ class Actor:
             return Result(False, f"refused: generation {decision.generation} is older than {self.generation}")
         openings = {} if decision.act is Act.CLOSE else dict(decision.openings)
         reason = f"{decision.code} {decision.evidence.get('fault', '')}".strip()
+        self._ways_past += _is_direct(openings)
         started = time.perf_counter()
         try:
             self.gate.write(openings, expiry_s=decision.expiry_s, generation=decision.generation, reason=reason)
-        except (GateFenced, GateAbsent) as failure:
-            return self._failed(decision, failure, inspect=True)
-        except OSError as failure:
-            return self._failed(decision, failure, inspect=False)
+        except (GateFenced, GateAbsent, OSError) as failure:
+            self._ways_past -= _is_direct(openings)
+            return self._failed(decision, failure, inspect=isinstance(failure, GateFenced | GateAbsent))
         took_s = time.perf_counter() - started
         before, self._now, self.generation = self._now, openings, decision.generation
         durations = {"gate_ms": took_s * 1000}
@@ -146,8 +148,8 @@ class Actor:
                 loop.call_later(delay_s, self._after.put_nowait, self._forget_ended)
         if _names_open(self._now) is not _names_open(before):
             self._after.put_nowait(partial(self._forget_names, opened=_names_open(self._now)))
-        if decision.act is Act.CLOSE and _was_direct(before):
-            loop.call_later(DIRECT_GRACE_S, self._after.put_nowait, self._cut_direct)
+        if _is_direct(before) and not _is_direct(self._now):
+            loop.call_later(DIRECT_GRACE_S, self._after.put_nowait, partial(self._cut_direct, self._ways_past))
 
     def _soon_cut(self, decision: Decision) -> None:
         job = partial(self._cut, decision)
@@ -201,10 +203,12 @@ class Actor:
         )
         self._journal.write(line)
 
-    def _cut_direct(self) -> None:
-        if _was_direct(self._now):
+    def _cut_direct(self, ways_past: int) -> None:
+        """Of a way that was opened again since, the flows are younger: they wait for the end of that one."""
+        flows = direct(self._diag, self._app_ports)
+        if self._ways_past != ways_past:  # asked after the look: what it found cannot be of a way opened later
             return
-        ended = cut_direct(self._diag, self._app_ports)
+        ended = sum(sockdiag.destroy(self._diag, flow) for flow in flows)
         self._journal.write(entry("cut-direct", self.pod, evidence={"flows": str(ended)}))
 
 
@@ -216,7 +220,7 @@ def _dies(decision: Decision) -> bool:
     return decision.evidence.get("fault") == Fault.DEAD
 
 
-def _was_direct(openings: dict[Direction, Opening]) -> bool:
+def _is_direct(openings: dict[Direction, Opening]) -> bool:
     inbound = openings.get(Direction.INBOUND)
     return inbound is not None and Level.DIRECT in {inbound.level, *inbound.ports.values()}
 

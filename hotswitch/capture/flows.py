@@ -49,12 +49,11 @@ def through_proxy(sock: NetlinkSocket, doors: Collection[Port]) -> int:
     return sum(flow.local_port in doors or flow.transparent or near for flow, near in zip(flows, magic, strict=True))
 
 
-def cut_direct(sock: NetlinkSocket, app_ports: frozenset[Port]) -> int:
-    """End inbound flows that reached the app without proxy or rescue, after capture is back; how many."""
+def direct(sock: NetlinkSocket, app_ports: frozenset[Port]) -> list[sockdiag.Flow]:
+    """Inbound flows that stand and reached the app without proxy or rescue."""
     flows = sockdiag.established(sock)
     ends = {(flow.local, flow.local_port, flow.peer, flow.peer_port) for flow in flows}
-    direct = [flow for flow in flows if flow.local_port in app_ports and _from_outside(flow, ends)]
-    return sum(sockdiag.destroy(sock, flow) for flow in direct)
+    return [flow for flow in flows if flow.local_port in app_ports and _from_outside(flow, ends)]
 
 
 _Ends: TypeAlias = tuple[IPv4Address | IPv6Address, Port, IPv4Address | IPv6Address, Port]
