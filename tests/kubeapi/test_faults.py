@@ -149,3 +149,36 @@ async def test_slow_reader_is_ended_not_waited_for(own, embedded, monkeypatch):
         for place in range(10):  # without a pause: the watch cannot send any of them
             embedded.admin.patch("configmaps", "settings", {"data": {"a": f"x{place}"}})
         assert await events.next() is None
+
+
+async def test_connection_breaks_before_and_after_a_write(own, embedded):
+    embedded.faults.cut(verb="create", resource="configmaps", times=1)
+    with pytest.raises(aiohttp.ClientError):
+        await own.post(MAPS, config_map("one"))
+    embedded.faults.cut(after=True, verb="create", resource="configmaps", times=1)
+    with pytest.raises(aiohttp.ClientError):
+        await own.post(MAPS, config_map("two"))
+    await own.get(f"{MAPS}/one", status=404)
+    await own.get(f"{MAPS}/two")
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_somebody_else_answers(own, embedded, after):
+    embedded.faults.garble(after=after, verb="create", resource="configmaps", times=1)
+    async with own.session.post(
+        own.url(MAPS), json=config_map("one"), headers=own.access.headers, ssl=own.access.tls
+    ) as answer:
+        assert answer.status == 200 and (await answer.text()).startswith("<html>")
+    await own.get(f"{MAPS}/one", status=200 if after else 404)
+
+
+async def test_fault_lasts_from_when_it_strikes_first(own, embedded):
+    fault = embedded.faults.fail(429, retry_after_s=7, resource="pods", lasts_s=0.05)
+    await asyncio.sleep(0.06)
+    async with own.session.get(own.url(PODS), headers=own.access.headers, ssl=own.access.tls) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
+    async with asyncio.timeout(10):
+        while not fault.is_over:
+            await asyncio.sleep(0.01)
+    await own.get(PODS)
+    assert fault.struck == 1

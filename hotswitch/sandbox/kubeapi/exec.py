@@ -90,9 +90,9 @@ class Session:
 
 
 async def serve_exec(
-    request: web.BaseRequest, pod: Obj, backend: NodeBackend, lost: Callable[[], bool]
+    request: web.BaseRequest, pod: Obj, backend: NodeBackend, ended: Callable[[], None]
 ) -> web.StreamResponse:
-    """Run the query's `command`. When `lost` says so the connection breaks after the command, before its result."""
+    """Run the query's `command`. What `ended` raises comes in place of its result."""
     argv = request.query.getall("command", [])
     if not argv:
         raise ApiError(400, "you must specify at least one command for the container")
@@ -103,9 +103,8 @@ async def serve_exec(
     await socket.prepare(request)
     session = Session(socket, lambda name: asked(request.query, name))
     result = await _run_until_gone(session, backend.exec(pod, container, argv, session))
-    if lost() and request.transport is not None:
-        request.transport.abort()
-    elif result is not None:
+    ended()
+    if result is not None:
         with contextlib.suppress(ConnectionError):
             await socket.send_bytes(bytes([RESULT]) + encode(result))
             await socket.close(code=WSCloseCode.OK)

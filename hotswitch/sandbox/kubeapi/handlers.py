@@ -16,7 +16,7 @@ from hotswitch.sandbox.kubeapi.backend import CannotRun, NodeBackend, NoNode
 from hotswitch.sandbox.kubeapi.discovery import discover
 from hotswitch.sandbox.kubeapi.exec import container_of, options, serve_exec
 from hotswitch.sandbox.kubeapi.failure import ApiError, Obj, no_such_path, success
-from hotswitch.sandbox.kubeapi.faults import Faults
+from hotswitch.sandbox.kubeapi.faults import PAGE, Cut, Faults, Garbled
 from hotswitch.sandbox.kubeapi.identity import ANONYMOUS, Tokens, User
 from hotswitch.sandbox.kubeapi.patches import parse
 from hotswitch.sandbox.kubeapi.rbac import Action, Rbac
@@ -48,6 +48,10 @@ class Handlers:
             return await self._answer(request)
         except ApiError as error:
             return _refused(error)
+        except Cut:
+            return _broken(request)
+        except Garbled:
+            return web.Response(text=PAGE, content_type="text/html")
         except web.HTTPRequestEntityTooLarge:
             return _refused(ApiError(413, "Request entity too large: limit is 3145728", "RequestEntityTooLarge"))
         except Exception as error:
@@ -80,6 +84,11 @@ class Handlers:
         await self._faults.strike(ask)
         if ask.sub == "exec":
             return await self._exec(request, replace(ask, verb="create" if request.method == "POST" else "get"))
+        answer = await self._carried_out(request, ask)
+        self._faults.strike_after(ask)
+        return answer
+
+    async def _carried_out(self, request: web.BaseRequest, ask: Ask) -> web.StreamResponse:
         self._rbac.check(ask.user, Action.of(ask))
         if ask.verb == "watch":
             return await self._watch(request, ask)
@@ -143,7 +152,7 @@ class Handlers:
             self._rbac.check(ask.user, Action.of(ask, verb))
         pod = self._store.get(ask.resource, ask.key).object(ask.resource)
         self._writes.guard(ask, "CONNECT", None, options(request))
-        return await serve_exec(request, pod, self.backend, lambda: self._faults.exec_is_lost(ask))
+        return await serve_exec(request, pod, self.backend, lambda: self._faults.strike_after(ask))
 
     async def _create(self, ask: Ask, content: Obj) -> web.StreamResponse:
         if ask.resource.group in REVIEWS:
@@ -210,8 +219,15 @@ def _content(content_type: str, body: bytes) -> Obj:
 def _refused(error: ApiError) -> web.Response:
     answer = _json(error.status(), error.code)
     if error.code == 429:  # clients wait as long as it says
-        answer.headers["Retry-After"] = "1"
+        answer.headers["Retry-After"] = str(error.details.get("retryAfterSeconds", 1))
     return answer
+
+
+def _broken(request: web.BaseRequest) -> web.Response:
+    """A connection that ends without an answer; what is returned is written nowhere."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
 
 
 def _json(obj: Obj, status: int = 200) -> web.Response:
