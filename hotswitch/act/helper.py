@@ -19,7 +19,7 @@ from hotswitch.act.order import Ability, Answer, Order, Outcome, Target, Truth
 from hotswitch.api.names import HELPER_CONTAINER
 from hotswitch.api.orders import AnswerText, OrderText, TruthText, diagnosis_of, order_text
 from hotswitch.capture.fields import SpecError
-from hotswitch.cluster.client import STRATEGIC, Cluster
+from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.exec import ExecOutcome, Executed, exec_in
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import PODS
@@ -41,9 +41,8 @@ class Exec(Protocol):
 
 async def put(cluster: Cluster, target: Target, body: Mapping[str, Any]) -> str:
     """Have the API server add the ephemeral container of `body`; a sentence on what is missing then."""
-    path = PODS.path(target.pod.namespace, target.pod.name, "ephemeralcontainers")
     try:
-        await cluster.request("PATCH", path, {"fieldManager": "hotswitch"}, body, STRATEGIC)
+        await cluster.patch_strategic(PODS, target.pod.namespace, target.pod.name, body, "ephemeralcontainers")
     except ApiFailure as failure:
         if failure.is_lost:
             return f"whether the helper was put into the pod is not known: {failure.message}"

@@ -18,6 +18,7 @@ import msgspec
 from yarl import URL
 
 from hotswitch.cluster import failure
+from hotswitch.cluster.answers import Group, Resources, read
 from hotswitch.cluster.credentials import Credentials
 from hotswitch.cluster.failure import ApiFailure, ConnectError
 from hotswitch.cluster.kinds import Kind
@@ -162,7 +163,7 @@ class Cluster:
     @overload
     async def get(self, kind: Kind, namespace: str | None, name: str, decode_type: type[T]) -> T: ...
     async def get(self, kind: Kind, namespace: str | None, name: str, decode_type: type[Any] = dict) -> Any:
-        return self._decoded(await self.request("GET", kind.path(namespace, name)), decode_type)
+        return read(await self.request("GET", kind.path(namespace, name)), decode_type)
 
     async def list(
         self, kind: Kind, namespace: str | None = None, *, label_selector: str = "", field_selector: str = ""
@@ -171,7 +172,7 @@ class Cluster:
         found: Objects = []
         query = selectors(label_selector, field_selector) | {"limit": str(PAGE)}
         while True:
-            answer: dict[str, Any] = msgspec.json.decode(await self.request("GET", kind.path(namespace), query))
+            answer: dict[str, Any] = read(await self.request("GET", kind.path(namespace), query), dict)
             found += answer.get("items") or []
             query["continue"] = (answer.get("metadata") or {}).get("continue") or ""
             if not query["continue"]:
@@ -239,7 +240,7 @@ class Cluster:
         for version in dict.fromkeys((kind.version, *await self._versions(kind.group))):
             asked = Kind(kind.group, version, kind.plural, kind.kind, kind.namespaced)
             try:
-                resources = msgspec.json.decode(await self.request("GET", asked.root), type=_Resources).resources
+                resources = read(await self.request("GET", asked.root), Resources).resources
             except ApiFailure as missing:
                 if not missing.is_missing:
                     raise
@@ -255,29 +256,10 @@ class Cluster:
             if not missing.is_missing:
                 raise
             return []
-        return [each.version for each in msgspec.json.decode(answer, type=_Group).versions]
+        return [each.version for each in read(answer, Group).versions]
 
     def _object(self, raw: bytes) -> Object:
-        return self._decoded(raw, Object)
-
-    def _decoded(self, raw: bytes, decode_type: type[T]) -> T:
-        try:
-            return msgspec.json.decode(raw, type=decode_type)
-        except (msgspec.DecodeError, msgspec.ValidationError) as unreadable:
-            raise ApiFailure(200, "Unreadable", str(unreadable)) from unreadable
-
-
-class _Named(msgspec.Struct):
-    name: str = ""
-    version: str = ""
-
-
-class _Resources(msgspec.Struct):
-    resources: list[_Named] = msgspec.field(default_factory=list)
-
-
-class _Group(msgspec.Struct):
-    versions: list[_Named] = msgspec.field(default_factory=list)
+        return read(raw, Object)
 
 
 _MANAGER = {"fieldManager": FIELD_MANAGER}

@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
+from hotswitch.cluster.answers import read
 from hotswitch.cluster.client import FIELD_MANAGER, STRATEGIC, TIMEOUT_S, Cluster
-from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import PODS
 from hotswitch.cluster.pods import Pod
 
@@ -46,7 +44,4 @@ async def patch_pod_status(
         raise ValueError("a patch without a uid would hit whichever pod has the name")
     path = PODS.path(namespace, name, "status")
     raw = await cluster.request("PATCH", path, {"fieldManager": FIELD_MANAGER}, patch, STRATEGIC, timeout_s)
-    try:
-        return msgspec.json.decode(raw, type=Pod)
-    except (msgspec.DecodeError, msgspec.ValidationError) as unreadable:
-        raise ApiFailure(0, "Unreadable", str(unreadable)) from unreadable
+    return read(raw, Pod)

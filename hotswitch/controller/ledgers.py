@@ -22,8 +22,7 @@ class ConfigMapStore:
     """A report.alerts.store.Store. Raises ApiFailure."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
-        self._cluster, self._path = cluster, CONFIGMAPS.path(namespace, NAME)
-        self._namespace = namespace
+        self._cluster, self._namespace = cluster, namespace
         self._lock = asyncio.Lock()
 
     async def load(self, name: str) -> bytes | None:
@@ -48,7 +47,7 @@ class ConfigMapStore:
                 if data == (whole.get("data") or {}):
                     return
                 try:
-                    await self._cluster.request("PUT", self._path, body={**whole, "data": data})
+                    await self._cluster.replace(CONFIGMAPS, self._namespace, NAME, {**whole, "data": data})
                 except ApiFailure as failure:
                     if not failure.is_conflict or not left:
                         raise

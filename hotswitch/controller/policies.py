@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from hotswitch.cluster.client import MERGE, Cluster
+from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.kinds import POLICIES
 from hotswitch.config.condition import status
 from hotswitch.config.objects import PolicyObject
@@ -19,5 +19,4 @@ async def report_status(cluster: Cluster, content: Mapping[str, Any], policy: Po
     if wanted is None:
         return
     body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": wanted}
-    path = POLICIES.path(metadata["namespace"], metadata["name"], "status")
-    await cluster.request("PATCH", path, body=body, content_type=MERGE)
+    await cluster.patch_merge(POLICIES, metadata["namespace"], metadata["name"], body, "status")

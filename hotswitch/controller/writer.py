@@ -13,6 +13,7 @@ import msgspec
 
 from hotswitch.api import names
 from hotswitch.api.status import PodStatus, StatusError, decode, encode
+from hotswitch.cluster.answers import read
 from hotswitch.cluster.client import STRATEGIC, Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import PODS
@@ -84,7 +85,7 @@ class StatusWriter:
             if failure.is_missing or failure.is_conflict:
                 raise Stale(f"{pod.ref}: {failure}") from failure
             raise
-        return msgspec.json.decode(answer, type=_Written).metadata.resourceVersion
+        return read(answer, _Written).metadata.resourceVersion
 
     async def version(self, pod: SeenPod, status: PodStatus | None) -> str:
         found = await self._read(pod)
@@ -104,7 +105,7 @@ class StatusWriter:
             if failure.is_missing:
                 return None
             raise
-        found = msgspec.json.decode(answer, type=_Written).metadata
+        found = read(answer, _Written).metadata
         return found if found.uid == pod.ref.uid else None
 
 

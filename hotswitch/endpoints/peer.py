@@ -20,6 +20,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from hotswitch.cluster.answers import read
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster, Query
 from hotswitch.cluster.credentials import Credentials
@@ -102,7 +103,7 @@ class Peer(Cluster):
     async def hello(self, timeout_s: float) -> None:
         """Raises ApiFailure when it does not answer, refuses, or is another one."""
         raw = await self.request("GET", IDENTITY, timeout_s=timeout_s)
-        uid = self._decoded(raw, _Namespace).metadata.uid
+        uid = read(raw, _Namespace).metadata.uid
         if self.uid and uid != self.uid:
             raise ApiFailure(0, "OtherCluster", f"its kube-system has the uid {uid}, and had {self.uid}")
         self.uid = uid

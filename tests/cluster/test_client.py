@@ -88,6 +88,31 @@ def test_something_else_answers(tmp_path: Path) -> None:
     assert (failure.status, failure.reason) == (503, "ServiceUnavailable") and "<html>" in failure.message
 
 
+CALLS: dict[str, Callable[[Cluster], Awaitable[Any]]] = {
+    "get": lambda cluster: cluster.get(PODS, "n", "p"),
+    "list": lambda cluster: cluster.list(PODS),
+    "create": lambda cluster: cluster.create(EVENTS, "n", {}),
+    "replace": lambda cluster: cluster.replace(LEASES, "n", "l", {}),
+    "patch": lambda cluster: cluster.patch_merge(PODS, "n", "p", {}),
+    "served": lambda cluster: cluster.served(SIDECARS),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("page", [b"<html>hello</html>", b"", b'{"kind": '])
+def test_something_else_says_yes(tmp_path: Path, call: Callable[[Cluster], Awaitable[Any]], page: bytes) -> None:
+    """Whether a write was done is not known, and nobody has to know of JSON to find that out."""
+
+    async def run() -> ApiFailure:
+        async with served(said(page)) as address, connect(kubeconfig(tmp_path, address)) as cluster:
+            with pytest.raises(ApiFailure) as failure:
+                await call(cluster)
+            return failure.value
+
+    failure = asyncio.run(run())
+    assert failure.is_lost and failure.reason == "Unreadable"
+
+
 def test_nobody_is_followed_elsewhere(tmp_path: Path) -> None:
     """Whoever redirects would get the token."""
     failure = failure_of(tmp_path, said(b"", 307, {"Location": "https://elsewhere.invalid/"}))

@@ -16,6 +16,7 @@ from hotswitch.controller.writer import Stale, StatusWriter
 from hotswitch.decide.codes import Code
 from hotswitch.model import Direction, Level
 from hotswitch.report.notice import Notice, Severity
+from hotswitch.sandbox.kubeapi.faults import Faults
 from tests.controller.town import OPEN, POLICY, Town, town
 
 pytestmark = pytest.mark.k8s
@@ -260,17 +261,31 @@ def test_kind_that_was_read_can_be_followed_no_longer() -> None:  # I2
     run(story)
 
 
-@pytest.mark.parametrize("status", [500, 409, 503])
-def test_writes_fail_for_a_while(status: int) -> None:
+WRITES_FAIL: dict[str, Callable[[Faults], object]] = {
+    **{
+        str(code): lambda faults, code=code: faults.fail(code, verb="patch", resource="pods/status", times=3)  # type: ignore[misc]
+        for code in (403, 409, 429, 500, 503)
+    },
+    "cut before": lambda faults: faults.cut(verb="patch", resource="pods/status", times=3),
+    "cut after": lambda faults: faults.cut(after=True, verb="patch", resource="pods/status", times=3),
+    "garbled": lambda faults: faults.garble(verb="patch", resource="pods/status", times=3),
+    "garbled after": lambda faults: faults.garble(after=True, verb="patch", resource="pods/status", times=3),
+}
+
+
+@pytest.mark.parametrize("fail", WRITES_FAIL.values(), ids=WRITES_FAIL)
+def test_writes_fail_for_a_while(fail: Callable[[Faults], object], caplog: pytest.LogCaptureFixture) -> None:
     async def story(made: Town) -> None:
         await made.pod("web-0")
         async with made.controller() as controller:
             await made.until(lambda: controller.elector.leading, "leads")
-            made.api.faults.fail(status, verb="patch", resource="pods/status", times=3)
+            fail(made.api.faults)
             await made.kill("web-0")
             await made.until(lambda: is_open(made, "web-0"), "opened in the end")
+            fail(made.api.faults)
             await made.heal("web-0")
             await made.until(lambda: is_closed(made, "web-0"), "and closed")
+        assert not [each for each in caplog.records if each.exc_info], caplog.text
 
     run(story)
 

@@ -58,7 +58,6 @@ class Record:
 
     def __init__(self, cluster: Cluster, namespace: str, leads: Callable[[], bool]) -> None:
         self._cluster, self._namespace, self._leads = cluster, namespace, leads
-        self._path = CONFIGMAPS.path(namespace, NAME)
         self.highest_term = 0
         self.problem = ""
         """What is wrong with what stands there; "" when nothing is."""
@@ -103,5 +102,5 @@ class Record:
     async def _write(self, whole: Mapping[str, Any], term: int) -> None:
         """Over exactly that version."""
         data = {**(whole.get("data") or {}), KEY: msgspec.json.encode(_Given(term)).decode()}
-        await self._cluster.request("PUT", self._path, body={**whole, "data": data})
+        await self._cluster.replace(CONFIGMAPS, self._namespace, NAME, {**whole, "data": data})
         self.highest_term = term

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from hotswitch.api.agent.v1 import agent_pb2 as wire
+from hotswitch.cluster.answers import read
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import PODS, TOKEN_REVIEWS
@@ -80,7 +79,7 @@ class Doorkeeper:
             "kind": TOKEN_REVIEWS.kind,
             "spec": {"token": token, "audiences": [AUDIENCE]},
         }
-        answer = msgspec.json.decode(await self._cluster.request("POST", TOKEN_REVIEWS.path(), body=asked))
+        answer = read(await self._cluster.request("POST", TOKEN_REVIEWS.path(), body=asked), dict[str, Any])
         status: Mapping[str, Any] = answer.get("status") or {}
         if not status.get("authenticated"):
             raise Rejected("bad-token", f"its token is not good for {AUDIENCE}: {status.get('error', '')[:200]}")

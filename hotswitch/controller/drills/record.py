@@ -10,7 +10,7 @@ import msgspec
 from hotswitch.api import names
 from hotswitch.api.drills import Drilled, DrillRecord, Told, text_of
 from hotswitch.api.values import instant_unix_s, shown_instant
-from hotswitch.cluster.client import STRATEGIC, Cluster
+from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import PODS
 from hotswitch.cluster.pods import Pod
@@ -41,9 +41,8 @@ async def write(cluster: Cluster, pod: Pod, record: DrillRecord) -> None:
         "resourceVersion": pod.metadata.resource_version,
         "annotations": {names.DRILLED: text_of(record)},
     }
-    path = PODS.path(pod.metadata.namespace, pod.metadata.name, "status")
     try:
-        await cluster.request("PATCH", path, body={"metadata": metadata}, content_type=STRATEGIC)
+        await cluster.patch_strategic(PODS, pod.metadata.namespace, pod.metadata.name, {"metadata": metadata}, "status")
     except ApiFailure as failure:
         if failure.is_missing or failure.is_conflict:
             raise Stale(f"{pod.metadata.namespace}/{pod.metadata.name}: {failure}") from failure
