@@ -5,8 +5,9 @@ the other nothing but `series` may change, and a sentence with the level of an h
 `kubectl describe`, and the controller needs rights for one group only. Reason is the code, so that it can be searched.
 
 Flapping folds: one Event for each object and code, counted up at growing intervals, and so many new ones for an object
-in a while. `tell` never blocks and never raises; what the API server does not take is given up, for Events are a
-courtesy and the journal, the condition and the status annotation are the record.
+in a while. `tell` never blocks and never raises. An API server that cannot take an Event now is asked again, for each
+Event by itself and by the same name, so that one whose answer was lost is not written twice. What it does not take for
+long is given up, for Events are a courtesy and the journal, the condition and the status annotation are the record.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ SERIES = 2048  # objects and codes that are remembered
 FOLD_S = 1800.0  # a code that was silent for longer begins a new Event (the API server keeps each for an hour)
 FIRST_PATCH_S, PATCH_AT_MOST_S = 5.0, 300.0
 BURST, REFILL_S = 20, 60.0  # new Events of one object, and how long until it may have one more
-ATTEMPTS = 3
+AGAIN_S, AGAIN_AT_MOST_S = 0.2, 10.0
+GIVE_UP_S = 300.0  # five minutes late an Event is no news
 
 
 class Api(Protocol):
@@ -65,7 +67,8 @@ class Regarding:
 
 @dataclass(slots=True)
 class _Series:
-    """One Event and how often it was meant. `due_s`: when its count is to be written, None: it is as told."""
+    """One Event and how often it was meant. `due_s`: when its count is to be written, None: it is as told. `failing_s`:
+    since when it cannot be written."""
 
     regarding: Regarding
     code: str
@@ -73,10 +76,23 @@ class _Series:
     sentence: str
     first_unix_s: float
     last_unix_s: float
+    name: str
     count: int = 1
-    name: str = ""  # of the Event, when the API server has it
+    is_made: bool = False  # the API server has it
     due_s: float | None = None
     wait_s: float = FIRST_PATCH_S
+    failing_s: float | None = None
+    again_s: float = AGAIN_S
+
+    def put_off(self, failure: ApiFailure, now: float) -> bool:
+        """Again later; False when that was tried for long enough."""
+        self.failing_s = now if self.failing_s is None else self.failing_s
+        if now - self.failing_s > GIVE_UP_S:
+            self.failing_s = None
+            return False
+        self.due_s = now + max(self.again_s, failure.retry_after_s or 0.0)
+        self.again_s = min(2 * self.again_s, AGAIN_AT_MOST_S)
+        return True
 
 
 @dataclass(slots=True)
@@ -120,7 +136,7 @@ class EventWriter:
                 known.due_s = now + known.wait_s
                 known.wait_s = min(known.wait_s * 2, PATCH_AT_MOST_S)
         elif self._may_begin(regarding, now):
-            self._series[key] = _Series(regarding, code, type_, sentence, now, now, due_s=now)
+            self._series[key] = _Series(regarding, code, type_, sentence, now, now, _name(regarding), due_s=now)
             self._series.move_to_end(key)
             self._forget()
         else:
@@ -170,39 +186,41 @@ class EventWriter:
 
     async def _write(self, series: _Series) -> None:
         series.due_s = None
-        for attempt in range(ATTEMPTS):
-            try:
-                self.count(await self._write_once(series))
+        try:
+            self.count(await self._write_once(series))
+            series.failing_s, series.again_s = None, AGAIN_S
+            return
+        except ApiFailure as failure:
+            if _may_pass(failure) and series.put_off(failure, self.clock()):
                 return
-            except ApiFailure as failure:
-                if not _may_pass(failure):
-                    log.info("event not written code=%s why=%s", series.code, failure)
-                    break
-                await asyncio.sleep(failure.retry_after_s or 0.2 * 2**attempt)
-            except Exception:
-                log.exception("event not written code=%s", series.code)
-                break
+            log.info("event not written code=%s why=%s", series.code, failure)
+        except Exception:
+            log.exception("event not written code=%s", series.code)
         self.count("failed")
 
     async def _write_once(self, series: _Series) -> str:
-        if series.name:
+        namespace = series.regarding.namespace or "default"
+        if series.is_made:
             try:
                 patch = {
                     "count": series.count, "lastTimestamp": instant(series.last_unix_s), "message": series.sentence,
                 }  # fmt: skip
-                await self.api.patch_merge(EVENTS, series.regarding.namespace or "default", series.name, patch)
+                await self.api.patch_merge(EVENTS, namespace, series.name, patch)
                 return "counted"
             except ApiFailure as failure:
                 if not failure.is_missing:
                     raise
-        made = await self.api.create(EVENTS, series.regarding.namespace or "default", self._body(series))
-        series.name = made["metadata"]["name"]
+        try:
+            await self.api.create(EVENTS, namespace, self._body(series))
+        except ApiFailure as failure:
+            if not failure.is_taken:  # else an earlier attempt has made it, and its answer was lost
+                raise
+        series.is_made = True
         return "created"
 
     def _body(self, series: _Series) -> dict[str, Any]:
-        name = f"{series.regarding.name[:200].rstrip('.-')}.{secrets.token_hex(8)}"
         return {
-            "metadata": {"name": name, "namespace": series.regarding.namespace or "default"},
+            "metadata": {"name": series.name, "namespace": series.regarding.namespace or "default"},
             "involvedObject": series.regarding.reference(),
             "reason": series.code,
             "message": series.sentence,
@@ -216,9 +234,14 @@ class EventWriter:
         }
 
 
+def _name(regarding: Regarding) -> str:
+    """Of an Event: nobody else's."""
+    return f"{regarding.name[:200].rstrip('.-')}.{secrets.token_hex(8)}"
+
+
 def _may_pass(failure: ApiFailure) -> bool:
     """Is it the moment's fault? Not when the namespace ends or the right is missing."""
-    return failure.is_lost or failure.status == 429 or failure.status >= 500
+    return failure.is_lost or failure.is_conflict or failure.status == 429 or failure.status >= 500
 
 
 def instant(unix_s: float) -> str:

@@ -121,13 +121,62 @@ def test_memory_is_bounded_however_many_pods_come_and_go() -> None:
     assert len(writer._series) <= events.SERIES and len(writer._buckets) <= events.SERIES
 
 
+async def later(writer, clock, by_s, done):
+    """In steps of so much, until it is done."""
+
+    def stepped():
+        clock.now += by_s
+        writer._news.set()
+        return done()
+
+    await until(stepped)
+
+
 @pytest.mark.unit
-@pytest.mark.parametrize("failures", [[failure(500)], [failure(0, "Timeout")], [failure(429, retry_after_s=0.01)] * 2])
+@pytest.mark.parametrize(
+    "failures",
+    [
+        [failure(500)] * 9, [failure(0, "Timeout")], [failure(0, "Unreadable")], [failure(429, retry_after_s=3)] * 2,
+        [failure(409, "Conflict")],
+    ],
+)  # fmt: skip
 def test_api_server_is_away_for_a_moment(failures) -> None:
     async def run():
-        async with writing(FailingApi(*failures)) as (writer, counts):
+        clock, api = Clock(), FailingApi(*failures)
+        async with writing(api, clock) as (writer, counts):
             writer.tell(notice())
-            await until(lambda: counts["created"] == 1)
+            await later(writer, clock, 0.1, lambda: counts["created"] == 1)
+            assert len(api.created) == 1 and not counts["failed"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.unit
+def test_api_server_is_away_for_long_and_one_event_holds_up_no_other() -> None:
+    async def run():
+        clock = Clock()
+        async with writing(FailingApi(*[failure(500)] * 2), clock) as (writer, counts):
+            for code in ("HSD001", "HSD002", "HSD003"):
+                writer.tell(notice(code=code))
+            await until(lambda: counts["created"] == 1)  # the two before it wait
+            await later(writer, clock, 0.1, lambda: counts["created"] == 3)
+        async with writing(FailingApi(*[failure(503)] * 999), clock) as (writer, counts):
+            writer.tell(notice())
+            await later(writer, clock, 1.0, lambda: counts["failed"] == 1)
+
+    asyncio.run(run())
+
+
+@pytest.mark.unit
+def test_asked_to_come_again_later() -> None:
+    async def run():
+        clock, api = Clock(), FailingApi(failure(429, retry_after_s=30))
+        async with writing(api, clock) as (writer, counts):
+            writer.tell(notice())
+            await until(lambda: not api.failures)
+            began = clock.now
+            await later(writer, clock, 1.0, lambda: counts["created"] == 1)
+            assert clock.now - began >= 30
 
     asyncio.run(run())
 
@@ -208,6 +257,22 @@ def test_pod_gets_an_event_that_counts_up_and_a_policy_one_of_its_own(opened) ->
             assert found["HSW0001"]["involvedObject"]["kind"] == "HotSwitchPolicy"
             of_pod = await cluster.list(EVENTS, namespace, field_selector=f"involvedObject.uid={pod.uid}")
             assert [each["reason"] for each in of_pod] == ["HSD001"], "as kubectl describe asks"
+
+    asyncio.run(run())
+
+
+@pytest.mark.k8s
+@pytest.mark.parametrize("how", ["cut", "garble"])
+def test_event_whose_answer_was_lost_is_not_written_twice(how) -> None:
+    async def run():
+        async with EmbeddedApi() as api, connect(api.kubeconfig()) as cluster, apis.namespace(cluster) as name:
+            pod = PodRef("web-0", name, PodUid("1"))
+            lost = getattr(api.faults, how)(after=True, verb="create", resource="events", times=1)
+            async with writing(cluster, time.time) as (writer, counts):
+                writer.tell(notice(pod=pod))
+                await until(lambda: counts["created"] == 1)
+            assert lost.struck == 1
+            assert [each["count"] for each in await cluster.list(EVENTS, name)] == [1]
 
     asyncio.run(run())
 
