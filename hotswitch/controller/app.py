@@ -43,6 +43,7 @@ from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.events import Regarding
 
 SWEEP_S = 20.0
+LAST_WORDS_S = 2.0
 CLOCK_SET_S = 2.0  # more than clocks drift apart, less than an opening lasts
 log = logging.getLogger("hotswitch.controller")
 
@@ -170,6 +171,9 @@ class Controller:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.elector.remaining_s):
                     await self.speaker.finish()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self.speaker.say_the_rest()
 
     def _lead(self, term: int) -> None:
         log.info("leading", extra={"term": term})

@@ -1,6 +1,7 @@
 """All that the controller says: Events, alerts, the journal. Nobody waits for any of it (S4.6, I8).
 
-Only the leader speaks. What receivers were told outlives it in a ConfigMap, so the next leader tells the end of it.
+Only the leader speaks; Events of what it did are written also when it leads no longer, for nobody else knows of them.
+What receivers were told outlives it in a ConfigMap, so the next leader tells the end of it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Speaker:
         self._journal = Journal(settings.journal) if settings.journal is not None else None
         self._policies: Callable[[], tuple[PolicyObject, ...]] = tuple
         self._events: EventWriter | None = None
+        self._writer: EventWriter | None = None
+        self._writing: asyncio.Task[None] | None = None
         self._alerts: Dispatcher | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._about = About(cluster=settings.cluster, docs_url=settings.docs_url)
@@ -50,15 +53,21 @@ class Speaker:
     def start(self, policies: Callable[[], tuple[PolicyObject, ...]], invalid: Iterable[Problem] = ()) -> None:
         """`invalid`: what stands by now, and nobody has said while nobody led."""
         self._policies = policies
-        self._events = EventWriter(self._cluster, self._settings.identity, count=self._metrics.event)
+        self._events = self._event_writer()
         store = ConfigMapStore(self._cluster, self._settings.namespace)
         self._alerts = Dispatcher(
             Secrets(self._cluster), Surroundings(store=store, counts=self._metrics, about=self._about)
         )
-        self._do(self._events.run())
         self.policies_changed()
         for problem in invalid:
             self.invalid(problem)
+
+    def _event_writer(self) -> EventWriter:
+        """One for the life of the process: an API server that is away takes the lease away, too."""
+        if self._writer is None:
+            self._writer = EventWriter(self._cluster, self._settings.identity, count=self._metrics.event)
+            self._writing = asyncio.get_running_loop().create_task(self._writer.run())
+        return self._writer
 
     def pause(self) -> None:
         """Somebody else leads, or nobody: be silent. Nothing is kept: the state is the next leader's by now."""
@@ -67,6 +76,11 @@ class Speaker:
     async def finish(self) -> None:
         """Still the leader, and about to end: what is unsaid is kept for the next one before that one can lead."""
         await _stopped(self._silence(), save=True)
+
+    async def say_the_rest(self) -> None:
+        """Events of what was done, before the process ends."""
+        if self._writer is not None:
+            await self._writer.try_all()
 
     def _silence(self) -> Dispatcher | None:
         """From now on; who spoke until now."""
@@ -77,6 +91,8 @@ class Speaker:
 
     async def stop(self) -> None:
         """At the end of the process."""
+        if self._writing is not None:
+            self._writing.cancel()
         if self._stopping is not None:
             await self._stopping
         if self._journal is not None:

@@ -172,6 +172,11 @@ class EventWriter:
                 await self._write(series)
             await self._wait()
 
+    async def try_all(self) -> None:
+        """What was never written, once: nobody will come back to it."""
+        for series in [each for each in self._series.values() if not each.is_made and each.due_s is not None]:
+            await self._write(series)
+
     def _due(self) -> list[_Series]:
         now = self.clock()
         found = [each for each in self._series.values() if each.due_s is not None and each.due_s <= now]

@@ -290,6 +290,42 @@ def test_writes_fail_for_a_while(fail: Callable[[Faults], object], caplog: pytes
     run(story)
 
 
+def test_lease_is_lost_before_an_event_was_taken() -> None:  # S4.6
+    """An API server that is away takes both; what was done is told all the same, and once."""
+
+    async def story(made: Town) -> None:
+        await made.pod("web-0")
+        async with made.controller() as controller:
+            untaken = made.api.faults.fail(500, verb="create", resource="events")
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0") and untaken.struck, "opened")
+            made.api.faults.fail(500, resource="leases")
+            await made.until(lambda: not controller.elector.leading, "leads no longer")
+            made.api.faults.clear()
+            await made.until(lambda: controller.elector.leading, "leads again")
+            await made.until(lambda: Code.OPENED in made.codes("web-0"), "told")
+            await made.heal("web-0")
+            await made.until(lambda: Code.RESTORED in made.codes("web-0"), "told of the end")
+            told = [(each["reason"], each["count"]) for each in made.api.admin.list("events", "shop")]
+            assert told.count((Code.OPENED, 1)) == told.count((Code.RESTORED, 1)) == 1, told
+
+    run(story)
+
+
+def test_controller_ends_before_an_event_was_taken() -> None:  # S4.6
+    async def story(made: Town) -> None:
+        await made.pod("web-0")
+        async with made.controller() as controller:
+            untaken = made.api.faults.fail(429, retry_after_s=60, verb="create", resource="events")
+            await made.kill("web-0")
+            await made.until(lambda: is_open(made, "web-0") and untaken.struck, "opened")
+            made.api.faults.clear()
+            await controller.finish()
+            assert Code.OPENED in made.codes("web-0")
+
+    run(story)
+
+
 def test_two_controllers_and_the_leader_dies() -> None:  # S4.1, I6
     async def story(made: Town) -> None:
         uid = await made.pod("web-0")
