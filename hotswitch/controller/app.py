@@ -16,7 +16,6 @@ from contextlib import AsyncExitStack
 from hotswitch.act.order import Actuator
 from hotswitch.api import names
 from hotswitch.cluster.client import connect
-from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.lease import Elector
 from hotswitch.cluster.pods import Pod
 from hotswitch.config import adoption
@@ -30,7 +29,7 @@ from hotswitch.controller.fleet import Fleet
 from hotswitch.controller.invalid import InvalidObjects
 from hotswitch.controller.means import Means
 from hotswitch.controller.picture import Picture
-from hotswitch.controller.policies import report_status
+from hotswitch.controller.policies import Reports
 from hotswitch.controller.preparing import Preparing
 from hotswitch.controller.serving import Serving
 from hotswitch.controller.settings import LEASE, ControllerSettings
@@ -95,6 +94,9 @@ class Controller:
             gone=self._gone,
             problem=self._say_problem,
             policies_changed=self._policies_changed,
+        )
+        self.reports = Reports(
+            self.cluster, self.watching.policies, lambda key: self.picture.policies.get(key), self._say_problem
         )
         self.elector = Elector(
             self.cluster,
@@ -186,9 +188,8 @@ class Controller:
         self.drills.lead(term)
         if self.serving is not None:
             self.serving.lead(term)
-        loop = asyncio.get_running_loop()
-        self._telling = loop.create_task(self._tell_policies())
-        self._sweeping = loop.create_task(self._sweep())
+        self.reports.lead()
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
 
     async def _sweep(self) -> None:
         """While this controller leads: matters that nobody will tell the end of."""
@@ -205,18 +206,11 @@ class Controller:
             return code in worker.matters
         return pod is not None and f'"{code}":' in pod.annotations.get(names.STATUS, "")
 
-    async def _tell_policies(self) -> None:
-        """What became of each while nobody led is said now; of later changes kopf brings the news (operator.py)."""
-        for key, content in list(self.watching.policies.items()):
-            known = self.picture.policies.get(key)
-            if known is not None:
-                with contextlib.suppress(ApiFailure):  # 409: its change will come by the watch
-                    await report_status(self.cluster, content, known)
-
     def _follow(self) -> None:
         log.info("following")
         self.metrics.leads(False)
         self._sweeping.cancel()
+        self.reports.follow()
         self.preparing.stop()
         self.drills.follow()
         self.office.follow()
@@ -283,6 +277,7 @@ class Controller:
         self.fleet.news(uid)
 
     def _policies_changed(self) -> None:
+        self.reports.news()
         self.speaker.policies_changed()
         if self.serving is not None:
             self.serving.adopting.adopter.policies_changed()

@@ -200,11 +200,9 @@ class Town:
         events = self.api.admin.list("events", "shop")
         return {each["reason"] for each in events if each["involvedObject"]["name"] == name}
 
-    @asynccontextmanager
-    async def controller(self, identity: str = "c0", *, helper: bool = False, **more: Any) -> AsyncIterator[Controller]:
-        """One that runs until the end of the block, as the shipped ServiceAccount. `helper`: acts by the real actuator,
-        and not at the kernel directly."""
-        settings = ControllerSettings(
+    def settings(self, identity: str = "c0", **more: Any) -> ControllerSettings:
+        """Of a controller that is the shipped ServiceAccount."""
+        return ControllerSettings(
             kubeconfig=self.api.kubeconfig(ACCOUNT),
             identity=identity,
             address="127.0.0.1",
@@ -212,7 +210,12 @@ class Town:
             journal=self.api.directory / f"{identity}.jsonl",
             **{"lease_s": 3, "renew_s": 1.0, "retry_s": 0.2, "probe_idle_s": 0.3, "probe_fast_s": 0.02, **more},
         )
-        async with Controller(settings) as controller:
+
+    @asynccontextmanager
+    async def controller(self, identity: str = "c0", *, helper: bool = False, **more: Any) -> AsyncIterator[Controller]:
+        """One that runs until the end of the block, as the shipped ServiceAccount. `helper`: acts by the real actuator,
+        and not at the kernel directly."""
+        async with Controller(self.settings(identity, **more)) as controller:
             if not helper:
                 controller.actuators = {self.kernel.name: self.kernel}
             work = asyncio.create_task(controller.run())
