@@ -77,8 +77,16 @@ class Frame:
         self._within, self._stop = asyncio.get_running_loop(), asyncio.Event()
         if self._ended.is_set():
             return
+        # Without one kopf makes its own of the user's name, and a container's user has none.
+        identity: Any = self._controller.settings.identity
         try:
-            await kopf.operator(registry=self._registry(), standalone=True, clusterwide=True, stop_flag=self._stop)
+            await kopf.operator(
+                registry=self._registry(),
+                standalone=True,
+                clusterwide=True,
+                identity=identity,
+                stop_flag=self._stop,
+            )
         finally:
             await asyncio.sleep(CLOSING_S)
 

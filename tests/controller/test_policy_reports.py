@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -79,5 +80,26 @@ def test_report_is_not_taken_at_once() -> None:
             ]
             await made.until(lambda: is_said(made), "said all the same")
             assert all(each.struck for each in faults) and controller.elector.leading
+
+    asyncio.run(story())
+
+
+def test_user_has_no_name(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """As in the image: a uid that no file of users knows."""
+
+    def unknown(uid: int) -> pwd.struct_passwd:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+    async def story() -> None:
+        async with town() as made:
+            running = asyncio.create_task(run(made.settings()))
+            await made.until(lambda: is_said(made) or running.done(), "said")
+            os.kill(os.getpid(), signal.SIGTERM)
+            await running
+        assert "kopf ended" not in caplog.text
 
     asyncio.run(story())
