@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
+from msgspec import structs
 
 from hotswitch.agent.drills import Drills
 from hotswitch.agent.evidence import Keeper
@@ -24,7 +25,8 @@ from hotswitch.agent.spare import Spare
 from hotswitch.capture.options import parse
 from hotswitch.capture.podspec import spec_from_pod
 from hotswitch.capture.spec import CaptureSpec, SpecError
-from hotswitch.config.agentfile import AgentFile, ConfigError, Pod, load
+from hotswitch.config.agentfile import AgentFile, Pod, load
+from hotswitch.config.told import ConfigError
 from hotswitch.kernel.command import CommandFailed
 from hotswitch.model import Level, PodRef, PodUid, Surroundings
 from hotswitch.observe.pace import Pace
@@ -191,7 +193,7 @@ class Agent:
         return Guard(pod, self.specs[pod.uid], self._means(), spare)
 
     def _means(self) -> Means:
-        pace = Pace(**self.settings.pace.model_dump())
+        pace = Pace(**structs.asdict(self.settings.pace))
         here = self._neighbours
         around, gone, drill = self._surroundings, self._gone, self.drills.order
         return Means(self.journal, self.metrics, pace, self.evidence, here, around, gone, drill)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
+
+from msgspec import structs
 
 from hotswitch.agent.authority import Authority, Grant, PodState
 from hotswitch.agent.guard import Guard
@@ -129,15 +132,14 @@ class GrantedGuard(Guard):
         return policy
 
     def _with(self, grant: Grant) -> Pod:
-        policy = self.settings.policy.model_copy(
-            update={"mtls": grant.policy.mtls, "mtls_by_port": dict(grant.policy.mtls_by_port)}
-        )
-        update = {"policy": policy, "authorization": tuple(whole_policies(grant.authorization))}
+        wanted = grant.policy
+        policy = structs.replace(self.settings.policy, mtls=wanted.mtls, mtls_by_port=dict(wanted.mtls_by_port))
+        update: dict[str, Any] = {"policy": policy, "authorization": tuple(whole_policies(grant.authorization))}
         if self.settings.identity is not None:
             told = {"spiffe_id": grant.spiffe_id, "trust_domains": grant.trust_domains}
-            identity = self.settings.identity.model_copy(update={key: each for key, each in told.items() if each})
-            update["identity"] = identity
-        return self.settings.model_copy(update=update)
+            kept = {key: each for key, each in told.items() if each}
+            update["identity"] = structs.replace(self.settings.identity, **kept)
+        return structs.replace(self.settings, **update)
 
     # ---- the loop ----
 

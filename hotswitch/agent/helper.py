@@ -23,7 +23,8 @@ from hotswitch.agent.ordered import OrderedGuard, needs_rescue
 from hotswitch.agent.spare import Spare
 from hotswitch.api.names import HELPER_VARIABLE
 from hotswitch.capture.spec import CaptureSpec
-from hotswitch.config.agentfile import AgentFile, ConfigError, Pod, parse
+from hotswitch.config.agentfile import AgentFile, Pod, parse
+from hotswitch.config.told import ConfigError
 from hotswitch.kernel.cgroup import Container
 from hotswitch.observe.shared_pids import SharedPids
 from hotswitch.report.journal import entry

@@ -11,11 +11,12 @@ import yaml
 
 from hotswitch.agent.authority import Authority, Grant, OwnAuthority, Right
 from hotswitch.agent.dialer import LinkSettings
-from hotswitch.config.agentfile import Budget, ConfigError, PolicySettings, Strict, parse_as
+from hotswitch.config.agentfile import Budget, PolicySettings
+from hotswitch.config.told import ConfigError, Strict, parse_as
 from hotswitch.model import PodRef
 
 
-class StandingPolicy(Strict):
+class StandingPolicy(Strict, frozen=True, kw_only=True):
     """What may be done without a controller, for every pod that opted in. Whoever can write it is the authority."""
 
     policy: PolicySettings = PolicySettings()
@@ -23,7 +24,7 @@ class StandingPolicy(Strict):
     authorization: tuple[dict[str, object], ...] = ()
 
 
-class Allowing(Strict):
+class Allowing(Strict, frozen=True, kw_only=True):
     """`controller`: host:port of whom the agent obeys, comma-separated; "": nobody. `controller_ca`: PEM of the CA that
     vouches for it, under `controller_name` ("": the host's). `token`: of the audience hotswitch-agent. `policy`: a file
     that says what may be done where there is no controller (StandingPolicy)."""

@@ -16,6 +16,9 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
+import msgspec
+from msgspec import structs
+
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.ledger import Carried, Ledger, boot_s
 from hotswitch.agent.means import Means
@@ -24,6 +27,7 @@ from hotswitch.api.orders import LEASE_S, ORDER_AT_MOST_S, AnswerText, OrderText
 from hotswitch.capture.gate import GateState
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod, PolicySettings
+from hotswitch.config.told import parse_as
 from hotswitch.decide.damping import closed
 from hotswitch.decide.levels import RESCUE_DEATHS_AT_MOST
 from hotswitch.decide.ports import effective, same
@@ -184,17 +188,11 @@ class OrderedGuard(Guard):
         """What the rescue must keep up, where the controller says it anew."""
         if order.mtls is None:
             return
-        settings = self.settings.model_copy(
-            update={
-                "policy": self.settings.policy.model_copy(
-                    update={"mtls": order.mtls, "mtls_by_port": dict(order.mtls_by_port)}
-                ),
-                "authorization": tuple(order.authorization),
-            }
-        )
+        policy = structs.replace(self.settings.policy, mtls=order.mtls, mtls_by_port=dict(order.mtls_by_port))
+        settings = structs.replace(self.settings, policy=policy, authorization=tuple(order.authorization))
         if settings == self.settings:
             return
-        PolicySettings.model_validate(settings.policy.model_dump())
+        parse_as(PolicySettings, msgspec.to_builtins(policy), "order")
         self.settings, self.policy = settings, settings.policy.policy()
         self._ask_by_policy()
         await self.spare.change(settings)

@@ -26,7 +26,7 @@ def helper(
 ) -> None:
     """Run inside a pod: see, and act on a controller's orders. Settings come from HOTSWITCH_HELPER or --settings."""
     from hotswitch.agent import helper as program  # heavy: not for the other commands
-    from hotswitch.config.agentfile import ConfigError
+    from hotswitch.config.told import ConfigError
 
     text = settings or os.environ.get(HELPER_VARIABLE, "")
     try:

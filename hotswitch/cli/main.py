@@ -93,7 +93,8 @@ def agent(
 def _agent_of_file(config: Path, check_only: bool) -> None:
     from hotswitch.agent.agent import Agent  # heavy: not for the other commands
     from hotswitch.agent.main import run
-    from hotswitch.config.agentfile import ConfigError, load
+    from hotswitch.config.agentfile import load
+    from hotswitch.config.told import ConfigError
 
     try:
         if check_only:
@@ -112,7 +113,8 @@ def remove(
 ) -> None:
     """Take hotswitch out again: its tables in the file's namespaces, its rescue Envoy. Stop the agent first."""
     from hotswitch.agent import removal
-    from hotswitch.config.agentfile import ConfigError, load
+    from hotswitch.config.agentfile import load
+    from hotswitch.config.told import ConfigError
     from hotswitch.kernel.command import CommandFailed
 
     try:

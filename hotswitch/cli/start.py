@@ -57,7 +57,7 @@ def quick(words: Sequence[str]) -> int:
 def guard(config: Path) -> int:
     """The agent, until SIGTERM; the exit code. The same as cli.main does for people who ask for --check or --help."""
     from hotswitch.agent.main import run
-    from hotswitch.config.agentfile import ConfigError
+    from hotswitch.config.told import ConfigError
 
     try:
         run(config)
@@ -77,7 +77,7 @@ def here(where: str, *, restore_all: bool) -> NoReturn:
 def guard_here(where: str) -> int:
     """The agent of a node or of a pod, told by its environment, until SIGTERM; the exit code."""
     from hotswitch.cluster.failure import ConnectError
-    from hotswitch.config.agentfile import ConfigError
+    from hotswitch.config.told import ConfigError
 
     try:
         _run_here(where)

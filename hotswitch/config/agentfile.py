@@ -7,65 +7,54 @@ mode observe, STRICT, inbound rescue or hold, outbound hold.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, IPvAnyNetwork, ValidationError, model_validator
+from msgspec import Meta, field
 
+from hotswitch.config.told import Address, ConfigError, Network, Strict, parse_as
 from hotswitch.model import ACTED_ON, Dependency, Level, Mode, Mtls, PodRef, PodUid, Policy, Reaction, Thresholds
 
-PortNumber = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+PortNumber = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=7 * 86400)]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 
 FAST = Thresholds(probe_timeout_s=0.1, hung_probes=1, hung_queue_s=0.02, loop_lag_s=0.01)
 """The opt-in profile: a hang is acted on after about 100 ms, at the risk of a needless switch on a busy machine."""
 
 
-M = TypeVar("M", bound=BaseModel)
-
-
-class ConfigError(ValueError):
-    """The file cannot be used; the message names file, field and value, a line each."""
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class CaptureSource(Strict):
+class CaptureSource(Strict, frozen=True, kw_only=True):
     """How Istio captures in this pod: a manifest (pod or workload), or the arguments and environment of istio-init."""
 
     manifest: Path | None = None
     args: tuple[str, ...] | None = None
-    env: dict[str, str] = {}
+    env: dict[str, str] = field(default_factory=dict)
     ipv6: bool = False  # has the pod a global IPv6 address? Istio finds it out when it writes the rules
-    dns_servers: tuple[IPvAnyAddress, ...] = ()  # of the pod's resolv.conf, where DNS is captured server by server
+    dns_servers: tuple[Address, ...] = ()  # of the pod's resolv.conf, where DNS is captured server by server
 
-    @model_validator(mode="after")
-    def _one_source(self) -> CaptureSource:
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
         if (self.manifest is None) == (self.args is None):
             raise ValueError("give exactly one of manifest and args")
-        return self
 
 
-class IdentitySource(Strict):
+class IdentitySource(Strict, frozen=True, kw_only=True):
     """Where the pod's certificate comes from while its proxy is well, and whose it must be."""
 
     socket: Path
-    spiffe_id: Annotated[str, Field(pattern=r"^spiffe://[^/]+/ns/[^/]+/sa/[^/]+$")] | None = None
+    spiffe_id: Annotated[str, Meta(pattern=r"^spiffe://[^/]+/ns/[^/]+/sa/[^/]+$")] | None = None
     trust_domains: tuple[str, ...] = ("cluster.local",)
 
 
-class AppProbeSettings(Strict):
+class AppProbeSettings(Strict, frozen=True, kw_only=True):
     """The app's own declared probe; `path` None: a TCP connection."""
 
     port: PortNumber
-    path: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = None
+    path: Annotated[str, Meta(pattern=r"^/[!-~]*$")] | None = None
     timeout_s: Seconds = 1.0
 
 
-class App(Strict):
+class App(Strict, frozen=True, kw_only=True):
     """`probers`: what Istio sends to pilot-agent, as in ISTIO_KUBE_APP_PROBERS; None: read from the manifest."""
 
     ports: tuple[PortNumber, ...] = ()
@@ -75,7 +64,7 @@ class App(Strict):
     probers: dict[str, dict[str, Any]] | None = None
 
 
-class PolicySettings(Strict):
+class PolicySettings(Strict, frozen=True, kw_only=True):
     """See model.Policy; times in seconds."""
 
     mode: Mode = Mode.OBSERVE
@@ -83,20 +72,20 @@ class PolicySettings(Strict):
     outbound: tuple[Literal["rescue", "direct", "hold"], ...] = ("hold",)
     outbound_free: bool = False
     mtls: Mtls = Mtls.STRICT
-    mtls_by_port: dict[PortNumber, Mtls] = {}
+    mtls_by_port: dict[PortNumber, Mtls] = field(default_factory=dict)
     expiry_s: Seconds = 300.0
     open_at_most_s: Seconds = 3600.0
     hold_down_s: Seconds = 30.0
     hold_down_max_s: Seconds = 3600.0
     profile: Literal["default", "fast"] = "default"
-    dependencies: dict[Dependency, Reaction] = {}
+    dependencies: dict[Dependency, Reaction] = field(default_factory=dict)
     stale_after_s: Seconds = 300.0
     certificate_ends_s: Seconds = 3600.0
-    recover_probes: Annotated[int, Field(ge=1, le=100)] = 3
+    recover_probes: Annotated[int, Meta(ge=1, le=100)] = 3
     recover_after_s: Seconds = 1.0
 
-    @model_validator(mode="after")
-    def _consistent(self) -> PolicySettings:
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
         for name in ("inbound", "outbound"):
             levels = getattr(self, name)
             if len(set(levels)) != len(levels):
@@ -108,7 +97,6 @@ class PolicySettings(Strict):
         for dependency, reaction in self.dependencies.items():
             if reaction is Reaction.ACT and dependency not in ACTED_ON:
                 raise ValueError(f"dependencies: {dependency} is never acted on; say or page")
-        return self
 
     def policy(self) -> Policy:
         base = FAST if self.profile == "fast" else Thresholds()
@@ -132,20 +120,20 @@ class PolicySettings(Strict):
         )
 
 
-class Pod(Strict):
+class Pod(Strict, frozen=True, kw_only=True):
     name: Name
     namespace: Name = "default"
-    uid: Annotated[str, Field(min_length=1, max_length=128)]
+    uid: Annotated[str, Meta(min_length=1, max_length=128)]
     workload: str = ""
     netns: Path
-    addresses: Annotated[tuple[IPvAnyAddress, ...], Field(min_length=1)]
+    addresses: Annotated[tuple[Address, ...], Meta(min_length=1)]
     cgroups: tuple[Path, ...] = ()  # of the proxy's container: one directory on v2; cpu and memory on v1
     capture: CaptureSource
     identity: IdentitySource | None = None
     app: App = App()
     policy: PolicySettings = PolicySettings()
     authorization: tuple[dict[str, Any], ...] = ()  # AuthorizationPolicy specs (L4 parts) that select this pod
-    mesh_networks: tuple[IPvAnyNetwork, ...] = ()  # outbound rescue speaks mTLS to these
+    mesh_networks: tuple[Network, ...] = ()  # outbound rescue speaks mTLS to these
     terminating: bool = False
     dependencies_s: Seconds | None = None  # how often Envoy is asked what it lacks; None: never
     logs: tuple[str, ...] = ()  # glob patterns of the proxy container's log files, kept with the evidence of a fault
@@ -157,44 +145,44 @@ class Pod(Strict):
         return PodRef(self.name, self.namespace, PodUid(self.uid), self.workload)
 
 
-class RescueSettings(Strict):
+class RescueSettings(Strict, frozen=True, kw_only=True):
     enabled: bool = True
     directory: Path = Path("/run/hotswitch/rescue")
     envoy: Path | None = None  # None: found beside the interpreter or on PATH
-    drain_s: Annotated[int, Field(ge=1, le=3600)] = 30  # after a restore: what a connection through the rescue has left
+    drain_s: Annotated[int, Meta(ge=1, le=3600)] = 30  # after a restore: what a connection through the rescue has left
 
 
-class EvidenceSettings(Strict):
+class EvidenceSettings(Strict, frozen=True, kw_only=True):
     """What is kept of a fault, and how much of it (S4.7)."""
 
     enabled: bool = True
     directory: Path = Path("/var/lib/hotswitch/evidence")
-    faults: Annotated[int, Field(ge=1, le=10_000)] = 32
-    mebibytes: Annotated[int, Field(ge=1, le=65536)] = 128
-    log_kib: Annotated[int, Field(ge=0, le=4096)] = 64
+    faults: Annotated[int, Meta(ge=1, le=10_000)] = 32
+    mebibytes: Annotated[int, Meta(ge=1, le=65536)] = 128
+    log_kib: Annotated[int, Meta(ge=0, le=4096)] = 64
 
 
-class Budget(Strict):
+class Budget(Strict, frozen=True, kw_only=True):
     """How many pods may be open at once (I3)."""
 
-    node: Annotated[int, Field(ge=0)] = 10
-    workload: Annotated[int, Field(ge=0)] = 1
+    node: Annotated[int, Meta(ge=0)] = 10
+    workload: Annotated[int, Meta(ge=0)] = 1
 
 
-class DrillSettings(Strict):
+class DrillSettings(Strict, frozen=True, kw_only=True):
     """How often one pod of each workload is led to its rescue for `for_s`, to know that it would work (S4.4)."""
 
-    every_s: Annotated[float, Field(ge=60, le=90 * 86400)] = 86400.0
-    for_s: Annotated[float, Field(gt=0, le=60)] = 5.0
-    jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    every_s: Annotated[float, Meta(ge=60, le=90 * 86400)] = 86400.0
+    for_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
+    jitter: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
 
 
-class Endpoint(Strict):
-    address: IPvAnyAddress
+class Endpoint(Strict, frozen=True, kw_only=True):
+    address: Address
     port: PortNumber
 
 
-class PaceSettings(Strict):
+class PaceSettings(Strict, frozen=True, kw_only=True):
     """How often to ask, in seconds; see observe.pace.Pace."""
 
     idle_s: Seconds = 0.8
@@ -205,7 +193,7 @@ class PaceSettings(Strict):
     path_fast_s: Seconds = 0.3
 
 
-class AgentFile(Strict):
+class AgentFile(Strict, frozen=True, kw_only=True):
     node: str = "standalone"
     journal: Path = Path("/var/log/hotswitch/journal.jsonl")
     socket: Path = Path("/run/hotswitch/agent.sock")
@@ -217,14 +205,13 @@ class AgentFile(Strict):
     drill: DrillSettings | None = None  # None: only by hand
     pods: tuple[Pod, ...] = ()
 
-    @model_validator(mode="after")
-    def _unique(self) -> AgentFile:
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
         for what in ("uid", "netns"):
             values = [str(getattr(pod, what)) for pod in self.pods]
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"pods: {what} {twice[0]} is given twice")
-        return self
 
 
 def load(path: Path) -> AgentFile:
@@ -237,20 +224,5 @@ def load(path: Path) -> AgentFile:
 
 
 def parse(content: object, source: str = "configuration") -> AgentFile:
-    """Check what was read. Raises ConfigError naming every wrong field and its value."""
+    """Check what was read. Raises ConfigError naming the first wrong field and its value."""
     return parse_as(AgentFile, content, source)
-
-
-def parse_as(kind: type[M], content: object, source: str) -> M:
-    """Raises ConfigError."""
-    try:
-        return kind.model_validate(content if content is not None else {})
-    except ValidationError as failure:
-        lines = [_line(dict(error)) for error in failure.errors(include_url=False)]
-        raise ConfigError("\n".join(f"{source}: {line}" for line in lines)) from failure
-
-
-def _line(error: dict[str, Any]) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "file"
-    given = repr(error.get("input"))
-    return f"{where}: {error['msg']} (given: {given if len(given) <= 80 else given[:77] + '...'})"

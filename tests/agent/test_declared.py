@@ -10,6 +10,7 @@ import yaml
 
 from hotswitch.agent.standin import declared
 from hotswitch.config.agentfile import Pod
+from hotswitch.config.told import parse_as
 from tests.capture.golden import pods
 
 pytestmark = pytest.mark.unit
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.unit
 
 def pod(**more: Any) -> Pod:
     fields = {"name": "web-0", "uid": "u", "netns": "/proc/self/ns/net", "addresses": ["10.0.0.1"]}
-    return Pod.model_validate({"capture": {"args": ["-b", "*"]}, **fields, **more})
+    return parse_as(Pod, {"capture": {"args": ["-b", "*"]}, **fields, **more}, "test")
 
 
 def test_by_a_manifest(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from typer.testing import CliRunner
 
 from hotswitch.cli.main import app
@@ -244,7 +245,7 @@ def test_workloads_are_drilled_in_their_turn(yard: Yard, runner: asyncio.Runner)
         for each in keeper.config["pods"]:
             each["drill"] = each["name"] == "vault-0"
         keeper.pod_config(yard.pods["vault"])["workload"] = workload
-        keeper.config["drill"] = SOON.model_dump()
+        keeper.config["drill"] = structs.asdict(SOON)
         await keeper.begin()
         passed = await keeper.until_entry(yard.pods["vault"], "drill", len(keeper.entries(yard.pods["vault"], "drill")))
         assert (passed.code, passed.who) == ("HSD070", "schedule")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from hotswitch.agent.granted import GrantedGuard
 from hotswitch.config.agentfile import parse
@@ -18,7 +19,7 @@ def test_a_bypassed_pod_begins_to_end() -> None:
     """By the settings alone the mode would be observe, and the gate be closed on clients that it still serves."""
     told = {"name": "web-0", "namespace": "shop", "uid": "uid", "netns": "/proc/self/ns/net", "addresses": ["10.0.0.7"],
             "capture": {"args": []}, "policy": {"mode": "observe"}}  # fmt: skip
-    settings = parse({"pods": [told]}, "test").pods[0].model_copy(update={"terminating": True})
+    settings = structs.replace(parse({"pods": [told]}, "test").pods[0], terminating=True)
     granted = Policy(mode=Mode.AUTO, inbound=(Level.RESCUE, Level.HOLD))
     guard: Any = object.__new__(GrantedGuard)
     guard.policy, guard.stand_in, stepped = granted, SimpleNamespace(wanted=False), list[Policy]()

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from hotswitch.agent.node.settings import NodeSettings
 from hotswitch.agent.pod.settings import PodSettings, from_environment
-from hotswitch.config.agentfile import ConfigError
+from hotswitch.config.told import ConfigError, Strict
 from hotswitch.sandbox.clients import Client
 from hotswitch.sandbox.kubelet import Timings
 from hotswitch.sandbox.pod import Pod
@@ -125,6 +124,6 @@ def test_what_cannot_be_used_is_named(changed: dict[str, str], said: str) -> Non
 
 @pytest.mark.unit
 @pytest.mark.parametrize("model", [NodeSettings, PodSettings])
-def test_every_variable_is_documented(model: type[BaseModel]) -> None:
+def test_every_variable_is_documented(model: type[Strict]) -> None:
     text = (Path(__file__).parents[2] / "docs/reference/agent.md").read_text()
-    assert [name for name in model.model_fields if f"`HOTSWITCH_{name.upper()}`" not in text] == []
+    assert [name for name in model.__struct_fields__ if f"`HOTSWITCH_{name.upper()}`" not in text] == []

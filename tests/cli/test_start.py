@@ -46,6 +46,19 @@ def test_agent_keeps_no_command_line(tmp_path: Path) -> None:
     assert {"typer", "rich", "kubernetes", "aiohttp"}.isdisjoint(modules)
 
 
+@pytest.mark.parametrize("where", ["node.main", "pod.agent", "helper"])
+def test_agents_do_without_what_is_large(where: str) -> None:
+    """For a client by models, which is there all the same for whoever asks for it."""
+    code = (
+        f"import importlib, sys, hotswitch.agent.{where}\nprint(*sys.modules)\nimport hotswitch.cluster.library\n"
+        "print(importlib.import_module('kubernetes.aio.client').ApiClient.__module__, file=sys.stderr)"
+    )
+    argv = (sys.executable, "-W", "ignore", "-c", code)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    assert {"pydantic", "grpc", "betterproto2", "urllib3", "typer"}.isdisjoint(done.stdout.split())
+    assert done.stderr.strip() == "kubernetes.aio.client.api_client"
+
+
 def test_command_line_waits_for_no_client_of_a_cluster() -> None:
     code = "import sys, hotswitch.cli.main; print(*sorted(sys.modules))"
     done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, timeout=60)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hotswitch.config.agentfile import AgentFile, ConfigError, load, parse
+from hotswitch.config.agentfile import AgentFile, load, parse
+from hotswitch.config.told import ConfigError
 from hotswitch.model import Level, Mode, Mtls
 
 pytestmark = pytest.mark.unit
@@ -38,12 +39,14 @@ def test_an_empty_file_guards_nobody() -> None:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ({"pods": [{}]}, ["pods.0.name", "pods.0.netns"]),
+        ({"pods": [{}]}, ["pods.0.name: is missing"]),
+        (with_pod(app={"ports": [0]}), ["pods.0.app.ports.0", "given: 0"]),
+        (with_pod(policy={"mtls_by_port": {0: "STRICT"}}), ["pods.0.policy.mtls_by_port", "given: {0"]),
         (with_pod(policy={"mode": "yes"}), ["pods.0.policy.mode", "'yes'"]),
         (with_pod(policy={"inbound": ["rescue", "rescue"]}), ["inbound", "twice"]),
         (with_pod(policy={"expiry_s": 0}), ["pods.0.policy.expiry_s", "given: 0"]),
         (with_pod(policy={"expiry_s": 7200}), ["expiry_s 7200", "open_at_most_s"]),
-        (with_pod(policy={"profle": "fast"}), ["pods.0.policy.profle"]),
+        (with_pod(policy={"profle": "fast"}), ["pods.0.policy.profle: there is no such field", "'fast'"]),
         (with_pod(addresses=["10.0.0.300"]), ["pods.0.addresses.0", "10.0.0.300"]),
         (with_pod(capture={}), ["pods.0.capture", "exactly one"]),
         (with_pod(identity={"socket": "/s", "spiffe_id": "nobody"}), ["spiffe_id", "nobody"]),

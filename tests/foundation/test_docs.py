@@ -14,6 +14,7 @@ from hotswitch.config.agentfile import PolicySettings, parse
 from hotswitch.config.objects import policy_object
 from hotswitch.config.scope import scoped
 from hotswitch.config.settings import ROOT_NAMESPACE
+from hotswitch.config.told import parse_as
 from hotswitch.kernel.command import Command, run
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ def test_examples_of_files_and_policies_are_accepted(page, body):
     elif "pods" in content:
         assert parse(content).pods
     else:
-        PolicySettings.model_validate(content["policy"])
+        parse_as(PolicySettings, content["policy"], str(page))
 
 
 @pytest.mark.unit

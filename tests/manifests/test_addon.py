@@ -25,6 +25,7 @@ from hotswitch.capture import manifest as manifests
 from hotswitch.capture import options, probes
 from hotswitch.capture.podspec import facts_from_pod, spec_from_pod
 from hotswitch.config.agentfile import AppProbeSettings
+from hotswitch.config.told import parse_as
 from hotswitch.observe.health import REQUEST
 
 pytestmark = pytest.mark.unit
@@ -176,7 +177,7 @@ def test_it_is_told_the_apps_ports_and_probes(name: str) -> None:
         given = sorted(probes.rewritten(words["HOTSWITCH_PROBERS"]), key=lambda probe: probe.name)
         assert given == sorted(facts.probes, key=lambda probe: probe.name)
         if "HOTSWITCH_PROBE" in words:
-            AppProbeSettings.model_validate_json(words["HOTSWITCH_PROBE"])
+            parse_as(AppProbeSettings, json.loads(words["HOTSWITCH_PROBE"]), name)
         assert words["HOTSWITCH_WORKLOAD"].partition("/")[0] in ("deploy", "pod")
 
 

@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from hotswitch.agent.agent import Agent
 from hotswitch.agent.authority import Authority, surroundings
 from hotswitch.agent.granted import GrantedGuard
@@ -163,7 +165,7 @@ class NodeAgent(Agent):
                     guard.give_up()
                 self._gone(guard)
             elif terminating(wanted[uid]) and not guard.settings.terminating:
-                guard.change_policy(guard.settings.model_copy(update={"terminating": True}))
+                guard.change_policy(structs.replace(guard.settings, terminating=True))
         for uid in set(self._manifests) - wanted.keys():
             self._forget(uid)
         due = {uid: pod for uid, pod in wanted.items() if uid not in self.guards and self._is_due(uid)}
@@ -224,7 +226,7 @@ class NodeAgent(Agent):
                 await asyncio.to_thread(pins.pin, found.namespace, pin)
                 settings = described(pod, self._manifests[pod.uid], pin, found.proxy, self.node.proc)
                 self.specs[pod.uid], self.proxies[pod.uid] = self._spec(settings), found.proxy
-                await self.attach(settings.model_copy(update={"terminating": bool(terminating(pod))}))
+                await self.attach(structs.replace(settings, terminating=bool(terminating(pod))))
         except (OSError, ValueError, TimeoutError) as failure:
             self._not_guarded(reference(pod), str(failure) or f"not within {ATTACH_S:g} s")
         except Exception as failure:  # in the round of all others

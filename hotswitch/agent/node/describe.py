@@ -22,7 +22,8 @@ from hotswitch.api import names
 from hotswitch.capture.fields import SpecError
 from hotswitch.capture.podspec import spec_from_pod
 from hotswitch.cluster import pods
-from hotswitch.config.agentfile import ConfigError, Pod, parse
+from hotswitch.config.agentfile import Pod, parse
+from hotswitch.config.told import ConfigError
 from hotswitch.kernel import procfs
 from hotswitch.kernel.inroot import open_in_root, read_in_root
 from hotswitch.model import PodRef, PodUid, Policy

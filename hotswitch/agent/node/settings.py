@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from hotswitch.agent.linked import Allowing
-from hotswitch.api.fields import Duration
-from hotswitch.config.agentfile import AgentFile, ConfigError, parse, parse_as
+from hotswitch.api.values import duration_s
+from hotswitch.config.agentfile import AgentFile, Seconds, parse
+from hotswitch.config.told import ConfigError, parse_as
 
 PREFIX = "HOTSWITCH_"
+_DURATIONS = ("drill_every", "leave_within")
 
 
-class NodeSettings(Allowing):
+class NodeSettings(Allowing, frozen=True, kw_only=True):
     """`node`: its name in the API (spec.nodeName). `proc`, `cgroups`: the node's own, as they are mounted here.
     `directory`: ours; the rescue Envoy's user must be able to pass its parents. `drill_every`: like 24h; None:
     pods are drilled by hand only. `leave_within`: how long SIGTERM waits for pods that are rescued (node.leaving), less
@@ -27,8 +29,8 @@ class NodeSettings(Allowing):
     kubeconfig: Path | None = None  # None: the pod's service account
     metrics_port: int | None = None
     envoy: Path | None = None
-    drill_every: Duration | None = None
-    leave_within: Duration | None = None
+    drill_every: Seconds | None = None
+    leave_within: Seconds | None = None
 
     def agent_file(self) -> AgentFile:
         """The standalone agent's settings, without pods."""
@@ -48,10 +50,19 @@ class NodeSettings(Allowing):
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> NodeSettings:
     """HOTSWITCH_NODE, HOTSWITCH_PROC ... Raises ConfigError naming field and value."""
-    given = {name: environment[PREFIX + name.upper()] for name in NodeSettings.model_fields if _set(name, environment)}
+    names = NodeSettings.__struct_fields__
+    given: dict[str, Any] = {name: environment[PREFIX + name.upper()] for name in names if _set(name, environment)}
     if "node" not in given:
         raise ConfigError(f"{PREFIX}NODE: is missing; it is the node's name in the API (spec.nodeName)")
+    given |= {name: _duration(name, given[name]) for name in _DURATIONS if name in given}
     return parse_as(NodeSettings, given, "environment")
+
+
+def _duration(name: str, text: str) -> float:
+    try:
+        return duration_s(text)
+    except ValueError as failure:
+        raise ConfigError(f"environment: {name}: {failure} (given: {text!r})") from failure
 
 
 def _set(name: str, environment: Mapping[str, str]) -> bool:

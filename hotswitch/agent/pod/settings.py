@@ -13,27 +13,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, Json
+from msgspec import field, structs
 
 from hotswitch.agent.helper import HERE, RESOLV_CONF, name_servers
 from hotswitch.agent.linked import Allowing
 from hotswitch.capture import options
 from hotswitch.capture.fields import SpecError, boolean
 from hotswitch.capture.podspec import spec_from_pod
-from hotswitch.config.agentfile import AgentFile, ConfigError, Strict, parse, parse_as
+from hotswitch.config.agentfile import AgentFile, parse
+from hotswitch.config.told import ConfigError, Strict, parse_as
 
 PREFIX = "HOTSWITCH_"
+_JSON = ("probers", "probe", "capture")
 SOCKET = Path("/var/run/secrets/workload-spiffe-uds/socket")
 
 
-class CaptureWords(Strict):
+class CaptureWords(Strict, frozen=True, kw_only=True):
     """The arguments and variables of istio-init."""
 
     args: tuple[str, ...] = ()
-    env: dict[str, str] = Field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
 
 
-class PodSettings(Allowing):
+class PodSettings(Allowing, frozen=True, kw_only=True):
     """`pod`, `namespace`, `uid`, `addresses`: the downward API's. `addresses` and `ports`: comma-separated; `ports`:
     the app's. `annotations`: a file of the downward API (metadata.annotations). `probers`: as in
     ISTIO_KUBE_APP_PROBERS."""
@@ -47,9 +49,9 @@ class PodSettings(Allowing):
     account: str = ""
     trust_domain: str = "cluster.local"
     ports: str = ""
-    probers: Json[dict[str, Any]] | None = None
-    probe: Json[dict[str, Any]] | None = None
-    capture: Json[CaptureWords] | None = None
+    probers: dict[str, Any] | None = None
+    probe: dict[str, Any] | None = None
+    capture: CaptureWords | None = None
     annotations: Path = Path("/run/podinfo/annotations")
     identity: Path = SOCKET
     directory: Path = Path("/run/hotswitch")
@@ -88,7 +90,7 @@ class PodSettings(Allowing):
 
     def _capture(self) -> dict[str, Any]:
         if self.capture is not None:
-            told: dict[str, Any] = self.capture.model_dump()
+            told: dict[str, Any] = structs.asdict(self.capture)
         else:
             try:
                 spec = spec_from_pod(self._likeness())
@@ -135,5 +137,14 @@ def _annotations(file: Path) -> dict[str, str]:
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> PodSettings:
     """HOTSWITCH_POD, HOTSWITCH_UID ... Raises ConfigError naming field and value."""
-    named = ((name, f"{PREFIX}{name.upper()}") for name in PodSettings.model_fields)
-    return parse_as(PodSettings, {name: environment[key] for name, key in named if environment.get(key)}, "environment")
+    named = ((name, f"{PREFIX}{name.upper()}") for name in PodSettings.__struct_fields__)
+    given: dict[str, Any] = {name: environment[key] for name, key in named if environment.get(key)}
+    given |= {name: _unpacked(name, given[name]) for name in _JSON if name in given}
+    return parse_as(PodSettings, given, "environment")
+
+
+def _unpacked(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as failure:
+        raise ConfigError(f"environment: {name}: not JSON: {failure} (given: {text[:80]!r})") from failure
