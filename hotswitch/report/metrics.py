@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from hotswitch.model import Diagnosis, Direction, Fault, Level, PodRef
 from hotswitch.report.drill_metrics import DrillMetrics
+from hotswitch.report.pod_series import PodSeries
 
 SWITCH_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 LEVELS = {Level.CAPTURE: 0, Level.HOLD: 1, Level.RESCUE: 2, Level.DIRECT: 3}
@@ -16,13 +17,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.level = Gauge(
-            "hotswitch_level",
-            "Where new flows go: 0 capture, 1 hold, 2 rescue, 3 direct",
-            ["pod", "direction"],
-            registry=self.registry,
+        self.level = PodSeries(
+            self.registry, "hotswitch_level", "Where new flows go: 0 capture, 1 hold, 2 rescue, 3 direct", "direction"
         )
-        self.fault = Gauge("hotswitch_fault", "1 for the fault seen now", ["pod", "fault"], registry=self.registry)
+        self.fault = PodSeries(self.registry, "hotswitch_fault", "1 for the fault seen now", "fault")
         self.acts = Counter("hotswitch_acts_total", "Acts carried out", ["act", "code"], registry=self.registry)
         self.failures = Counter("hotswitch_act_failures_total", "Acts that failed", ["act"], registry=self.registry)
         self.pages = Counter("hotswitch_pages_total", "A person was needed", ["code"], registry=self.registry)
@@ -42,16 +40,12 @@ class Metrics:
             "hotswitch_gate_write_seconds", "One write of the gate", buckets=SWITCH_BUCKETS_S, registry=self.registry
         )
         self.rescue_deaths = Counter("hotswitch_rescue_deaths_total", "Rescue Envoy deaths", registry=self.registry)
-        self.identity_s = Gauge(
-            "hotswitch_identity_expires_seconds",
-            "Life left of the identity held for the rescue",
-            ["pod"],
-            registry=self.registry,
+        self.identity_s = PodSeries(
+            self.registry, "hotswitch_identity_expires_seconds", "Life left of the identity held for the rescue"
         )
-        self.stand_in = Gauge(
-            "hotswitch_stand_in", "1 while the app's probes are answered in pilot-agent's place", ["pod"],
-            registry=self.registry,
-        )  # fmt: skip
+        self.stand_in = PodSeries(
+            self.registry, "hotswitch_stand_in", "1 while the app's probes are answered in pilot-agent's place"
+        )
         self.stand_in_answers = Counter(
             "hotswitch_stand_in_answers_total", "Probes answered in pilot-agent's place", ["pod", "result"],
             registry=self.registry,
@@ -64,20 +58,20 @@ class Metrics:
         last = self._last_fault.get(pod)
         if last is not diagnosis.fault:
             if last is not None:
-                self.fault.labels(str(pod), last).set(0)
-            self.fault.labels(str(pod), diagnosis.fault).set(1)
+                self.fault.set(pod, 0, last)
+            self.fault.set(pod, 1, diagnosis.fault)
             self._last_fault[pod] = diagnosis.fault
 
     def stands(self, pod: PodRef, direction: Direction, level: Level) -> None:
-        self.level.labels(str(pod), direction).set(LEVELS[level])
+        self.level.set(pod, LEVELS[level], direction)
 
     def identity_lasts(self, pod: PodRef, seconds: float | None) -> None:
         """None: the rescue holds no identity for this pod."""
         if seconds is not None:
-            self.identity_s.labels(str(pod)).set(seconds)
+            self.identity_s.set(pod, seconds)
 
     def stands_in(self, pod: PodRef, answers: bool) -> None:
-        self.stand_in.labels(str(pod)).set(answers)
+        self.stand_in.set(pod, answers)
 
     def probe_answered(self, pod: PodRef, result: str) -> None:
         """`result`: passed, failed, or refused (no declared probe was asked)."""
@@ -86,8 +80,9 @@ class Metrics:
     def forget(self, pod: PodRef) -> None:
         """A pod that is gone leaves no series behind, of the faults that it once had neither."""
         self._last_fault.pop(pod, None)
-        for series in (self.fault, self.level, self.identity_s, self.stand_in, self.stand_in_answers):
-            series.remove_by_labels({"pod": str(pod)})
+        for series in (self.fault, self.level, self.identity_s, self.stand_in):
+            series.forget(pod)
+        self.stand_in_answers.remove_by_labels({"pod": str(pod)})
 
     def serve(self, address: str, port: int) -> None:
         """Serve /metrics from a thread of its own. Raises OSError when the address is taken."""
