@@ -1,7 +1,8 @@
-"""From a pod to the bytes that go over xDS: encoded once (template.py), kept, and spliced into responses.
+"""From a pod to the bytes that go over xDS: encoded once for each shape of pod (template.py), spliced into responses.
 
-Adding one pod to 250 costs the encoding of one pod at most. Each resource is kept as the bytes of one entry of
-`DeltaDiscoveryResponse.resources`; repeated fields of a protobuf message may simply be joined. A resource's version is
+Adding one pod to 250 costs the encoding of one pod at most. Each resource can be had as the bytes of one entry of
+`DeltaDiscoveryResponse.resources`; repeated fields of a protobuf message may simply be joined. Kept is what they are
+made of, in microseconds: the template and the identity, which are there anyway. A resource's version is
 a digest of its content, so that a new agent and an old Envoy agree on what is the same; a secret's version is its end
 and a digest of its public part, never of the key.
 """
@@ -9,15 +10,16 @@ and a digest of its public part, never of the key.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 
 from hotswitch import protowire
 from hotswitch.rescue import wire
 from hotswitch.rescue.identity import Identity
 from hotswitch.rescue.pod import IDENTITY, ROOTS, RescuePod
-from hotswitch.rescue.template import messages
+from hotswitch.rescue.template import Filled, filled
 
 
 class Kind(StrEnum):
@@ -30,11 +32,19 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One resource, ready to be joined into a response. `wire` of a secret holds the key, so it is never shown."""
+    """One resource. `message` makes its encoding; that of a secret holds the key, so it is never shown."""
 
+    kind: Kind
     name: str
     version: str
-    wire: bytes = field(repr=False)
+    message: Callable[[], bytes] = field(repr=False)
+
+    @property
+    def wire(self) -> bytes:
+        """Ready to be joined into a response."""
+        packed = protowire.text(1, self.kind) + protowire.message(2, self.message())  # google.protobuf.Any
+        resource = protowire.text(3, self.name) + protowire.text(1, self.version) + protowire.message(2, packed)
+        return protowire.message(2, resource)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +71,10 @@ NOTHING = PodResources()
 def encode_pod(pod: RescuePod, identity: Identity | None, generation: int = 0) -> PodResources:
     """Everything of a pod; `generation`: see `listeners`. a new shape of pod takes about 40 ms of CPU, in a child."""
     needed = identity if pod.needs_identity else None
-    encoded = messages(pod, generation)
+    clusters, listeners = filled(pod, generation)
     return PodResources(
-        clusters=_all(Kind.CLUSTER, encoded.clusters, generation),
-        listeners=_all(Kind.LISTENER, encoded.listeners, generation),
+        clusters=_all(Kind.CLUSTER, clusters, generation),
+        listeners=_all(Kind.LISTENER, listeners, generation),
         secrets=encode_secrets(pod, needed) if needed is not None else {},
     )
 
@@ -72,12 +82,14 @@ def encode_pod(pod: RescuePod, identity: Identity | None, generation: int = 0) -
 def encode_secrets(pod: RescuePod, identity: Identity) -> dict[str, Encoded]:
     own, roots = pod.name(IDENTITY), pod.name(ROOTS)
     version = f"{identity.not_after_unix_s:.0f}-{_digest(identity.chain_pem)}"
-    pair = wire.pair(own, identity.chain_pem, identity.key.reveal())
-    trust = wire.roots(roots, identity.roots_pem)
     return {
-        own: _encoded(Kind.SECRET, own, pair, version),
-        roots: _encoded(Kind.SECRET, roots, trust, _digest(identity.roots_pem)),
+        own: Encoded(Kind.SECRET, own, version, partial(_pair, own, identity)),
+        roots: Encoded(Kind.SECRET, roots, _digest(identity.roots_pem), partial(wire.roots, roots, identity.roots_pem)),
     }
+
+
+def _pair(name: str, identity: Identity) -> bytes:
+    return wire.pair(name, identity.chain_pem, identity.key.reveal())
 
 
 def end_of(secret_version: str) -> float:
@@ -91,15 +103,9 @@ def generation_of(listener_version: str) -> int:
     return int(generation) if dash and generation.isdigit() else 0
 
 
-def _all(kind: Kind, named: Iterable[tuple[str, bytes]], generation: int) -> dict[str, Encoded]:
+def _all(kind: Kind, named: Iterable[tuple[str, Filled]], generation: int) -> dict[str, Encoded]:
     prefix = f"{generation}-" if kind is Kind.LISTENER else ""
-    return {name: _encoded(kind, name, message, prefix + _digest(message)) for name, message in named}
-
-
-def _encoded(kind: Kind, name: str, message: bytes, version: str) -> Encoded:
-    packed = protowire.text(1, kind) + protowire.message(2, message)  # google.protobuf.Any
-    resource = protowire.text(3, name) + protowire.text(1, version) + protowire.message(2, packed)
-    return Encoded(name, version, protowire.message(2, resource))
+    return {name: Encoded(kind, name, prefix + _digest(message()), message) for name, message in named}
 
 
 def _digest(content: bytes) -> str:

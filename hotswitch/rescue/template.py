@@ -3,7 +3,8 @@
 betterproto2 needs some 40 ms of CPU, and a lot of memory, to build and encode one pod's listeners and clusters; 250
 pods of a node have a handful of shapes. So a child does it (drafter.py), once for each. A blank has exactly the length
 of what will stand there, so every length in the encoding stays true and filling in is three replacements of bytes.
-Blanks are control characters, and anchored, so that nothing else in a message can look like one.
+Blanks are control characters, and anchored, so that nothing else in a message can look like one. It is filled in
+whenever the bytes are asked for, and not kept: with secrets, those of 250 pods were 1 MB of what is there anyway.
 """
 
 from __future__ import annotations
@@ -53,9 +54,26 @@ class _Blank(RescuePod):
         return
 
 
-def messages(pod: RescuePod, generation: int) -> Messages:
-    """The pod's clusters and listeners, encoded; `generation` stands in the names of filter chains. May wait for a
-    second. Raises UnsupportedAuthorization, DraftFailed."""
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A message with its blanks filled in, made anew by each call."""
+
+    template: bytes
+    blanks: tuple[tuple[bytes, bytes], ...]
+
+    def __call__(self) -> bytes:
+        message = self.template
+        for blank, value in self.blanks:
+            message = message.replace(blank, value)
+        return message
+
+
+_Named = tuple[tuple[str, Filled], ...]
+
+
+def filled(pod: RescuePod, generation: int) -> tuple[_Named, _Named]:
+    """The pod's clusters and listeners by resource name; `generation` stands in the names of filter chains. May wait
+    for a second. Raises UnsupportedAuthorization, DraftFailed."""
     shape = _shape(pod)
     template = _template(shape)
     blanks = (
@@ -63,21 +81,18 @@ def messages(pod: RescuePod, generation: int) -> Messages:
         (_blank_netns(shape), pod.netns),
         (BLANK_GENERATION, f"{generation:0{GENERATION_DIGITS}d}"),
     )
-    return Messages(_fill(template.clusters, blanks), _fill(template.listeners, blanks))
+    there = tuple((blank, value) for blank, value in blanks if blank)
+    return _fill(template.clusters, there), _fill(template.listeners, there)
 
 
-_Named = tuple[tuple[str, bytes], ...]
-
-
-def _fill(resources: _Named, blanks: tuple[tuple[str, str], ...]) -> _Named:
-    filled = []
-    for name, message in resources:
+def _fill(messages: tuple[tuple[str, bytes], ...], blanks: tuple[tuple[str, str], ...]) -> _Named:
+    written = tuple((blank.encode(), value.encode()) for blank, value in blanks)
+    named = []
+    for name, message in messages:
         for blank, value in blanks:
-            if not blank:
-                continue
-            name, message = name.replace(blank, value), message.replace(blank.encode(), value.encode())
-        filled.append((name, message))
-    return tuple(filled)
+            name = name.replace(blank, value)
+        named.append((name, Filled(message, written)))
+    return tuple(named)
 
 
 def _shape(pod: RescuePod) -> Shape:

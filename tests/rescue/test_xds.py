@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from betterproto2 import Message
-from envoy_data_plane.envoy.service.discovery.v3 import DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource
+from envoy_data_plane.envoy.service.discovery.v3 import DeltaDiscoveryRequest, DeltaDiscoveryResponse
 from envoy_data_plane.google.rpc import Status
 
 from hotswitch.rescue.resources import Encoded, Kind, PodResources
@@ -25,9 +25,8 @@ pytestmark = pytest.mark.unit
 
 def resources(key: str, version: str = "1") -> PodResources:
     name = f"{key}|in"
-    wire = bytes(DeltaDiscoveryResponse(resources=[Resource(name=name, version=version)]))
-    one = {name: Encoded(name, version, wire)}
-    return PodResources(clusters=one, listeners=one)
+    cluster, listener = (Encoded(kind, name, version, bytes) for kind in (Kind.CLUSTER, Kind.LISTENER))
+    return PodResources(clusters={name: cluster}, listeners={name: listener})
 
 
 class Envoy:
