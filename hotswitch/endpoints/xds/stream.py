@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from hotswitch.decide.endpoints.place import Caller
 from hotswitch.endpoints.xds.figures import Figures
+from hotswitch.endpoints.xds.incremental import IncrementalSubscription
 from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.endpoints.xds.request import Node, Request, incremental, state_of_the_world
-from hotswitch.endpoints.xds.subscription import IncrementalSubscription, Source, Subscription, WholeSubscription
+from hotswitch.endpoints.xds.subscription import Source, Subscription
+from hotswitch.endpoints.xds.whole import WholeSubscription
 
 REASON_LENGTH = 500
 log = logging.getLogger("hotswitch.xds")

@@ -21,13 +21,12 @@ from typing import Protocol
 from hotswitch.decide.endpoints.place import Caller
 from hotswitch.endpoints.xds.kinds import WILDCARD, Kind
 from hotswitch.endpoints.xds.request import Request
-from hotswitch.endpoints.xds.resource import Resource, incremental_answer, whole_answer
+from hotswitch.endpoints.xds.resource import Resource
 
 WINDOW = 4  # answers of a kind that may be under way unanswered
 ANSWER_BYTES = 1 << 20  # more is told in several answers: gRPC clients take 4 MiB at most
 MOST_NAMES = 20_000  # that one stream may ask for, or say that it has
 LONGEST_NAME = 512  # of a Service's port: less than 400 with the longest names that Kubernetes allows
-LONGEST_VERSION = 64
 WANTED_BYTES = 400  # what a name that is asked for takes beside its own characters, in every set that it may be in
 HAD_BYTES = 320  # and one that was sent, or is held from before: its version, and again its place
 
@@ -212,106 +211,3 @@ class Subscription(ABC):
         if found is None and known and not self._source.pending(self.kind, name):
             return self._source.gone(self.kind, name)
         return found
-
-
-class WholeSubscription(Subscription):
-    """State of the world. Of clusters and listeners each answer has all; of endpoints and routes what has changed."""
-
-    def __init__(self, kind: Kind, source: Source, caller: Caller) -> None:
-        super().__init__(kind, source, caller)
-        self._nonce = ""
-        self._named = False  # once a client has named something, to name nothing is to want nothing
-
-    @property
-    def _sends_parts(self) -> bool:
-        return not self.kind.is_whole
-
-    def _understand(self, request: Request) -> None:
-        answered = self._answered(request)
-        if request.nonce and request.nonce != self._nonce:
-            return  # said before the client knew of a newer answer: it will speak again when it does
-        named = set(request.names)
-        self._named |= bool(named)
-        if self.kind.is_whole and not self._named:
-            named.add(WILDCARD)
-        before = self._wanted | ({WILDCARD} if self._all else set())
-        self._give_up(before - named)
-        self._want(named - before)
-        again = not answered and (named == before or not request.nonce)  # e.g. of a cluster that was made anew
-        self._owe((named if again else named - before) - {WILDCARD}, again or bool(named - before))
-
-    def _owe(self, names: set[str], anything: bool) -> None:
-        if self.kind.is_whole:
-            self._owes |= anything
-        else:
-            self._asked |= names
-
-    def _next(self) -> bytes | None:
-        return self._everything() if self.kind.is_whole else self._parts()
-
-    def _parts(self) -> bytes | None:
-        while self._dirty or self._asked:
-            resources, _ = self._news()
-            if resources:
-                return self._message(resources, ())
-        return None
-
-    def _everything(self) -> bytes | None:
-        if not (self._dirty or self._asked or self._owes):
-            return None
-        names = set(self._wanted)
-        if self._all:
-            names.update(self._source.names(self.kind, self._caller))
-        found = (self._source.resource(self.kind, name, self._caller) for name in sorted(names))
-        resources = [each for each in found if each is not None]
-        is_new = {each.name: each.version for each in resources} != self._has
-        due = self._owes or bool(self._asked) or is_new
-        self._dirty.clear()
-        self._asked.clear()
-        self._owes = False
-        if not due:
-            return None
-        self._has.clear()
-        return self._message(resources, ())
-
-    def _encode(self, nonce: str, resources: list[Resource], removed: Iterable[str]) -> bytes:
-        self._nonce = nonce
-        return whole_answer(self.kind, nonce, nonce, resources)
-
-
-class IncrementalSubscription(Subscription):
-    """Each answer has what is new, and the names of what is gone or never was."""
-
-    def _understand(self, request: Request) -> None:
-        self._answered(request)
-        if not self._begun:
-            self._has.update((name, version[:LONGEST_VERSION]) for name, version in request.held.items())
-            self._held_bytes = sum(len(name.encode()) for name in request.held)
-            if self.kind.is_whole and not request.names:
-                self._want((WILDCARD,))
-            self._owes = self._all  # a client starts its work after a first answer, be it empty
-        self._give_up(request.dropped)
-        self._want(request.names)
-        for name in request.names:
-            if name != WILDCARD:
-                (self._dirty if name in request.held else self._asked).add(name)
-
-    def _next(self) -> bytes | None:
-        while self._dirty or self._asked or self._owes:
-            named = frozenset(self._asked)
-            resources, removed = self._news()
-            gone = [name for name in removed if self._has.pop(name, None) is not None or name in named]
-            if gone and resources:  # apart: a client that refuses a resource would not take the removal either
-                self._put_back(resources, named)
-                resources = []
-            if resources or gone or self._owes:
-                self._owes = False
-                return self._message(resources, gone)
-        return None
-
-    def _put_back(self, resources: Iterable[Resource], asked: Collection[str]) -> None:
-        for each in resources:
-            (self._asked if each.name in asked else self._dirty).add(each.name)
-
-    def _encode(self, nonce: str, resources: list[Resource], removed: Iterable[str]) -> bytes:
-        return incremental_answer(self.kind, nonce, resources, removed)

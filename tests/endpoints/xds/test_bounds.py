@@ -8,11 +8,12 @@ from hotswitch.backends import Locality, ServiceMode
 from hotswitch.decide.endpoints import everyone
 from hotswitch.decide.endpoints.place import Caller
 from hotswitch.endpoints.xds import told as module
+from hotswitch.endpoints.xds.incremental import IncrementalSubscription
 from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.endpoints.xds.names import Target
 from hotswitch.endpoints.xds.publisher import EdsPublisher
 from hotswitch.endpoints.xds.request import LONGEST, Request, state_of_the_world
-from hotswitch.endpoints.xds.subscription import LONGEST_NAME, MOST_NAMES, IncrementalSubscription, TooMuch
+from hotswitch.endpoints.xds.subscription import LONGEST_NAME, MOST_NAMES, TooMuch
 from hotswitch.endpoints.xds.told import Told
 from hotswitch.protowire import message, text
 from tests.endpoints.make import SERVICE, backend, service

@@ -10,11 +10,12 @@ import pytest
 
 from hotswitch.decide.endpoints.place import Caller
 from hotswitch.endpoints.xds import server as module
+from hotswitch.endpoints.xds.incremental import IncrementalSubscription
 from hotswitch.endpoints.xds.kinds import Kind
 from hotswitch.endpoints.xds.publisher import EdsPublisher
 from hotswitch.endpoints.xds.request import Request
 from hotswitch.endpoints.xds.room import Full, Room
-from hotswitch.endpoints.xds.subscription import IncrementalSubscription, WholeSubscription
+from hotswitch.endpoints.xds.whole import WholeSubscription
 from hotswitch.sandbox.eds_service import HTTP_NAME, backend
 from tests.endpoints.xds.test_server import Served, addresses, ask, nonce_of, run, served, settled, stream
 

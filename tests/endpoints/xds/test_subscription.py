@@ -10,18 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hotswitch.decide.endpoints.place import Caller
+from hotswitch.endpoints.xds.incremental import IncrementalSubscription
 from hotswitch.endpoints.xds.kinds import WILDCARD, Kind
 from hotswitch.endpoints.xds.request import Request
 from hotswitch.endpoints.xds.resource import Resource
-from hotswitch.endpoints.xds.subscription import (
-    ANSWER_BYTES,
-    MOST_NAMES,
-    WINDOW,
-    IncrementalSubscription,
-    Subscription,
-    TooMuch,
-    WholeSubscription,
-)
+from hotswitch.endpoints.xds.subscription import ANSWER_BYTES, MOST_NAMES, WINDOW, Subscription, TooMuch
+from hotswitch.endpoints.xds.whole import WholeSubscription
 from hotswitch.protowire import every, first, string
 
 pytestmark = pytest.mark.unit
