@@ -17,6 +17,7 @@ class IncrementalSubscription(Subscription):
 
     def _understand(self, request: Request) -> None:
         self._answered(request)
+        self._adrift &= self._under_way  # the rest it did not take
         if not self._begun:
             self._has.update((name, version[:LONGEST_VERSION]) for name, version in request.held.items())
             self._held_bytes = sum(len(name.encode()) for name in request.held)

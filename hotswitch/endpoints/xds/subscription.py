@@ -26,6 +26,7 @@ from hotswitch.endpoints.xds.resource import Resource
 WINDOW = 4  # answers of a kind that may be under way unanswered
 ANSWER_BYTES = 1 << 20  # more is told in several answers: gRPC clients take 4 MiB at most
 MOST_NAMES = 20_000  # that one stream may ask for, or say that it has
+UNKNOWN = ""  # no version of any resource: the client may have the name, in some version
 LONGEST_NAME = 512  # of a Service's port: less than 400 with the longest names that Kubernetes allows
 WANTED_BYTES = 400  # what a name that is asked for takes beside its own characters, in every set that it may be in
 HAD_BYTES = 320  # and one that was sent, or is held from before: its version, and again its place
@@ -66,6 +67,7 @@ class Subscription(ABC):
         self._later: set[str] = set()  # asked for, and not known yet
         self._alone: deque[str] = deque()  # refused together: once more, one by one
         self._unanswered: dict[str, tuple[str, ...]] = {}  # nonce -> names
+        self._adrift: set[str] = set()  # given up while under way: wanted again, the client may have taken it
         self._owes = False  # an answer is waited for, be it empty
         self._count = 0
         self._begun = False
@@ -74,7 +76,7 @@ class Subscription(ABC):
     def weight(self) -> int:
         """Bytes that are held for as long as the stream stands; rather too many than too few."""
         named = self._wanted_bytes + WANTED_BYTES * len(self._wanted)
-        return named + self._held_bytes + HAD_BYTES * len(self._has)
+        return named + self._held_bytes + HAD_BYTES * (len(self._has) + len(self._adrift))
 
     # ---- from the client ----
 
@@ -128,8 +130,16 @@ class Subscription(ABC):
             elif name not in self._wanted:
                 self._wanted.add(name)
                 self._wanted_bytes += len(name.encode())
+                if name in self._adrift:
+                    self._has.setdefault(name, UNKNOWN)
+
+    @property
+    def _under_way(self) -> set[str]:
+        """Names in answers that the client has not answered yet."""
+        return set[str]().union(*self._unanswered.values())
 
     def _give_up(self, names: Iterable[str]) -> None:
+        under_way = self._under_way
         for name in names:
             if name == WILDCARD:
                 self._all = False
@@ -139,6 +149,8 @@ class Subscription(ABC):
             for known in (self._dirty, self._asked, self._later, self.refused):
                 known.discard(name)
             self._has.pop(name, None)
+            if name in under_way:
+                self._adrift.add(name)
 
     # ---- from the source ----
 
@@ -163,7 +175,7 @@ class Subscription(ABC):
     def _one(self) -> bytes | None:
         while self._alone:
             name = self._alone.popleft()
-            resource = self._source.resource(self.kind, name, self._caller)
+            resource = self._look(name)
             if resource is not None and (name in self._wanted or self._all):
                 return self._message([resource], ())
         return self._next()
@@ -207,7 +219,6 @@ class Subscription(ABC):
 
     def _look(self, name: str) -> Resource | None:
         found = self._source.resource(self.kind, name, self._caller)
-        known = name in self._has or any(name in names for names in self._unanswered.values())
-        if found is None and known and not self._source.pending(self.kind, name):
+        if found is None and name in self._has and not self._source.pending(self.kind, name):
             return self._source.gone(self.kind, name)
         return found

@@ -17,6 +17,7 @@ class WholeSubscription(Subscription):
     def __init__(self, kind: Kind, source: Source, caller: Caller) -> None:
         super().__init__(kind, source, caller)
         self._nonce = ""
+        self._dropped: set[str] = set()  # given up in words that were passed over: wanted since, it is wanted anew
         self._named = False  # once a client has named something, to name nothing is to want nothing
 
     @property
@@ -25,15 +26,20 @@ class WholeSubscription(Subscription):
 
     def _understand(self, request: Request) -> None:
         answered = self._answered(request)
-        if request.nonce and request.nonce != self._nonce:
-            return  # said before the client knew of a newer answer: it will speak again when it does
         named = set(request.names)
+        if request.nonce and request.nonce != self._nonce:
+            self._dropped |= self._wanted - named
+            return  # said before the client knew of a newer answer: it will speak again when it does
         self._named |= bool(named)
         if self.kind.is_whole and not self._named:
             named.add(WILDCARD)
+        self._give_up(self._dropped)
+        self._dropped.clear()
         before = self._wanted | ({WILDCARD} if self._all else set())
         self._give_up(before - named)
         self._want(named - before)
+        if request.nonce:  # it has read all that was sent, and took what it still wants
+            self._adrift.clear()
         again = not answered and (named == before or not request.nonce)  # e.g. of a cluster that was made anew
         self._owe((named if again else named - before) - {WILDCARD}, again or bool(named - before))
 

@@ -343,6 +343,61 @@ def test_given_up_and_wanted_again_while_an_answer_is_under_way() -> None:
     assert not client.has.get("b")
 
 
+def test_wanted_again_while_the_window_is_full_and_gone_before_it_is_not(incremental: bool) -> None:
+    """By the time that something can be said again, the answers with it are answered (found by the random walk)."""
+    shelf = Shelf(b="1", c="1")
+    client = Client(shelf, Kind.ENDPOINTS, incremental)
+    client.want("b", "c")
+    client.receive()
+    for number in range(WINDOW - 1):
+        change(shelf, client, b=str(number + 2))
+        client.receive()
+    client.want("b")
+    change(shelf, client, c=None)
+    client.want("b", "c")
+    client.settle()
+    assert not client.has.get("c")
+
+
+def test_wanted_again_before_the_newest_answer_was_read_and_gone() -> None:
+    shelf = Shelf(b="1", c="1")
+    client = Client(shelf, Kind.ENDPOINTS, incremental=False)
+    client.want("b")
+    client.receive()
+    client.want("b", "c")
+    client.receive()
+    client.want("b")
+    client.answer_first()
+    client.want("b", "c")  # not heard: the second answer, with c, was sent before
+    change(shelf, client, c=None)
+    client.settle()
+    assert not client.has.get("c")
+
+
+def test_given_up_and_wanted_again_unheard_is_told_again() -> None:
+    """Both words were said before the client knew of a newer answer; only the last one is heard."""
+    shelf = Shelf(b="1", c="1")
+    client = Client(shelf, Kind.ENDPOINTS, incremental=False)
+    client.want("b", "c")
+    client.settle()
+    change(shelf, client, b="2")
+    client.receive()
+    client.want("b")
+    client.want("b", "c")
+    client.settle()
+    assert client.has == {"b": "2", "c": "1"}
+
+
+def test_gone_beside_one_that_is_refused_is_told_all_the_same() -> None:
+    shelf = Shelf(a="1", d="1")
+    client = Client(shelf, Kind.ENDPOINTS, incremental=False, refuses=lambda text: text == "bad")
+    client.want("a", "d")
+    client.settle()
+    change(shelf, client, a="bad", d=None)
+    client.settle()
+    assert client.has == {"a": "1", "d": ""}
+
+
 class Agreement(RuleBasedStateMachine):
     """Whatever is changed, asked for, given up and answered in whatever order: at last the client has what there is."""
 
