@@ -112,12 +112,8 @@ class Failover:
             name = f"controller-{number}"
             self.controllers[name] = Part(lambda name=name, number=number: self._controller(name, number))  # type: ignore[misc]
         self.storage = await self.network.attach("storage")
-        self._keeping = start(
-            self.estate,
-            module_argv("register", "--storage", str(self.database)),
-            log=self.log("storage"),
-            netns=self.storage.netns,
-        )
+        argv = module_argv("register", "--storage", str(self.database))
+        self.store = Part(lambda: start(self.estate, argv, log=self.log("storage"), netns=self.storage.netns))
         for number in range(self._counts[0]):
             await self.add_pod(f"db-{number}")
 
@@ -126,7 +122,7 @@ class Failover:
             task.cancel()
         await asyncio.gather(*self._kubelets, return_exceptions=True)
         parts = [*self.controllers.values(), *(part for pod in self.pods.values() for part in (pod.app, pod.keeper))]
-        await asyncio.gather(*(part.kill() for part in parts), self._keeping.stop())
+        await asyncio.gather(*(part.kill() for part in (*parts, self.store)))
         await asyncio.gather(*(pod.mesh.stop() for pod in self.pods.values() if pod.mesh is not None))
 
     # ---- processes ----
