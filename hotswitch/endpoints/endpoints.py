@@ -128,7 +128,7 @@ class Endpoints:
     def lead(self, term: int) -> None:
         parts = self._parts
         slices = SlicePublisher(parts.cluster, foreign=parts.foreign, written=parts.written, leads=parts.leads)
-        labels = RoleLabels(parts.cluster, self.home.pod, self.home.place.cluster)
+        labels = RoleLabels(parts.cluster, self.home.pod, slices.written_out, self.home.place.cluster)
         led = self._led = _Led(self._means(term), slices, labels)
         led.tidying = asyncio.get_running_loop().create_task(self._tidy(led))
         self.prober.start()

@@ -1,14 +1,16 @@
 """The role on the pods themselves: the label hotswitch.io/role, and a note with the generation (S0.3, S0.6, I8).
 
 For people, for selectors of others, and for the day when the Lease is gone: the notes tell whom the last election had
-chosen, and in which generation. They are written after the fact and decide nothing.
+chosen, and in which generation. They are written after the fact and decide nothing, so they wait for what a failover
+waits for and what goes to the same API server: the election, the review of a keeper's token, the slices.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
@@ -22,6 +24,7 @@ from hotswitch.cluster.pods import Pod
 from hotswitch.decide.endpoints.active_standby import Election
 from hotswitch.model import Generation, PodUid
 
+LATER_S = 1.0  # at most, for a successor, and for its slice
 log = logging.getLogger("hotswitch.endpoints.labels")
 
 
@@ -32,10 +35,14 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RoleLabels:
-    """`pod(service, name)`: as it was seen last, None: it is not there. `home`: the cluster whose pods are written."""
+    """`pod(service, name)`: as it was seen last, None: it is not there. `written`: until its slices are. `home`: the
+    cluster whose pods are written."""
 
-    def __init__(self, cluster: Cluster, pod: Callable[[ServiceId, str], Pod | None], home: str = "") -> None:
-        self._cluster, self._pod, self._home = cluster, pod, home
+    def __init__(
+        self, cluster: Cluster, pod: Callable[[ServiceId, str], Pod | None],
+        written: Callable[[ServiceId], Awaitable[None]], home: str = "",
+    ) -> None:  # fmt: skip
+        self._cluster, self._pod, self._written, self._home = cluster, pod, written, home
         self._wanted: dict[ServiceId, Published] = {}
         self._tasks: dict[ServiceId, asyncio.Task[None]] = {}
         self._wakes: dict[ServiceId, asyncio.Event] = {}
@@ -68,6 +75,7 @@ class RoleLabels:
         backoff = Backoff(longest_s=5.0)
         while True:
             await wake.wait()
+            await self._urgent(service, wake)
             wake.clear()
             try:
                 for backend in _active_first(self._wanted[service]):
@@ -77,6 +85,15 @@ class RoleLabels:
                 log.warning("labels of %s: %s", service, failure, exc_info=not isinstance(failure, ApiFailure))
                 await asyncio.sleep(backoff.next_s())
                 wake.set()
+
+    async def _urgent(self, service: ServiceId, wake: asyncio.Event) -> None:
+        """Let it go first."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LATER_S):
+                while all(each.backend.role is not Role.ACTIVE for each in self._wanted[service].endpoints):
+                    wake.clear()
+                    await wake.wait()
+                await self._written(service)
 
     async def _label(self, service: ServiceId, backend: Backend, generation: Generation) -> None:
         pod = self._pod(service, backend.pod.name) if backend.locality.cluster == self._home else None

@@ -36,6 +36,7 @@ class _Desk:
     known: dict[str, Object] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    written: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -62,7 +63,14 @@ class SlicePublisher:
             self._open(published.service.id, desk)
         elif desk.wanted != published:
             desk.wanted = published
+            desk.written.clear()
             desk.wake.set()
+
+    async def written_out(self, service: ServiceId) -> None:
+        """Until the API server has taken what is wanted of it; at once when nothing is."""
+        desk = self._desks.get(service)
+        if desk is not None:
+            await desk.written.wait()
 
     def withdraw(self, service: ServiceId) -> None:
         """Its slices go: with the Service by their owner, else by us."""
@@ -151,8 +159,11 @@ class SlicePublisher:
             await desk.wake.wait()
             desk.wake.clear()
             try:
+                published = desk.wanted
                 await self._write(service, desk)
                 backoff.reset()
+                if desk.wanted == published:
+                    desk.written.set()
             except Exception as failure:  # a Service whose slices nobody keeps any more would only seem to be kept
                 log.warning("slices of %s: %s", service, failure, exc_info=not isinstance(failure, ApiFailure))
                 await asyncio.sleep(backoff.next_s())

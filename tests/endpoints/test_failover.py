@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 from typing import Any
 
@@ -16,7 +17,7 @@ from hotswitch.backends import Check, Health, ServiceId, ServiceMode
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import ENDPOINTSLICES, LEASES, PODS
 from hotswitch.cluster.lease import clock_s
-from hotswitch.cluster.watch import Watcher
+from hotswitch.cluster.watch import Change, Watcher
 from hotswitch.decide.endpoints import activity, everyone
 from hotswitch.endpoints import checks, memory, worker
 from hotswitch.endpoints.ledger import Ledger, Record, Stale
@@ -410,6 +411,35 @@ async def test_roles_stand_on_the_pods() -> None:  # S0.3, S0.4
             await until(lambda: _labelled(place, {"db-0": "active", "db-1": "standby"}))
             await place.delete("db-0")
             await until(lambda: _labelled(place, {"db-1": "active"}))
+
+
+@story
+async def test_labels_wait_for_the_writes_of_a_failover() -> None:  # S0.6
+    """They go to the same API server, and decide nothing."""
+    seen: list[tuple[int, str, str]] = []
+
+    def noted(change: Change[dict[str, Any]]) -> None:
+        metadata = change.object["metadata"]
+        word = metadata.get("labels", {}).get(said.ROLE_LABEL) or ",".join(_ready(change.object))
+        seen.append((int(metadata["resourceVersion"]), metadata["name"], word))
+
+    async with town() as place:
+        await two_pods(place, activity_lease="5m")
+        async with leader(place) as made, contextlib.AsyncExitStack() as stack:
+            await until(lambda: _labelled(place, {"db-0": "active", "db-1": "standby"}))
+            for kind in (PODS, ENDPOINTSLICES):
+                watcher: Watcher[dict[str, Any]] = Watcher(place.cluster, kind, dict, on_event=noted, namespace=SHOP)
+                task = asyncio.create_task(watcher.run())
+                stack.callback(task.cancel)
+                await watcher.synced.wait()
+            old = next(each for each in made.endpoints.registry.backends(DB) if each.pod.name == "db-0")
+            await place.status("db-0", False)
+            await until(lambda: "HSE003" in place.codes)
+            await until(lambda: made.endpoints.roles.confirm(old.id, Generation(1)))
+            await until(lambda: _labelled(place, {"db-0": "standby", "db-1": "active"}))
+            told = next(version for version, name, word in seen if word == "db-1")
+            first = next(version for version, name, word in seen if (name, word) == ("db-0", "standby"))
+            assert told < first
 
 
 async def _labelled(place: Town, wanted: dict[str, str]) -> bool:
