@@ -6,7 +6,6 @@ was answered before the other was sent; what overlaps may have happened either w
 
 from __future__ import annotations
 
-import bisect
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -67,13 +66,7 @@ def _lost(history: Sequence[Answered], rows: dict[int, tuple[int, str, int]]) ->
     ]
 
 
-def gaps(history: Sequence[Answered], times: Iterable[tuple[str, float, float]]) -> dict[str, float]:
-    """For how long nothing was answered at most, by what was done: its name, from when, until when."""
-    ends = sorted(each.came_s for each in history)
-    found: dict[str, float] = {}
-    for name, began_s, ended_s in times:
-        last = bisect.bisect_left(ends, began_s)
-        within = ends[max(0, last - 1) : bisect.bisect_right(ends, ended_s) + 1]
-        longest = max((b - a for a, b in itertools.pairwise(within)), default=0.0)
-        found[name] = max(longest, found.get(name, 0.0))
-    return found
+def longest_gap(history: Sequence[Answered]) -> float:
+    """For how long nothing was answered at most, s, between the first and the last of these. In the order of their
+    answers."""
+    return max((later.came_s - each.came_s for each, later in itertools.pairwise(history)), default=0.0)

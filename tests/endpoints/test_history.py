@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.endpoints.history import Answered, breaches, gaps
+from tests.endpoints.history import Answered, breaches, longest_gap
 
 pytestmark = pytest.mark.unit
 FIRST = Answered("write", 1, 0.0, 1.0, "db-0", 1, 1)
@@ -46,7 +46,6 @@ def test_a_number_given_twice() -> None:
     assert any("number 1 of db-1 after 1" in each for each in breaches([FIRST, again], ROWS))
 
 
-def test_gaps_are_told_by_what_was_done() -> None:
+def test_the_longest_gap_is_between_answers() -> None:
     history = [replace(FIRST, came_s=at_s) for at_s in (1.0, 1.5, 4.0, 4.5, 4.75)]
-    times = [("killed", 1.75, 4.1), ("hung", 4.2, 4.6), ("killed", 4.6, 9.0)]
-    assert gaps(history, times) == {"killed": 2.5, "hung": 0.5}
+    assert longest_gap(history) == 2.5 and longest_gap(history[:1]) == 0.0
