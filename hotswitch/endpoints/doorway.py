@@ -16,20 +16,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
+from hotswitch.endpoints import doorway_message
+from hotswitch.endpoints.doorway_message import IN_TIME, PERMITTED, TABLE
 from hotswitch.kernel import sockdiag
 from hotswitch.kernel.command import Command, CommandFailed, run
-from hotswitch.kernel.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
+from hotswitch.kernel.netlink import NETLINK_NETFILTER, NETLINK_SOCK_DIAG, NetlinkSocket
 from hotswitch.kernel.netns import Where, cookie_of
 from hotswitch.model import ENVOY_INBOUND, RESCUE_INBOUND, NetnsCookie, Port
 
-TABLE = "hotswitch_role"
 LEAST_MS = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Doorway:
     """`netns`: the pod's namespace; None: ours. `allowed`: networks that always pass. Methods raise CommandFailed, and
-    FileNotFoundError when the namespace is gone."""
+    OSError: FileNotFoundError when namespace or table are gone."""
 
     netns: str | None
     ports: tuple[Port, ...]
@@ -40,20 +41,21 @@ class Doorway:
         self._run(table_text(self.ports, self.allowed))
 
     def permit(self, until_unix_s: float, at_most_s: float, generation: int = 0) -> None:
-        """From now on, in place of any permit that stands: one transaction. `until_unix_s` counts in whole seconds, as
-        nft has it: the fraction is given up. `generation`: for whoever reads it back."""
+        """From now on, in place of any permit that stands: one transaction. `generation`: for whoever reads it back."""
         for_ms = max(LEAST_MS, int(at_most_s * 1000))
-        elements = ", ".join(f"{port} timeout {for_ms}ms" for port in self.ports)
-        self._run(
-            f"flush set inet {TABLE} permitted\nflush chain inet {TABLE} in_time\n"
-            f'add rule inet {TABLE} in_time meta time < {int(until_unix_s)} accept comment "{generation}"\n'
-            f"add element inet {TABLE} permitted {{ {elements} }}\n"
-        )
+        self._write(doorway_message.permit(self.ports, int(until_unix_s * 1e9), for_ms, generation))
 
     def shut(self) -> int:
         """And end the flows that stand; how many."""
-        self._run(f"flush set inet {TABLE} permitted\nflush chain inet {TABLE} in_time\n")
+        self._write(doorway_message.shut())
         return self._cut()
+
+    def _write(self, batch: bytes) -> None:
+        sock = NetlinkSocket(NETLINK_NETFILTER, self.netns)
+        try:
+            sock.transact(batch)
+        finally:
+            sock.close()
 
     def _cut(self) -> int:
         """Who waits for an answer hears at once that none will come. A proxy's doors are among them: which of its flows
@@ -72,13 +74,13 @@ class Doorway:
 
     def is_permitted(self) -> bool:
         """Read from the kernel."""
-        done = run(Command(("nft", "-j", "list", "set", "inet", TABLE, "permitted"), netns=self.netns), check=True)
+        done = run(Command(("nft", "-j", "list", "set", "inet", TABLE, PERMITTED), netns=self.netns), check=True)
         return any(each.get("set", {}).get("elem") for each in json.loads(done.stdout)["nftables"])
 
     @property
     def generation(self) -> int:
         """Of the newest permit since it was built or shut, whether or not it has run out; 0: there was none."""
-        done = run(Command(("nft", "-j", "list", "chain", "inet", TABLE, "in_time"), netns=self.netns), check=True)
+        done = run(Command(("nft", "-j", "list", "chain", "inet", TABLE, IN_TIME), netns=self.netns), check=True)
         rules = (each["rule"] for each in json.loads(done.stdout)["nftables"] if "rule" in each)
         return next((int(each.get("comment") or 0) for each in rules), 0)
 
@@ -112,15 +114,15 @@ def table_text(ports: Sequence[Port], allowed: Iterable[str]) -> str:
         f"table inet {TABLE}",
         f"delete table inet {TABLE}",
         f"table inet {TABLE} {{",
-        "  set permitted { type inet_service; flags timeout; }",
-        "  chain in_time { }",
+        f"  set {PERMITTED} {{ type inet_service; flags timeout; }}",
+        f"  chain {IN_TIME} {{ }}",
         "  chain in {",
         "    type filter hook prerouting priority raw; policy accept;",
         '    iifname "lo" return',
         "    meta l4proto != { tcp, udp } return",
         f"    th dport != {{ {guarded} }} return",
         *free,
-        "    th dport @permitted jump in_time",
+        f"    th dport @{PERMITTED} jump {IN_TIME}",
         "    meta l4proto tcp reject with tcp reset",
         "    reject",
         "  }",
@@ -130,7 +132,7 @@ def table_text(ports: Sequence[Port], allowed: Iterable[str]) -> str:
         "    meta l4proto != { tcp, udp } return",
         f"    th sport != {{ {guarded} }} return",
         *free_out,
-        "    th sport @permitted jump in_time",
+        f"    th sport @{PERMITTED} jump {IN_TIME}",
         "    tcp flags & rst == rst return",
         "    drop",
         "  }",

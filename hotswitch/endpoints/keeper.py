@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from hotswitch.decide.endpoints.activity import COARSE_S, CONNECT_S, PAUSE_S, STANDS_S, renewal_s
+from hotswitch.decide.endpoints.activity import CONNECT_S, PAUSE_S, STANDS_S, renewal_s
 from hotswitch.endpoints.app_role import AppRole, clock_s
 from hotswitch.endpoints.doorway import Doorway
 from hotswitch.kernel.command import CommandFailed
 
 UNLIMITED_S = 86_400.0  # a permit without a time to live: renewed long before
+LASTS_S = 0.5  # a permit for less is not called open: it may end before the next one is heard of
 TAKE_S = 0.5  # how long the app is waited for at once; meanwhile nothing else is heard
 log = logging.getLogger("hotswitch.endpoints.keeper")
 Answer = dict[str, Any]
@@ -56,7 +57,7 @@ class Keeper:
         self._turns = 0  # whose turn it is to be asked
         self.generation = 0
         """The newest that was permitted."""
-        self._opened = 0  # the newest whose permit lasts: the kernel's clock is coarse, and a short one may be void
+        self._opened = 0  # the newest whose permit lasts
 
     def run(self) -> None:
         """For ever. What stands in the kernel ends by itself when we do. Raises CommandFailed, FileNotFoundError when
@@ -108,7 +109,7 @@ class Keeper:
         if taken and left_s > 0:
             self._kept.doorway.permit(asked_unix_s + self._ttl_s, left_s, generation)
             self.generation = generation
-            self._opened = generation if left_s >= COARSE_S else self._opened
+            self._opened = generation if left_s >= LASTS_S else self._opened
 
     # ---- the app ----
 

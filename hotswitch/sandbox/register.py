@@ -29,6 +29,7 @@ from hotswitch.sandbox.process import die_with_parent
 
 PORT, HEALTH_PORT, STORAGE_PORT, GRPC_PORT, ROLE_PORT = 5432, 8080, 5433, 5434, 8109
 WAIT_S = 1.0
+WAIT_SHARE = 0.2  # of what is left: what an answer says is believed from before its question, which has stood so long
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS epochs (generation INTEGER PRIMARY KEY, pod TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS entries (seq INTEGER PRIMARY KEY, n INTEGER NOT NULL, pod TEXT NOT NULL,
@@ -127,18 +128,19 @@ class Register:
 
     async def follow(self) -> None:
         """Its role, for ever."""
-        mark, turn = "", 0
+        mark, turn, wait_s = "", 0, WAIT_S
         while True:
             host, _, port = self._config.roles[turn % len(self._config.roles)].rpartition(":")
             own = self._config
-            path = f"/v1/roles/{own.namespace}/{own.pod}?uid={own.uid}&wait={WAIT_S}&known={mark}"
+            path = f"/v1/roles/{own.namespace}/{own.pod}?uid={own.uid}&wait={wait_s:.2f}&known={mark}"
             asked_s = clock_s()
             try:
                 answer = await ask(host, int(port), path, timeout_s=WAIT_S + 1.0)
                 if answer.status != 200:
                     raise ConnectionError(str(answer.status))
                 said = answer.json()
-                self._until_s = asked_s + (inf if said["ttl_s"] is None else float(said["ttl_s"]))
+                ttl_s = inf if said["ttl_s"] is None else float(said["ttl_s"])
+                self._until_s, wait_s = asked_s + ttl_s, min(WAIT_S, ttl_s * WAIT_SHARE)
                 await self._become(said["role"] == "active", int(said["generation"]))
                 mark = said["mark"]
             except (OSError, ValueError, KeyError):

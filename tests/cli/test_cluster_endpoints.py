@@ -123,7 +123,7 @@ async def test_for_how_long_nobody_may_answer() -> None:  # S0.6, I7
         await two_pods(place)
         lines = await within.shown(place.cluster, "db", SHOP)
         assert lines[0] == "shop/db"
-        assert "  its keeper stops: 2.65 s" in lines, lines
+        assert "  its keeper stops: 1.75 s" in lines, lines
         assert sum("as soon as the kubelet finds out" in each for each in lines) == 3
         await place.annotate(check="http:8080/healthz")
         assert not any("kubelet" in each for each in await within.shown(place.cluster, "db", SHOP))

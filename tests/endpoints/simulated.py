@@ -43,7 +43,7 @@ class Clock:
 
 
 class Kernel:
-    """A doorway that permits as the real one does: until an instant of whole seconds, and for no longer than told."""
+    """A doorway that permits as the real one does: until an instant, and for no longer than told."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -51,7 +51,7 @@ class Kernel:
         self.generation = 0
 
     def permit(self, until_unix_s: float, at_most_s: float, generation: int) -> None:
-        self.until_s = min(float(int(until_unix_s)), self._clock() + at_most_s)
+        self.until_s = min(until_unix_s, self._clock() + at_most_s)
         self.generation = generation
 
     def shut(self) -> int:

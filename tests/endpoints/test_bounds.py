@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hotswitch.backends import Check, CheckKind
-from hotswitch.decide.endpoints.activity import COARSE_S, over_s, renewal_s
+from hotswitch.decide.endpoints.activity import over_s, renewal_s
 from hotswitch.decide.endpoints.bounds import Fault, Timing, bounds, found_s
 
 pytestmark = pytest.mark.unit
@@ -41,5 +41,5 @@ def test_a_pod_that_stops_is_waited_for_by_its_lease_or_by_the_checks_not_by_bot
 
 
 @pytest.mark.parametrize("ttl_s", [2.0, 3.0, 15.0, 300.0])
-def test_a_permit_is_renewed_before_the_earliest_that_it_may_end(ttl_s: float) -> None:
-    assert 0 < 2 * renewal_s(ttl_s) < ttl_s - COARSE_S
+def test_a_permit_is_renewed_more_than_once_before_it_ends(ttl_s: float) -> None:
+    assert 0 < 2 * renewal_s(ttl_s) < ttl_s

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import socket
+import struct
 import time
 from collections.abc import Callable
 
 import pytest
 
 from hotswitch.endpoints.doorway import Doorway
+from hotswitch.kernel.netlink import NETLINK_NETFILTER, NLM_F_DUMP, NLM_F_REQUEST, NetlinkSocket, message
 from hotswitch.kernel.netns import inside
+from hotswitch.kernel.nf_tables import NFTABLES
 from tests.namespaces import CLIENT_V4, POD_V4, POD_V6, Pair
 
 pytestmark = pytest.mark.netns
 PORT, OTHER = 5432, 8080
+GET_RULE = 7  # NFT_MSG_GETRULE
 PATIENCE_S = 30.0
 
 
@@ -54,6 +59,37 @@ def test_a_permit_ends_by_itself(pair: Pair) -> None:
         door.permit(time.time() + 60, 0.5)
         until(lambda: is_refused(pair))
         assert not door.is_permitted()
+
+
+def test_a_permit_ends_at_its_instant_however_long_it_would_last(pair: Pair) -> None:
+    door = doorway(pair)
+    with pair.speaker(PORT, b"me"):
+        door.permit(time.time() + 0.5, 60.0)
+        until(lambda: is_refused(pair))
+        assert door.is_permitted(), "by its timeout alone"
+
+
+def test_the_instant_is_not_rounded(pair: Pair) -> None:
+    """`nft` would give up the fraction of a second, and nobody would answer for so long."""
+    door, until_unix_s = doorway(pair), math.floor(time.time()) + 60.75
+    door.permit(until_unix_s, 60.0, 7)
+    door.permit(until_unix_s, 60.0, 8)
+    asks = NetlinkSocket(NETLINK_NETFILTER, pair.pod)
+    try:
+        rules = asks.dump(message(NFTABLES | GET_RULE, NLM_F_REQUEST | NLM_F_DUMP, struct.pack("=BBH", 1, 0, 0)))
+    finally:
+        asks.close()
+    assert sum(struct.pack(">Q", round(until_unix_s * 1e9)) in each for each in rules) == 1
+    assert door.generation == 8
+
+
+def test_a_table_that_is_gone_is_said(pair: Pair) -> None:
+    door = doorway(pair)
+    door.remove()
+    with pytest.raises(FileNotFoundError):
+        door.permit(time.time() + 60, 60.0)
+    with pytest.raises(FileNotFoundError):
+        door.shut()
 
 
 def test_a_permit_that_is_written_too_late_is_void_from_the_start(pair: Pair) -> None:

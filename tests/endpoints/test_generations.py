@@ -24,7 +24,7 @@ from hotswitch.endpoints.doorway import Doorway
 from hotswitch.endpoints.keeper import Keeper, Kept, clock_s
 from hotswitch.kernel.netns import inside
 from hotswitch.sandbox.ask import Answer, ask
-from hotswitch.sandbox.httpd import Request
+from hotswitch.sandbox.httpd import Request, Response, listen
 from hotswitch.sandbox.register import Fenced, Register, RegisterConfig
 from tests.namespaces import POD_V4, POD_V6, Pair
 
@@ -48,7 +48,7 @@ def keeper(pair: Pair, app: AppRole | None = None, *, build: bool = True) -> Kee
 
 
 def heed(kept: Keeper, said: dict[str, Any]) -> None:
-    kept.heed(said, clock_s(), time.time() + 1.0)  # whole seconds count
+    kept.heed(said, clock_s(), time.time())
 
 
 def is_refused(pair: Pair) -> bool:
@@ -196,8 +196,8 @@ def test_over_loopback_of_the_pod_in_the_words_of_a_controller(pair: Pair) -> No
 class Waiting(Register):
     """Whose storage answers when it is let go."""
 
-    def __init__(self) -> None:
-        super().__init__(RegisterConfig("shop", "db-1", "u", "", ()))
+    def __init__(self, *roles: str) -> None:
+        super().__init__(RegisterConfig("shop", "db-1", "u", "", roles))
         self.goes = asyncio.Event()
         self._until_s = math.inf
 
@@ -225,6 +225,31 @@ def test_the_app_answers_nothing_of_before_while_it_takes_a_new_generation() -> 
         with pytest.raises(ConnectionError):
             await app._become(True, 5)
         assert "error" in _said(app, read)
+
+    asyncio.run(story())
+
+
+def test_the_app_asks_again_well_before_its_word_is_over() -> None:
+    """Else it would think, for a part of each second, that it is active no more."""
+
+    async def story() -> None:
+        asked: list[float] = []
+        again = asyncio.Event()
+
+        def answered(request: Request) -> Response:
+            asked.append(float(request.query["wait"]))
+            if len(asked) == 2:
+                again.set()
+            return Response(json.dumps(active(2, 2.0)).encode())
+
+        server = await listen(answered, 0, "127.0.0.1")
+        app = Waiting(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        app.goes.set()
+        async with server, asyncio.timeout(PATIENCE_S):
+            follows = asyncio.create_task(app.follow())
+            await again.wait()
+            follows.cancel()
+        assert asked[1] <= 0.5
 
     asyncio.run(story())
 

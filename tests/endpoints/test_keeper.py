@@ -92,7 +92,7 @@ def test_the_resolver_puts_the_one_that_does_not_lead_first_each_time(monkeypatc
         assert "permitted=1" in ASKED[-1], "data planes are told of it when the port is open"
         assert "wait=0.000" in ASKED[-1], "the first permit may be short: its question may have stood"
         keeper.turn()
-        assert "wait=1.200&known=active-1" in ASKED[-1]
+        assert "wait=1.000&known=active-1" in ASKED[-1]
 
 
 def test_a_standby_becomes_active_by_a_question_that_stood_longer_than_a_permit_lasts() -> None:  # S0.7
@@ -115,4 +115,4 @@ def test_a_standby_becomes_active_by_a_question_that_stood_longer_than_a_permit_
     assert keeper.turn() and PERMITS == []
     assert keeper.turn() and PERMITS == [5.0], "asked once more, at once"
     keeper.turn()
-    assert asks == ["0.000  0", "0.000  0", "1.200 active-1 1"]
+    assert asks == ["0.000  0", "0.000  0", "1.000 active-1 1"]

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 DRIFT = 0.05  # how much faster or slower one clock may run than another
 MARGIN_S = 0.25  # for the kernel's timers and a loop that is late
-COARSE_S = 1.0  # nft compares the wall clock by whole seconds: a permit may end so much early
 STANDS_S = 2.0  # a standby's question stands so long while nothing changes
 CONNECT_S = 1.0  # and an answer is waited for so much longer
 PAUSE_S = 0.1  # a keeper that was not answered waits before it asks the next controller
-_SHARE = 0.3
+_SHARE = 0.2
 
 
 def renewal_s(ttl_s: float) -> float:
-    """How long the active one's question stands: a permit is renewed more than once before the earliest that it may
-    end."""
-    return min(STANDS_S, max(0.1, (ttl_s - COARSE_S) * _SHARE))
+    """How long the active one's question stands: a permit is renewed more than once before it ends."""
+    return min(STANDS_S, max(0.1, ttl_s * _SHARE))
 
 
 def over_s(told_s: float, ttl_s: float) -> float:

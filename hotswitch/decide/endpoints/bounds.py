@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hotswitch.backends import Check, CheckKind
-from hotswitch.decide.endpoints.activity import COARSE_S, CONNECT_S, PAUSE_S, STANDS_S, over_s, renewal_s
+from hotswitch.decide.endpoints.activity import CONNECT_S, PAUSE_S, STANDS_S, over_s, renewal_s
 
 HURRY = 0.1  # of a period: how soon it is asked again while failures are being counted
 OPEN_S = 0.5
 """How long data planes are not told of a new one whose keeper has not opened its port: who is refused there comes back
-later, gRPC after a second at the earliest."""
+later, gRPC after a second at the earliest. Within that its app takes the role; one that takes longer makes the gap
+longer by as much."""
 STEP_S = 0.1  # allowed for one write to the API server, or for one act of a keeper and its word on it
 LED_S = 0.1  # within so much a new leader has begun to ask
 
@@ -85,7 +86,7 @@ def _fenced() -> tuple[Term, ...]:
 def _next() -> tuple[Term, ...]:
     return (
         Term("the next one is promoted: one write", STEP_S),
-        Term("its keeper opens the port", OPEN_S),
+        Term("its app takes the role, and its keeper opens the port", OPEN_S),
         Term("data planes are told: one write and its news", 2 * STEP_S),
     )
 
@@ -103,7 +104,7 @@ def _silent(timing: Timing) -> tuple[Term, ...]:
     ttl_s = timing.ttl_s
     return (
         Term("it asked once more, and did not hear the answer", renewal_s(ttl_s) + STEP_S),
-        Term("its lease has surely run out later than its port is shut", over_s(0.0, ttl_s) - ttl_s + COARSE_S),
+        Term("its lease has surely run out later than its port is shut", over_s(0.0, ttl_s) - ttl_s),
         Term("it is withdrawn: one write", STEP_S),
     )
 
