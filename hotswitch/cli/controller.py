@@ -4,9 +4,7 @@ made of them."""
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -170,8 +168,9 @@ def registered(folder: Path | None) -> tuple[dict[str, tuple[Path | None, str | 
 def _run(settings: ControllerSettings) -> None:
     from hotswitch.cluster.failure import ConnectError  # heavy: not for the other commands
     from hotswitch.controller.operator import run
+    from hotswitch.report import loglines
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    loglines.to_standard_error()
     try:
         asyncio.run(run(settings))
     except (ConnectError, OSError) as failure:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
@@ -34,8 +32,9 @@ def keeper(
     from hotswitch.endpoints.doorway import Doorway
     from hotswitch.endpoints.keeper import Keeper, Kept
     from hotswitch.kernel.command import CommandFailed
+    from hotswitch.report import loglines
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    loglines.to_standard_error()
     doorway = Doorway(netns, _ports(ports), _networks(allow))
     app = AppRole() if serve else None
     kept = Kept(
