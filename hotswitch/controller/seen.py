@@ -15,7 +15,7 @@ from hotswitch.api import names
 from hotswitch.cluster.pods import Pod, State
 from hotswitch.decide.agree import Container
 from hotswitch.model import PodRef, Port
-from hotswitch.observe.podlife import NOT_APP, PROXY, app_down, apps, reference, terminating, told
+from hotswitch.observe.podlife import NOT_APP, PROXY, app_down, app_not_begun, apps, reference, terminating, told
 
 CRASH_LOOP = "CrashLoopBackOff"
 PROVEN_S = 60.0  # a proxy that ran for so long before it ended was ready: the kubelet's startup probe saw it
@@ -102,9 +102,9 @@ def _unix_s(text: str) -> float | None:
 
 def ever_ready(pod: Pod) -> bool:
     """A native sidecar's app starts only after the proxy was ready; any other proxy is ready now, has passed its
-    startup probe, or ran long enough before it ended."""
+    startup probe, or ran long enough before it ended. While no app was ever started, the pod starts."""
     status = pod.container_status(PROXY)
-    if status is None:
+    if status is None or app_not_begun(pod):
         return False
     if status.ready:
         return True

@@ -50,9 +50,22 @@ def _completed(pod: Pod) -> bool:
 
 def app_down(pod: Pod) -> str:
     every = apps(pod)
-    if not every or any(each.is_running for each in every):
+    if not every or any(each.is_running for each in every) or app_not_begun(pod):
         return ""
     return f"no container of the app runs ({every[0].name} is {told(every[0])})"
+
+
+def app_not_begun(pod: Pod) -> bool:
+    """No container of the app was ever started: its image is being pulled, or the kubelet starts what comes before it.
+    A native sidecar is ready by then."""
+    every = apps(pod)
+    return bool(every) and all(map(_waits_for_its_first_start, every))
+
+
+def _waits_for_its_first_start(status: ContainerStatus) -> bool:
+    ended = status.last_state is not None and status.last_state.terminated is not None
+    waits = status.state is not None and status.state.waiting is not None
+    return waits and not ended and status.restart_count == 0
 
 
 def told(status: ContainerStatus) -> str:

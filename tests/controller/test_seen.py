@@ -88,6 +88,21 @@ def test_app_is_down_itself() -> None:  # I2
     assert "CrashLoopBackOff" in app_down(pod(app=status("app", LOOP, restarts=3)))
 
 
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("reason", ["PodInitializing", "ContainerCreating", "ImagePullBackOff"])
+def test_pod_starts_while_the_app_was_never_started(native: bool, reason: str) -> None:  # S4.2a
+    """The kubelet says so of a native sidecar's pod at every start: the proxy is ready, and then the app is created."""
+    starting = pod(app=status("app", {"waiting": {"reason": reason}}), native=native)
+    assert app_down(starting) == "" and not ever_ready(starting)
+
+
+def test_app_that_waits_for_another_start_is_down() -> None:  # I2
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "startedAt": T0, "finishedAt": T1}}
+    for more in ({"restarts": 1}, {"lastState": ended}):
+        down = pod(app=status("app", {"waiting": {"reason": "PodInitializing"}}, **more), native=True)
+        assert "PodInitializing" in app_down(down) and ever_ready(down)
+
+
 def test_agent_beside_the_app_is_not_taken_for_it() -> None:  # I2
     """Injected beside an ordinary sidecar, it is one of the pod's containers."""
     agent, spec = status("hotswitch-agent", RUNNING, ready=True), {"restartPolicy": "Never"}
