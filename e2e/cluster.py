@@ -70,20 +70,12 @@ class InPod:
 
     def ask(self, url: str) -> str:
         """The HTTP status that the app's container gets, or what went wrong."""
-        words = (
-            "exec",
-            self.name,
-            "--namespace",
-            self.namespace,
-            "--container",
-            "app",
-            "--",
-            "python3",
-            "-c",
-            ASK,
-            url,
-        )
-        return self.kubectl(*words).strip()
+        return self.run("app", "python3", "-c", ASK, url).strip()
+
+    def run(self, container: str, *command: str) -> str:
+        """What the command prints. Raises Failed."""
+        where = (self.name, "--namespace", self.namespace, "--container", container)
+        return self.kubectl("exec", *where, "--", *command)
 
     @property
     def app_restarts(self) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
-from e2e.cluster import InPod, await_that
+from e2e.cluster import Failed, InPod, Kubectl, await_that
 from e2e.install import ACCOUNT, NAMESPACE
 from hotswitch.api import names
+from hotswitch.api.orders import TruthText
 from hotswitch.api.status import PodStatus, decode
-from hotswitch.model import Direction, Level
+from hotswitch.model import Direction, Fault, Level
 
 pytestmark = pytest.mark.e2e
 NO_IMAGE = "hotswitch.invalid/never:1"  # cannot be pulled: the proxy stays down until its own image is put back
@@ -42,6 +44,19 @@ def helper_runs(pod: InPod) -> bool:
     return any(each["name"] == names.HELPER_CONTAINER and "running" in each["state"] for each in statuses)
 
 
+def is_prepared(pod: InPod) -> bool:
+    """Its helper runs, has seen the proxy well, and holds the pod's identity: without one the rescue serves nobody."""
+    if not helper_runs(pod):
+        return False
+    try:
+        text = pod.run(names.HELPER_CONTAINER, "hotswitch", "truth")
+    except Failed:  # the container runs before the helper in it answers
+        return False
+    truth = msgspec.json.decode(text, type=TruthText)
+    well = truth.diagnosis is not None and truth.diagnosis.fault is Fault.WELL
+    return well and truth.identity_expires_in_s is not None and not truth.rescue_refusal
+
+
 def condition(pod: InPod) -> str:
     found = [each["status"] for each in pod.object["status"]["conditions"] if each["type"] == names.CONDITION]
     return found[0] if found else ""
@@ -53,11 +68,16 @@ def codes(pod: InPod) -> str:
     return json.dumps([[event.get("reason"), event.get("message")] for event in events])
 
 
+def leader(kubectl: Kubectl) -> str:
+    """Whoever is ready need not lead yet, and the first to lead makes the Lease."""
+    lease = kubectl.get("lease", "--namespace", NAMESPACE, "--field-selector", "metadata.name=hotswitch-controller")
+    return next((each["spec"].get("holderIdentity", "") for each in lease["items"]), "")
+
+
 def test_two_replicas_are_ready_and_one_leads(kubectl, hotswitch):
     deployment = kubectl.get("deployment", "hotswitch-controller", "--namespace", NAMESPACE)
     assert deployment["status"]["readyReplicas"] == 2
-    lease = kubectl.get("lease", "hotswitch-controller", "--namespace", NAMESPACE)
-    assert lease["spec"]["holderIdentity"]
+    await_that(lambda: leader(kubectl) != "", "one of them leads")
 
 
 def test_it_may_do_what_its_tier_says_and_no_more(kubectl, hotswitch):
@@ -84,7 +104,7 @@ def test_traffic_passes_while_all_is_well(web, plain):
 
 def test_a_sidecar_dies_and_traffic_goes_on(web, plain):
     restarts, (_, _, image) = web.app_restarts, web.proxy
-    await_that(lambda: helper_runs(web), "a helper runs in the pod", 120)
+    await_that(lambda: is_prepared(web), "the helper in the pod has the identity for a rescue", 120)
     web.set_proxy_image(NO_IMAGE)
     try:
         await_that(lambda: levels(web) != {}, "the status says that the pod's gate is open")
