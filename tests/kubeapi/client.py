@@ -21,15 +21,18 @@ MERGE, JSON, STRATEGIC, APPLY = (
     "application/apply-patch+yaml",
 )
 PATIENCE_S = 20.0
+NO_NODE = "hotswitch-no-node"  # of no cluster: what a test writes is changed by no kubelet
 
 
 @dataclass
 class Access:
-    """Where an API server is and how to be its admin."""
+    """Where an API server is and how to be its admin. `anybodys_tls`: without a certificate of the admin's, which a
+    server believes before any token."""
 
     url: str
     headers: dict[str, str]
     tls: ssl.SSLContext | bool
+    anybodys_tls: ssl.SSLContext | bool
 
 
 def access(kubeconfig: Path) -> Access:
@@ -39,7 +42,7 @@ def access(kubeconfig: Path) -> Access:
     cluster = _named(config, "clusters", context["cluster"])["cluster"]
     user = _named(config, "users", context["user"])["user"]
     headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
-    return Access(cluster["server"], headers, _tls(cluster, user))
+    return Access(cluster["server"], headers, _tls(cluster, user), _tls(cluster, {}))
 
 
 def _named(config, kind, name):
@@ -74,6 +77,10 @@ class Client:
     embedded: object | None = None  # the EmbeddedApi, when it is one
     headers: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def tls(self) -> ssl.SSLContext | bool:
+        return self.access.anybodys_tls if "Authorization" in self.headers else self.access.tls
+
     def url(self, path: str) -> str:
         return self.access.url + path.replace("{ns}", self.namespace)
 
@@ -85,7 +92,7 @@ class Client:
         headers = {**self.access.headers, **self.headers, "Content-Type": kind}
         timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
         async with self.session.request(
-            method, self.url(path), data=data, headers=headers, params=query, ssl=self.access.tls, timeout=timeout
+            method, self.url(path), data=data, headers=headers, params=query, ssl=self.tls, timeout=timeout
         ) as answer:
             text = await answer.read()
         assert answer.status in expected, f"{method} {path}: {answer.status} {text[:2000]!r}"
@@ -122,7 +129,7 @@ class Watching:
             self._client.url(self._path),
             params={"watch": "1", **self._query},
             headers={**self._client.access.headers, **self._client.headers},
-            ssl=self._client.access.tls,
+            ssl=self._client.tls,
             timeout=timeout,
             read_bufsize=2**22,
         )
@@ -151,7 +158,7 @@ class Watching:
 
 
 def pod(name="web-0", **meta):
-    spec = {"nodeName": "node-1", "containers": [{"name": "app", "image": "app:1"}]}
+    spec = {"nodeName": NO_NODE, "containers": [{"name": "app", "image": "app:1"}]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **meta}, "spec": spec}
 
 
