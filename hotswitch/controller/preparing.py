@@ -17,7 +17,8 @@ from hotswitch.controller.picture import Picture
 from hotswitch.model import OPEN_LEVELS, Mode
 
 AT_ONCE = 4
-AGAIN_S = 30.0
+AGAIN_S = 1.0  # an API server that was away for a moment leaves no pod unprotected for longer
+UNREADY_S = 30.0
 SELDOM_S = 1800.0  # at last: each look reads the pod, and what is missing may be missing for thousands
 BY = "helper"
 NEVER_READY = "its proxy was never ready yet"  # of every pod that starts: not said
@@ -91,7 +92,7 @@ class Preparing:
         if missing != NEVER_READY and self._said.get(uid) != missing:
             self._say(missing)
             self._said[uid] = missing
-        self._try_again(uid, AGAIN_S if missing == NEVER_READY else SELDOM_S)
+        self._try_again(uid, UNREADY_S if missing == NEVER_READY else SELDOM_S)
 
     def _try_again(self, uid: str, most_s: float) -> None:
         """One timer for a pod, however often it is considered."""

@@ -93,6 +93,25 @@ def test_pod_that_starts_is_prepared_once_its_proxy_was_ready(monkeypatch: pytes
     run(story)
 
 
+def test_api_server_is_away_as_a_pod_starts() -> None:  # S4.2
+    """A fault may come within half a minute, and without a helper there is no rescue."""
+
+    async def story() -> None:
+        world, helper = Pods(), Helper("the API server does not take the helper: etcdserver: request timed out")
+        uid = new(world, "web-0")
+        found = made(world, helper, [])
+        await settled(found)
+        helper.missing = ""
+        async with asyncio.timeout(10):
+            while len(helper.asked) < 2:
+                await asyncio.sleep(0.01)
+        await settled(found)
+        assert uid not in found._again
+        found.stop()
+
+    run(story)
+
+
 def test_what_is_missing_for_long_is_asked_for_more_and_more_seldom() -> None:
     """And once only, however often its settings change meanwhile."""
 
@@ -102,7 +121,7 @@ def test_what_is_missing_for_long_is_asked_for_more_and_more_seldom() -> None:
         found = made(world, helper, said)
         await settled(found)
         pauses = []
-        for _ in range(12):
+        for _ in range(14):
             pauses.append(found._again[uid][0])
             found.consider(uid)
             await settled(found)
