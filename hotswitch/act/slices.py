@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from hotswitch.act.steps import StepFailed
+from hotswitch.act.steps import StepFailed, again
 from hotswitch.api.names import TOUCHED
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
@@ -19,6 +20,7 @@ from hotswitch.cluster.kinds import ENDPOINTSLICES, SERVICES
 from hotswitch.model import PodRef, Port
 
 SERVICE_LABEL = "kubernetes.io/service-name"
+TRIES = 4  # a slice's patch, when others write it at the same time
 Object = Mapping[str, Any]
 
 
@@ -46,21 +48,31 @@ def holding(slices: Iterable[Object], pod: PodRef) -> Iterator[Slice]:
 async def of_pod(cluster: Cluster, pod: PodRef) -> tuple[Slice, ...]:
     """Raises StepFailed."""
     try:
-        return tuple(holding(await cluster.list(ENDPOINTSLICES, pod.namespace), pod))
+        return tuple(holding(await again(lambda: cluster.list(ENDPOINTSLICES, pod.namespace)), pod))
     except ApiFailure as failure:
         raise StepFailed(f"the EndpointSlices of {pod.namespace} cannot be read: {failure}") from failure
 
 
 async def touch(cluster: Cluster, pod: PodRef, mark: str) -> None:
-    """Change the annotation of every slice that holds the pod. One that is gone by now needs no touch. Raises
-    StepFailed at the first that cannot be written; touching again does no harm."""
-    for each in await of_pod(cluster, pod):
-        patch = {"metadata": {"uid": each.uid, "annotations": {TOUCHED: mark}}}
-        try:
-            await cluster.patch_merge(ENDPOINTSLICES, pod.namespace, each.name, patch)
-        except ApiFailure as failure:
-            if not (failure.is_missing or failure.is_conflict):
-                raise StepFailed(f"EndpointSlice {each.name} cannot be touched: {failure}") from failure
+    """Change the annotation of every slice that holds the pod. Raises StepFailed at the first that cannot be written;
+    touching again does no harm."""
+    for _ in range(TRIES):
+        slices = [each for each in await of_pod(cluster, pod) if each.touched != mark]
+        if all([await _touched(cluster, pod, each, mark) for each in slices]):
+            return
+    raise StepFailed(f"the EndpointSlices of {pod} cannot be touched: they change all the time")
+
+
+async def _touched(cluster: Cluster, pod: PodRef, found: Slice, mark: str) -> bool:
+    """False: it is gone, or was written by others in the same moment: look again."""
+    patch = {"metadata": {"uid": found.uid, "annotations": {TOUCHED: mark}}}
+    try:
+        await again(partial(cluster.patch_merge, ENDPOINTSLICES, pod.namespace, found.name, patch))
+    except ApiFailure as failure:
+        if failure.is_missing or failure.is_conflict:
+            return False
+        raise StepFailed(f"EndpointSlice {found.name} cannot be touched: {failure}") from failure
+    return True
 
 
 async def are_touched(cluster: Cluster, pod: PodRef, mark: str) -> bool:
@@ -79,7 +91,7 @@ async def eds_clusters(cluster: Cluster, pod: PodRef, domain: str = "cluster.loc
 
 async def _ports(cluster: Cluster, namespace: str, service: str) -> list[Port]:
     try:
-        spec = (await cluster.get(SERVICES, namespace, service)).get("spec") or {}
+        spec = (await again(lambda: cluster.get(SERVICES, namespace, service))).get("spec") or {}
     except ApiFailure as failure:
         if failure.is_missing:
             return []

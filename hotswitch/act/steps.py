@@ -6,8 +6,16 @@ that step, because doing one twice is doing it once. Nothing is remembered here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+from hotswitch.cluster.backoff import Backoff
+from hotswitch.cluster.failure import ApiFailure
+
+T = TypeVar("T")
+AGAIN_S, AGAIN_AT_MOST_S, WITHIN_S = 0.1, 2.0, 10.0
 
 
 class StepFailed(RuntimeError):
@@ -38,3 +46,18 @@ async def carry_out(steps: Sequence[Step], begin: Callable[[str], Awaitable[None
         if not await step.done():
             await begin(step.name)
             await step.do()
+
+
+async def again(call: Callable[[], Awaitable[T]], within_s: float = WITHIN_S) -> T:
+    """What the API server cannot do at this moment is asked for again: a step that fails takes back all before it.
+    Raises ApiFailure."""
+    loop, backoff = asyncio.get_running_loop(), Backoff(AGAIN_S, AGAIN_AT_MOST_S)
+    until_s = loop.time() + within_s
+    while True:
+        try:
+            return await call()
+        except ApiFailure as failure:
+            pause_s = max(backoff.next_s(), failure.retry_after_s or 0.0)
+            if not failure.may_pass or loop.time() + pause_s > until_s:
+                raise
+        await asyncio.sleep(pause_s)

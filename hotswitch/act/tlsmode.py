@@ -12,10 +12,11 @@ what the pod's own proxy accepts. Headless and multi-network Services are the pr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from hotswitch.act import slices
-from hotswitch.act.steps import Step, StepFailed
+from hotswitch.act.steps import Step, StepFailed, again
 from hotswitch.api.names import TLS_MODE_LABEL, TOUCHED
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
@@ -105,7 +106,7 @@ async def _label(mesh: Meshed, value: str) -> None:
             return
         patch = status_patch(uid=mesh.pod.uid, resource_version=version, labels={TLS_MODE_LABEL: value})
         try:
-            await patch_pod_status(mesh.cluster, mesh.pod.namespace, mesh.pod.name, patch)
+            await again(partial(patch_pod_status, mesh.cluster, mesh.pod.namespace, mesh.pod.name, patch))
         except ApiFailure as failure:
             if failure.is_conflict:
                 continue  # somebody else wrote the pod: look again
@@ -121,7 +122,7 @@ async def _is_labelled(mesh: Meshed, value: str) -> bool:
 async def _read(mesh: Meshed) -> tuple[str | None, str]:
     """The label and the version of the pod. Raises StepFailed."""
     try:
-        pod = await mesh.cluster.get(PODS, mesh.pod.namespace, mesh.pod.name)
+        pod = await again(lambda: mesh.cluster.get(PODS, mesh.pod.namespace, mesh.pod.name))
     except ApiFailure as failure:
         raise StepFailed(f"{mesh.pod} cannot be read: {failure}", again=not failure.is_missing) from failure
     metadata = pod.get("metadata") or {}

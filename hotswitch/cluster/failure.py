@@ -46,6 +46,11 @@ class ApiFailure(RuntimeError):
         return self.status == 410
 
     @property
+    def may_pass(self) -> bool:
+        """The moment's fault: the same request may succeed a little later."""
+        return self.is_lost or self.status == 429 or self.status >= 500
+
+    @property
     def is_refused(self) -> bool:
         return self.status in (401, 403)
 

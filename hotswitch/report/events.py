@@ -246,7 +246,7 @@ def _name(regarding: Regarding) -> str:
 
 def _may_pass(failure: ApiFailure) -> bool:
     """Is it the moment's fault? Not when the namespace ends or the right is missing."""
-    return failure.is_lost or failure.is_conflict or failure.status == 429 or failure.status >= 500
+    return failure.may_pass or failure.is_conflict
 
 
 def instant(unix_s: float) -> str:
