@@ -285,6 +285,7 @@ async def test_running_pod_goes_when_its_node_says_so(api):  # S4.2a: terminatin
 async def test_unscheduled_and_ended_pods_go_at_once(api):
     unscheduled = pod("waiting")
     del unscheduled["spec"]["nodeName"]
+    unscheduled["spec"]["schedulerName"] = "hotswitch-no-scheduler"
     await api.post(PODS, unscheduled)
     await api.delete(f"{PODS}/waiting")
     await api.get(f"{PODS}/waiting", status=404)

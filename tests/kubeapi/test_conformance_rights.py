@@ -134,7 +134,8 @@ async def test_right_in_one_namespace_is_none_elsewhere(api, robot):
 async def test_everybody_may_discover_and_nobody_may_look(api, robot):
     assert (await robot.get("/api"))["kind"] == "APIVersions"
     assert await robot.get("/healthz", raw=True) == b"ok"
-    nobody = dataclasses.replace(api, access=dataclasses.replace(api.access, headers={}))
+    access = dataclasses.replace(api.access, headers={}, tls=api.access.anybodys_tls)
+    nobody = dataclasses.replace(api, access=access)
     refused = await nobody.get(PODS, status=(401, 403))
     if refused["code"] == 403:  # anonymous requests may be switched off
         assert 'User "system:anonymous" cannot list' in refused["message"]
