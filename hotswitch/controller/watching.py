@@ -35,7 +35,7 @@ class Bare(msgspec.Struct, frozen=True, gc=False):
 
 class Watching:
     """`news(uid, ill)`: a pod has changed, and whether its status is a reason to look at it; `moved(pod)`: it is new,
-    or its address or settings may have; `gone(uid)`."""
+    has become ready, or its address or settings may have changed; `gone(uid)`."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class Watching:
         self._picture.pod_there(pod)
         ill = self._picture.ill(pod.uid)
         self._picture.heard(pod, change.raw if ill else NOTHING)
-        if before is None or _placed_anew(before, pod):
+        if before is None or _placed_anew(before, pod) or _became_ready(before, pod):
             self._moved(pod)
         self._news(pod.uid, ill)
 
@@ -217,3 +217,13 @@ def _placed_anew(before: Pod, pod: Pod) -> bool:
         return True
     differ = before.annotations.items() ^ pod.annotations.items()
     return any(key.startswith(names.PREFIX) and key != names.STATUS for key, _ in differ)
+
+
+def _became_ready(before: Pod, pod: Pod) -> bool:
+    """From now on its proxy can fail, and it is to be prepared for that. Cheap: asked at every event."""
+    return _is_ready(pod) and not _is_ready(before)
+
+
+def _is_ready(pod: Pod) -> bool:
+    condition = pod.condition("Ready")
+    return condition is not None and condition.status == "True"

@@ -64,7 +64,7 @@ async def make_pod(
 ) -> dict[str, Any]:
     """A pod that no node will ever run, even if it is bound to one."""
     spec: dict[str, Any] = {"containers": [{"name": "app", "image": "none.invalid/app"}]}
-    spec |= {"nodeName": node} if node else {}
+    spec |= {"nodeName": node} if node else {"schedulerName": "hotswitch-no-scheduler"}  # not a cluster's own either
     return await cluster.create(PODS, namespace, {"metadata": {"name": name, **metadata}, "spec": spec})
 
 

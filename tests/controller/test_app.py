@@ -12,12 +12,13 @@ from hotswitch.api import names
 from hotswitch.api.status import PodStatus, encode
 from hotswitch.cluster.kinds import PODS
 from hotswitch.cluster.watch import Change, Watcher
+from hotswitch.controller import preparing
 from hotswitch.controller.writer import Stale, StatusWriter
 from hotswitch.decide.codes import Code
 from hotswitch.model import Direction, Level
 from hotswitch.report.notice import Notice, Severity
 from hotswitch.sandbox.kubeapi.faults import Faults
-from tests.controller.town import OPEN, POLICY, Town, town
+from tests.controller.town import OPEN, POLICY, Town, now, town
 
 pytestmark = pytest.mark.k8s
 
@@ -101,6 +102,35 @@ def test_manifest_that_actuators_see_is_from_before_the_helper() -> None:  # S4.
             made.api.admin.patch("pods", "web-0", {"spec": helper}, namespace="shop", sub="ephemeralcontainers")
             await made.until(lambda: (seen := controller.picture.pod(uid)) and seen.helper, "the helper is seen")
             assert (await controller.picture.protection(seen)).manifest["spec"]["ephemeralContainers"]
+
+    run(story)
+
+
+def test_pod_that_becomes_ready_is_prepared_at_once(monkeypatch: pytest.MonkeyPatch) -> None:  # S4.2
+    """One that starts is looked at again after a while, which must not be waited for."""
+    monkeypatch.setattr(preparing, "AGAIN_S", 3600.0)
+
+    def shows(made: Town, app: dict[str, Any], *, is_ready: bool) -> None:
+        """As the kubelet writes it: all at once."""
+        known = made.api.admin.get("pods", "web-0", "shop")
+        status = known["status"]
+        status["initContainerStatuses"][0]["ready"] = is_ready
+        status["containerStatuses"][0] |= {"state": app, "ready": is_ready}
+        status["conditions"] = [{"type": "Ready", "status": str(is_ready), "lastTransitionTime": now()}]
+        made.api.admin.replace(known, sub="status")
+
+    def has_helper(made: Town) -> bool:
+        spec = made.api.admin.get("pods", "web-0", "shop")["spec"]
+        return [each["name"] for each in spec.get("ephemeralContainers", [])] == [names.HELPER_CONTAINER]
+
+    async def story(made: Town) -> None:
+        uid = await made.pod("web-0")
+        shows(made, {"waiting": {"reason": "PodInitializing"}}, is_ready=False)
+        async with made.controller(helper_image="hotswitch-agent:1", helper=True) as controller:
+            await made.until(lambda: uid in controller.preparing._again, "looked at, and put off")
+            assert not has_helper(made)
+            shows(made, {"running": {"startedAt": now()}}, is_ready=True)
+            await made.until(lambda: has_helper(made), "prepared")
 
     run(story)
 
