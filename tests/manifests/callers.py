@@ -32,7 +32,7 @@ JSON, MERGE, STRATEGIC, APPLY = (
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0  # a namespace waits for its pods, and a pod for its grace and for a pull of its image
 
 
 @dataclass(frozen=True)
