@@ -104,17 +104,22 @@ class Register:
             return _said({"error": "standby"}, 503)
         if request.path == "/write":
             return self._write(self.generation, request.query.get("n", "0"))
-        return self._answer(self.generation)
+        return self._answer(self.generation, self._seq)
 
     async def _write(self, generation: int, n: str) -> Response:
         try:
-            self._seq = max(self._seq, await self._store(f"/append?n={n}", generation))
+            seq = await self._store(f"/append?n={n}", generation)
         except (Fenced, OSError, ValueError) as failure:
             return _said({"error": f"{type(failure).__name__}: {failure}"}, 503)
-        return self._answer(generation)
+        self._know(seq)
+        return self._answer(generation, seq)
 
-    def _answer(self, generation: int) -> Response:
-        return _said({"pod": self._config.pod, "generation": generation, "seq": self._seq})
+    def _know(self, seq: int) -> None:
+        """Answers of the storage may overtake each other."""
+        self._seq = max(self._seq, seq)
+
+    def _answer(self, generation: int, seq: int) -> Response:
+        return _said({"pod": self._config.pod, "generation": generation, "seq": seq})
 
     async def _store(self, what: str, generation: int) -> int:
         """The number. Raises Fenced, OSError."""
@@ -153,7 +158,7 @@ class Register:
         elif generation != self._generation:
             self._generation = 0
             try:
-                self._seq = await self._store("/take", generation)
+                self._know(await self._store("/take", generation))
                 self._generation = generation
             except (Fenced, OSError):
                 raise ConnectionError("the storage does not let us begin") from None

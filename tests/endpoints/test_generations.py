@@ -208,6 +208,21 @@ class Waiting(Register):
         return 10 * generation
 
 
+class Late(Waiting):
+    """Whose writes are answered in the order of the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = {1: asyncio.Event(), 2: asyncio.Event()}
+
+    async def _store(self, what: str, generation: int) -> int:
+        if what == "/take":
+            return 0
+        number = int(what.rpartition("=")[2])
+        await self.answers[number].wait()
+        return number
+
+
 def test_the_app_answers_nothing_of_before_while_it_takes_a_new_generation() -> None:
     async def story() -> None:
         app = Waiting()
@@ -225,6 +240,23 @@ def test_the_app_answers_nothing_of_before_while_it_takes_a_new_generation() -> 
         with pytest.raises(ConnectionError):
             await app._become(True, 5)
         assert "error" in _said(app, read)
+
+    asyncio.run(story())
+
+
+def test_answers_of_the_storage_that_overtake_each_other_take_nothing_back() -> None:
+    """A read would tell less than what was acknowledged."""
+
+    async def story() -> None:
+        app = Late()
+        await app._become(True, 2)
+        writes = [asyncio.create_task(app._write(2, str(n))) for n in (1, 2)]
+        await asyncio.sleep(0)
+        for n in (2, 1):
+            app.answers[n].set()
+            await writes[n - 1]
+        assert [json.loads(each.result().body)["seq"] for each in writes] == [1, 2]
+        assert _said(app, Request(b"GET /read HTTP/1.1", b"", ""))["seq"] == 2
 
     asyncio.run(story())
 
