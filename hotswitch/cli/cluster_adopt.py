@@ -6,7 +6,7 @@ How far it is stands in the controller's record; what would be done now is recko
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hotswitch.api.adopt import ADOPTED, shown_selector, wish
 from hotswitch.api.values import InvalidValue
@@ -17,7 +17,7 @@ from hotswitch.cluster.kinds import LEASES, POLICIES
 from hotswitch.config.adoption import refusal
 from hotswitch.config.settings import Settings
 from hotswitch.controller.settings import SYSTEM_NAMESPACE
-from hotswitch.decide.endpoints.adopt import Do, Phase, Situation, count, step
+from hotswitch.decide.endpoints.adopt import Do, Phase, Situation, Word, count, step
 from hotswitch.endpoints import adoption_ledger, objects, ordinary
 from hotswitch.endpoints.adoption_ledger import Adoption
 from hotswitch.endpoints.memory import MemoryUnreadable, Past
@@ -56,7 +56,16 @@ async def shown(cluster: Cluster, content: objects.Service, wanted: str) -> Take
     if record is None:
         return None
     known, unread = await _adoption(cluster, record)
-    return Taken(record, known.phase, known.history, unread)
+    if known.selector and not content.spec.selector:  # what stands on the Service anybody may have written
+        record = replace(record, selector=known.selector)
+    return Taken(record, known.phase, known.history, unread or _of_the_mark(record, known))
+
+
+def _of_the_mark(record: ServiceRecord, known: Adoption) -> str:
+    if ADOPTED not in record.annotations or record.annotations[ADOPTED] == shown_selector(known.selector):
+        return ""
+    why = "is not what hotswitch's record says" if known.uid else "stands there without a record of hotswitch's"
+    return f"{Word.FORGED}: {ADOPTED}={record.annotations[ADOPTED]} {why}"
 
 
 async def _adoption(cluster: Cluster, record: ServiceRecord) -> tuple[Adoption, str]:
@@ -66,12 +75,8 @@ async def _adoption(cluster: Cluster, record: ServiceRecord) -> tuple[Adoption, 
     except MemoryUnreadable as failure:
         return Adoption(), str(failure)
     except ApiFailure as failure:
-        return _by_the_service(record), "" if failure.is_missing else f"its record cannot be read: {failure.message}"
+        return Adoption(), "" if failure.is_missing else f"its record cannot be read: {failure.message}"
     return (known, "") if known.uid in ("", record.uid) else (Adoption(), "")
-
-
-def _by_the_service(record: ServiceRecord) -> Adoption:
-    return Adoption(phase=Phase.HELD if ADOPTED in record.annotations else Phase.IDLE)
 
 
 async def next_step(cluster: Cluster, root: str, taken: Taken, backends: Iterable[Backend]) -> str:
@@ -90,6 +95,6 @@ async def next_step(cluster: Cluster, root: str, taken: Taken, backends: Iterabl
 
 def sentence(taken: Taken, backends: Iterable[Backend]) -> str:
     words = [_STANDS[taken.phase], str(count(wish(taken.record.annotations), backends))]
-    if ADOPTED in taken.record.annotations:
+    if ADOPTED in taken.record.annotations and not taken.unread:
         words.append(f"its selector is {shown_selector(taken.record.selector)}")
     return "; ".join([*words, *([taken.unread] if taken.unread else [])])

@@ -22,7 +22,7 @@ from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.events import Regarding
 from hotswitch.report.journal import Entry
 
-WARNINGS = frozenset({Word.YIELDED, Word.REFUSED, Word.WAITS})
+WARNINGS = frozenset({Word.YIELDED, Word.REFUSED, Word.WAITS, Word.FORGED})
 _SAID = frozenset({Do.WRITE, Do.NOTHING})
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.decide.endpoints import everyone
 from hotswitch.decide.endpoints.adopt import Count, Do, Phase, Situation, Verdict, Word, count, step
+from hotswitch.endpoints import mark
 from hotswitch.endpoints.adoption_ledger import Adoption, AdoptionLedger, Entry
 from hotswitch.endpoints.hands import Hands, Seen, Slices
 from hotswitch.endpoints.ledger import Stale
@@ -33,6 +34,7 @@ log = logging.getLogger("hotswitch.endpoints.adopt")
 SOON_S, LOOK_S, SELDOM_S = 0.1, 5.0, 60.0
 STEPS = 12  # in one turn; more would be a circle
 _WAITING = frozenset({Phase.TAKING, Phase.RETURNING})
+_LASTS = frozenset({Word.REFUSED, Word.FORGED})  # told when they begin, though nothing is done
 
 
 class Tell(Protocol):
@@ -43,8 +45,9 @@ class Tell(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What all workers share. `knows`: the pods of a Service were read. `refusal`: why a namespace's Services may not
-    be taken over, "" when they may. `leads`: by the leader's own clock, `term`: of this leadership. `slices`:
+    """What all workers share. `knows`: the pods of a Service were read. `recall`: told of a Service, its uid and its
+    selector by our record; whether its pods are others than were read by then. `refusal`: why a namespace's Services
+    may not be taken over, "" when they may. `leads`: by the leader's own clock, `term`: of this leadership. `slices`:
     the publisher of ours. `looks`: how many may look for the first time at once."""
 
     registry: Registry
@@ -52,6 +55,7 @@ class Means:
     ledger: AdoptionLedger
     slices: SlicePublisher
     knows: Callable[[ServiceId], bool]
+    recall: Callable[[ServiceId, str, Mapping[str, str]], bool]
     refusal: Callable[[str], str]
     tell: Tell
     leads: Callable[[], bool]
@@ -167,7 +171,9 @@ class AdoptWorker:
                 self._entry = None  # another one of its name, of which the watch will tell
                 return False
             entry = self._entry = _of_this(entry, picture.seen)
-            published = self._to_publish(record)
+            if self._means.recall(self._id, picture.seen.uid, entry.adoption.selector):
+                return False  # the watch of its pods will tell
+            published = self._to_publish(record, entry, picture.seen)
             verdict = step(await self._situation(asked, counted, entry, picture, published))
             if verdict.publish and published is not None:
                 self._publish(published)
@@ -182,14 +188,15 @@ class AdoptWorker:
     # ---- looking ----
 
     def _rests(self, record: ServiceRecord) -> bool:
-        """Nothing was taken, and nothing is left. A write of an earlier leader may be done late: its mark tells."""
+        """Nothing was taken, and nothing is left. A mark is looked into, whoever wrote it."""
         return self._settled and self.phase is Phase.IDLE and ADOPTED not in record.annotations
 
-    def _to_publish(self, record: ServiceRecord | None) -> Published | None:
-        """Our slices bear the term of who wrote them: what a deposed leader would still delete are others by then."""
-        if record is None:
-            return None
-        labels = {**record.labels, ADOPTED: str(self._means.term)}
+    def _to_publish(self, record: ServiceRecord | None, entry: Entry, seen: Seen) -> Published | None:
+        """Our slices bear the term of who wrote them: what a deposed leader would still delete are others by then; and
+        by which selector, lest the record is lost."""
+        if record is None or not (seen.selector or record.selector == _kept(entry, seen)):
+            return None  # the watch has yet to tell of another selector
+        labels = {**record.labels, ADOPTED: mark.label(self._means.term, record.selector)}
         return everyone.published(replace(record, labels=labels), self._means.registry.backends(self._id))
 
     def _counted(self, record: ServiceRecord | None) -> tuple[Wish, Count]:
@@ -216,14 +223,17 @@ class AdoptWorker:
     ) -> Situation:
         seen, slices, adoption = picture.seen, picture.slices, entry.adoption
         since_s = self._enough_since_s
+        is_marked = mark.is_ours(seen.kept, adoption, seen.uid, slices.ours)
+        was_refused = adoption.version == self._refused_version and not is_marked
         return Situation(
             wish=asked,
             count=counted,
             phase=adoption.phase,
             refusal=self._means.refusal(self._id.namespace),
             has_selector=bool(seen.selector),
-            is_marked=seen.kept is not None,
-            as_written=adoption.version in (seen.version, self._refused_version or seen.version),
+            is_marked=is_marked,
+            is_forged=seen.kept is not None and not is_marked,
+            as_written=bool(adoption.version) and (adoption.version == seen.version or was_refused),
             ours_stand=published is not None and slices.hold(published),
             ours_left=bool(slices.ours),
             others=bool(slices.theirs) or picture.leftover is not None,
@@ -264,7 +274,7 @@ class AdoptWorker:
             before,
             uid=seen.uid,
             phase=verdict.phase,
-            selector={} if over else dict(seen.selector or before.selector or seen.kept or {}),
+            selector={} if over else dict(seen.selector or _kept(entry, seen)),
             version=_taken_from(verdict.phase, before, seen),
             again=asked.again if verdict.phase is Phase.YIELDED else "",
         )
@@ -285,7 +295,7 @@ class AdoptWorker:
 
     async def _restore(self, entry: Entry, seen: Seen) -> None:
         selector = _selector(entry, seen)
-        if seen.kept is None and not seen.selector:
+        if seen.kept != selector and not seen.selector:
             await self._means.hands.mark(seen, selector)
         else:
             await self._means.hands.restore_selector(seen, selector)
@@ -322,7 +332,7 @@ class AdoptWorker:
         before, self._verdict = self._verdict, verdict
         if before is None or (before.phase, before.word) != (verdict.phase, verdict.word):
             self._soon.reset()
-        begins = verdict.word is Word.REFUSED and (before is None or before.word is not verdict.word)
+        begins = verdict.word in _LASTS and (before is None or before.word is not verdict.word)
         self._means.tell(self._id, uid, verdict, is_new=is_new or begins)
 
 
@@ -344,9 +354,14 @@ def _of_this(entry: Entry, seen: Seen) -> Entry:
     return Entry(adoption=fresh, version=entry.version, lease_uid=entry.lease_uid)
 
 
+def _kept(entry: Entry, seen: Seen) -> dict[str, str]:
+    """What stands in its place while it is away; the mark only where there is no record (mark.py)."""
+    return dict(entry.adoption.selector or seen.kept or {})
+
+
 def _selector(entry: Entry, seen: Seen) -> dict[str, str]:
     """Raises MemoryUnreadable when it is known nowhere."""
-    found = dict(seen.selector or entry.adoption.selector or seen.kept or {})
+    found = dict(seen.selector or entry.adoption.selector)
     if not found:
         raise MemoryUnreadable(f"the selector of {seen.id} stands nowhere any more: a person has to put it back")
     return found

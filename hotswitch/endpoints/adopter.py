@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from hotswitch.backends import ServiceId
+from hotswitch.backends import ServiceId, ServiceRecord
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
@@ -20,7 +20,7 @@ from hotswitch.cluster.lease import clock_s
 from hotswitch.cluster.lease_record import MOST_TRANSITIONS
 from hotswitch.config.objects import ObjectRef, Problem
 from hotswitch.decide.endpoints.adopt import Phase
-from hotswitch.endpoints import ordinary
+from hotswitch.endpoints import objects, ordinary
 from hotswitch.endpoints.adopt_worker import AdoptWorker, Means, Tell
 from hotswitch.endpoints.adoption_ledger import AdoptionLedger
 from hotswitch.endpoints.hands import Hands
@@ -32,7 +32,6 @@ from hotswitch.endpoints.source import Judged, Reading, Source
 
 log = logging.getLogger("hotswitch.endpoints.adopt")
 LOOKS = 8
-READING = Reading(ordinary.adoptable, ordinary.careful)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,9 @@ class Adopter:
     def __init__(self, parts: AdoptParts) -> None:
         self._parts = parts
         self.registry = Registry()
-        self.source = Source(parts.cluster, self.registry, reading=READING, judged=self._judged, trouble=parts.trouble)
+        self._recorded: dict[ServiceId, tuple[str, Mapping[str, str]]] = {}  # uid, and selector by our record
+        reading = Reading(self._adoptable, self._careful)
+        self.source = Source(parts.cluster, self.registry, reading=reading, judged=self._judged, trouble=parts.trouble)
         self.registry.listen(self._changed)
         self._led: _Led | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -98,6 +99,7 @@ class Adopter:
             ledger=AdoptionLedger(parts.cluster, parts.namespace, term),
             slices=slices,
             knows=self.source.knows,
+            recall=self._recall,
             refusal=parts.refusal,
             tell=parts.tell,
             leads=parts.leads,
@@ -136,6 +138,32 @@ class Adopter:
             except ApiFailure as failure:
                 log.warning("slices of Services that were taken over: %s", failure)
                 await asyncio.sleep(backoff.next_s())
+
+    # ---- by which selector ----
+
+    def _adoptable(self, content: objects.Service) -> ServiceRecord | None:
+        return ordinary.adoptable(content, self._by_record(content))
+
+    def _careful(self, content: objects.Service, last: ServiceRecord | None) -> ServiceRecord | None:
+        return ordinary.careful(content, last, self._by_record(content))
+
+    def _by_record(self, content: objects.Service) -> Mapping[str, str] | None:
+        """Anybody may write the mark; our record goes before it."""
+        service = ServiceId(content.metadata.namespace, content.metadata.name)
+        uid, selector = self._recorded.get(service, ("", None))
+        return selector if uid == content.metadata.uid else None
+
+    def _recall(self, service: ServiceId, uid: str, selector: Mapping[str, str]) -> bool:
+        if self._recorded.get(service, ("", {})) == (uid if selector else "", selector):
+            return False
+        if selector:
+            self._recorded[service] = (uid, selector)
+        else:
+            del self._recorded[service]
+        before = self.registry.service(service)
+        self.source.read_again(service)
+        after = self.registry.service(service)
+        return (before and before.selector) != (after and after.selector)
 
     # ---- news ----
 

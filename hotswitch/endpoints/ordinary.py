@@ -26,11 +26,12 @@ from hotswitch.endpoints.assemble import service_ports
 CAREFUL_WORDS = {ADOPT: WHEN_BELOW, ADOPT_MINIMUM: "100%"}
 
 
-def adoptable(content: objects.Service) -> ServiceRecord | None:
-    """None: it neither asks to be taken over nor is it. Raises InvalidValue."""
+def adoptable(content: objects.Service, recorded: Mapping[str, str] | None = None) -> ServiceRecord | None:
+    """`recorded`: the selector that our own record has of it; it goes before what the annotation says. None: it neither
+    asks to be taken over nor is it. Raises InvalidValue."""
     annotations = content.metadata.annotations or {}
     asked = wish(annotations)
-    kept = kept_selector(annotations)
+    kept = dict(recorded) if recorded else kept_selector(annotations)
     if not asked.opted_in and kept is None:
         return None
     if asked.opted_in:
@@ -38,14 +39,17 @@ def adoptable(content: objects.Service) -> ServiceRecord | None:
     return _record(content, annotations, content.spec.selector or kept or {})
 
 
-def careful(content: objects.Service, last: ServiceRecord | None = None) -> ServiceRecord | None:
+def careful(
+    content: objects.Service, last: ServiceRecord | None = None, recorded: Mapping[str, str] | None = None
+) -> ServiceRecord | None:
     """One that is taken over goes on, as long as any of its pods needs it; what was read last counts on, but for the
-    mark, which is ours."""
+    mark, and the selector while it is away: `recorded` as above."""
     mark = {key: text for key, text in (content.metadata.annotations or {}).items() if key == ADOPTED}
     if last is not None:
-        return replace(last, annotations={**_unmarked(last.annotations), **mark})
+        selector = dict(recorded) if recorded and not content.spec.selector else last.selector
+        return replace(last, annotations={**_unmarked(last.annotations), **mark}, selector=selector)
     try:
-        kept = kept_selector(content.metadata.annotations or {})
+        kept = dict(recorded) if recorded else kept_selector(content.metadata.annotations or {})
     except InvalidValue:
         return None
     return None if kept is None else _record(content, CAREFUL_WORDS | mark, content.spec.selector or kept)

@@ -179,6 +179,12 @@ class Source:
             self._registry.put_service(record)
             self._watch(record)
 
+    def read_again(self, service: ServiceId) -> None:
+        """By what `reading` makes of it now."""
+        content = self.services.store.get((service.namespace, service.name))
+        if content is not None:
+            self._service(Change(ChangeType.MODIFIED, content))
+
     def _drop(self, service: ServiceId) -> None:
         self._unwatch(service)
         self._registry.drop_service(service)

@@ -340,23 +340,6 @@ async def _as_a_deposed_one_would(place: Borough, version: str) -> None:
     await place.admin.patch_merge(SERVICES, SHOP, "web", {"metadata": metadata, "spec": {"selector": None}})
 
 
-@pytest.mark.parametrize("words", [{}, {"adopt_minimum": "plenty"}])
-def test_deposed_controllers_write_is_done_when_the_next_one_is_at_rest(words: dict[str, str]) -> None:  # I6
-    @story
-    async def run() -> None:
-        async with borough(ready=2, bypassed=0) as place, hand(place):
-            await until(lambda: place.word == "HSE027")
-            if words:
-                await place.annotate(**words)
-                await until(lambda: ADOPT_MINIMUM in place.problems)
-            await _as_a_deposed_one_would(place, (await place.web())["metadata"]["resourceVersion"])
-            await until(lambda: "HSE023" in place.codes)
-            await place.until_ordinary()
-            assert place.never_gone("web-0")
-
-    run()
-
-
 @story
 async def test_deposed_controllers_write_comes_after_it_was_handed_back() -> None:  # I6
     async with borough() as place:

@@ -34,6 +34,7 @@ class Word(StrEnum):
     REFUSED = "HSE025"
     WAITS = "HSE026"
     ENOUGH = "HSE027"
+    FORGED = "HSE028"
 
 
 class Phase(StrEnum):
@@ -115,8 +116,9 @@ def _helped(backend: Backend) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """One Service as it is. `refusal`: why the mesh's policy does not allow it; "": it does. `has_selector`: the
-    Service; `is_marked`: it carries the selector that we took. `as_written`: it is still the version whose selector was
-    written down to be taken, so that it may be taken yet. `ours_stand`: the API has all our slices as they are to be;
+    Service; `is_marked`: it carries the selector that we took; `is_forged`: it carries a mark that we did not write,
+    which counts for nothing. `as_written`: its selector was written down to be taken, and surely was not taken yet: it
+    is still that version, or the write was refused. `ours_stand`: the API has all our slices as they are to be;
     `ours_left`: it has some. `others`: the API has slices of others, or an Endpoints object. `covered`: theirs have
     every pod that is ready. `enough_s`: for how long it has had enough, as far as who asks has seen. `again`: the word
     that was there when somebody won."""
@@ -127,6 +129,7 @@ class Situation:
     refusal: str = ""
     has_selector: bool = True
     is_marked: bool = False
+    is_forged: bool = False
     as_written: bool = False
     ours_stand: bool = False
     ours_left: bool = False
@@ -179,10 +182,12 @@ def _idle(now: Situation) -> Verdict:
         return _yield(now)
     if now.is_marked:  # what was written down is lost: the Service itself tells
         return _verdict(now, Do.WRITE, Word.BEGUN, "its selector was taken before", Phase.TAKING)
+    if now.is_forged and not now.has_selector:
+        return _verdict(now, Do.NOTHING, Word.FORGED, f"{_FORGED}; a person has to give it a selector", alarm=True)
     if now.ours_left and now.has_selector:  # left by one whose record is lost
         return _retire(now, Phase.IDLE) if now.covered else _waits(now, f"{_THEIRS} are not there yet; ours stay")
     if not now.wish.opted_in or not now.count.too_few:
-        return _verdict(now, Do.NOTHING, Word.ENOUGH, str(now.count))
+        return _rests(now, Word.ENOUGH)
     if now.refusal:
         return _verdict(now, Do.NOTHING, Word.REFUSED, f"{now.count}; not taken over: {now.refusal}")
     return _verdict(now, Do.WRITE, Word.BEGUN, str(now.count), Phase.TAKING)
@@ -200,7 +205,7 @@ def _taking(now: Situation) -> Verdict:
 
 def _held(now: Situation) -> Verdict:
     if now.has_selector:
-        return _not_taken_yet(now) if now.as_written and not now.is_marked else _yield(now)
+        return _not_taken_yet(now) if now.as_written else _yield(now)
     if now.released:
         return _return(now, now.released)
     if not now.count.too_few and now.enough_s >= now.wish.hold_s:
@@ -209,7 +214,14 @@ def _held(now: Situation) -> Verdict:
         return _waits(now, _OURS_MISSING)
     if now.others:
         return _verdict(now, Do.CLEAR, Word.HELD, "what others wrote for it goes")
-    return _verdict(now, Do.NOTHING, Word.HELD, str(now.count))
+    return _rests(now, Word.HELD)
+
+
+def _rests(now: Situation, word: Word) -> Verdict:
+    """Whatever somebody has written for a mark changes nothing, and is told."""
+    if now.is_forged:
+        return _verdict(now, Do.NOTHING, Word.FORGED, f"{_FORGED}; {now.count}", alarm=True)
+    return _verdict(now, Do.NOTHING, word, str(now.count))
 
 
 def _not_taken_yet(now: Situation) -> Verdict:
@@ -270,6 +282,7 @@ def _retire(now: Situation, phase: Phase) -> Verdict:
 
 _OURS_MISSING = "our slices are not there yet"
 _THEIRS = "the slices that Kubernetes makes"
+_FORGED = "its mark is not one that hotswitch wrote, and counts for nothing"
 _WON = "somebody else has changed its selector and has it: not taken over again until told"
 _STEPS = {
     Phase.IDLE: _idle,

@@ -91,7 +91,7 @@ def test_only_where_bypass_is_why(found: tuple[int, int, int, int], few: bool) -
         (at(Phase.HELD, as_written=True), Do.NOTHING, Phase.HELD, Word.WAITS),
         (at(Phase.HELD, as_written=True, count=ENOUGH), Do.WRITE, Phase.RETURNING, Word.RETURNING),
         (at(Phase.HELD, ours_stand=True), Do.WRITE, Phase.YIELDED, Word.YIELDED),
-        (at(Phase.HELD, as_written=True, is_marked=True), Do.WRITE, Phase.YIELDED, Word.YIELDED),
+        (at(Phase.HELD, as_written=True, ours_stand=True, is_marked=True), Do.REMOVE, Phase.HELD, Word.HELD),
         (at(Phase.RETURNING), Do.NOTHING, Phase.TAKING, Word.BEGUN),
         (at(Phase.YIELDED, has_selector=True), Do.NOTHING, Phase.YIELDED, Word.YIELDED),
     ],
@@ -101,6 +101,23 @@ def test_one_step(now: Situation, do: Do, phase: Phase, word: Word) -> None:
     if now.phase is Phase.RETURNING:  # too few again: back to the beginning of it
         do = Do.WRITE
     assert (verdict.do, verdict.phase, verdict.word) == (do, phase, word)
+
+
+@pytest.mark.parametrize("has_selector", [True, False])
+@pytest.mark.parametrize("now", [at(Phase.IDLE, count=ENOUGH), at(Phase.IDLE, wish=Wish(), ours_left=True)])
+def test_a_mark_that_others_wrote_is_told_and_nothing_is_done(now: Situation, has_selector: bool) -> None:  # I2
+    left = now.ours_left and not has_selector
+    verdict = step(replace(now, is_forged=True, has_selector=has_selector, ours_left=left))
+    assert (verdict.do, verdict.phase, verdict.word) == (Do.NOTHING, Phase.IDLE, Word.FORGED)
+    assert verdict.alarm and not verdict.publish
+
+
+def test_a_mark_that_others_wrote_stops_nothing_either() -> None:
+    assert step(at(Phase.IDLE, is_forged=True)).word is Word.BEGUN
+    held = at(Phase.HELD, has_selector=False, is_forged=True, ours_stand=True)
+    assert (step(held).word, step(held).publish, step(held).alarm) == (Word.FORGED, True, True)
+    assert step(replace(held, wish=Wish())).phase is Phase.RETURNING
+    assert step(replace(held, phase=Phase.RETURNING)).do is Do.RESTORE
 
 
 AWAY = {"has_selector": False, "is_marked": True}
