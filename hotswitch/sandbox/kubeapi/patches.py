@@ -1,8 +1,8 @@
 """The four ways to change an object by a part of it: merge, JSON, strategic merge, and server-side apply.
 
 Strategic merge knows the merge keys of the lists that hotswitch and its tests touch; a list without one is replaced.
-Apply is merging plus taking away what the same field manager applied last time and leaves out now; it knows no owners
-of fields beyond that, so it has no conflicts.
+Apply is merging plus taking away what the same field manager applied last time and leaves out now; whose fields are
+whose, and the conflicts that come of it, is another page (owners.py).
 """
 
 from __future__ import annotations
@@ -118,13 +118,12 @@ def strategic(value: Any, patch: Any) -> Any:
 def _part(key: str, value: Any, part: Any) -> Any:
     if key in _SETS and isinstance(part, list):
         return list(dict.fromkeys([*(value or []), *part]))
-    merge_key = _merge_key(key, part)
-    if merge_key:
-        return _merged_list(value or [], part, merge_key)
+    if by := merge_key(key, part):
+        return _merged_list(value or [], part, by)
     return strategic(value, part) if isinstance(part, dict) else part
 
 
-def _merge_key(field: str, items: Any) -> str:
+def merge_key(field: str, items: Any) -> str:
     if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
         return ""
     if field == "ports":  # a container's by containerPort, a Service's by port, an EndpointSlice's are replaced

@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
-from hotswitch.sandbox.kubeapi import birth, patches
+from hotswitch.sandbox.kubeapi import birth, owners, patches
 from hotswitch.sandbox.kubeapi.failure import ApiError, Obj
 from hotswitch.sandbox.kubeapi.record import Record, at, now
 from hotswitch.sandbox.kubeapi.request import Ask
@@ -45,12 +45,16 @@ class Writes:
         for guard in self.guards:
             guard(ask, operation, before, after)
 
-    def create(self, ask: Ask, obj: Obj) -> Obj:
-        """Returns the object, whole. Raises ApiError 400, 403, 404 (no such namespace), 409 (exists), 422."""
+    def create(self, ask: Ask, obj: Obj, *, applied: bool = False) -> Obj:
+        """Returns the object, whole. `applied`: server-side.
+
+        Raises ApiError 400, 403, 404 (no such namespace), 409 (exists), 422."""
         resource = ask.resource
         made = birth.newborn(resource, ask.namespace, obj)
         self._namespace_exists(resource, ask.namespace)
         self._shape(ask, None, made)
+        if owners.tracked(resource):
+            owners.born(ask, made, obj if applied else None)
         self.guard(ask, "CREATE", None, made)
         key = made["metadata"].get("namespace", ""), made["metadata"]["name"]
         if self._store.find(resource.table, key) is not None:
@@ -88,13 +92,13 @@ class Writes:
         fresh = self._store.get(ask.resource, ask.key).object(ask.resource)
         return self._patched(ask, old, patches.patched(fresh, patch, content_type))
 
-    def _patched(self, ask: Ask, old: Obj, new: Obj) -> Obj:
+    def _patched(self, ask: Ask, old: Obj, new: Obj, whose: owners.Owners | None = None) -> Obj:
         """A patch's resourceVersion is a precondition (409); its uid is a change that is not allowed (422)."""
         meta = new.get("metadata") or {}
         precondition(ask.resource, old, None, meta.get("resourceVersion"))
         if meta.get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
             raise immutable_uid(ask.resource, old, meta["uid"])
-        return self._update(ask, old, new)
+        return self._update(ask, old, new, whose)
 
     def _apply(self, ask: Ask, config: Any) -> Obj:
         manager = ask.query.get("fieldManager", "")
@@ -107,23 +111,29 @@ class Writes:
         record = self._store.find(ask.resource.table, ask.key)
         if record is None and ask.sub:
             raise missing(ask.resource, ask.name)
+        if owners.tracked(ask.resource) and record is not None:
+            changed, whose = owners.applied(ask, record.object(ask.resource), config)
+            return self._patched(ask, record.object(ask.resource), changed, whose)
         applied = (*ask.resource.table, *ask.key, f"{manager}/{ask.sub}")
         if record is None:
-            result = self.create(ask, config)
+            result = self.create(ask, config, applied=True)
         else:
-            old = record.object(ask.resource)
             kept = patches.without_dropped(record.object(ask.resource), self._applied.get(applied), config)
-            changed = patches.merge(kept, config) if ask.resource.custom else patches.strategic(kept, config)
-            result = self._patched(ask, old, changed)
-        if not ask.dry:
+            result = self._patched(ask, record.object(ask.resource), patches.strategic(kept, config))
+        if not (ask.dry or owners.tracked(ask.resource)):
             self._applied[applied] = config
         return result
 
-    def _update(self, ask: Ask, old: Obj, new: Obj) -> Obj:
+    def _update(self, ask: Ask, old: Obj, new: Obj, whose: owners.Owners | None = None) -> Obj:
+        """`whose`: fields are whose, after an apply."""
         resource = ask.resource
         result = updated(resource, ask.sub, old, new)
         self._shape(ask, old, result)
         count(resource, old, result)
+        if whose is not None:
+            owners.settled(ask, old, result, whose)
+        elif owners.tracked(resource):
+            owners.updated(ask, old, result)
         self.guard(ask, "UPDATE", old, result)
         if ask.dry or result == old:
             return result
