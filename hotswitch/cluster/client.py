@@ -45,8 +45,9 @@ Operations = list[dict[str, Any]]
 class Cluster:
     """Made by `connect`. Paths begin with /api or /apis. Every method raises ApiFailure."""
 
-    def __init__(self, credentials: Credentials, session: aiohttp.ClientSession) -> None:
+    def __init__(self, credentials: Credentials, session: aiohttp.ClientSession, manager: str = FIELD_MANAGER) -> None:
         self._credentials, self._session = credentials, session
+        self._manager = {"fieldManager": manager}
 
     @property
     def credentials(self) -> Credentials:
@@ -183,14 +184,14 @@ class Cluster:
     ) -> Object:
         """`name` only with `sub`. apiVersion and kind are filled in."""
         whole = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
-        return self._object(await self.request("POST", kind.path(namespace, name, sub), _MANAGER, whole))
+        return self._object(await self.request("POST", kind.path(namespace, name, sub), self._manager, whole))
 
     async def replace(
         self, kind: Kind, namespace: str | None, name: str, body: Mapping[str, Any], sub: str = ""
     ) -> Object:
         """Only over the version that `body` says it is of (metadata.resourceVersion)."""
         whole = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
-        return self._object(await self.request("PUT", kind.path(namespace, name, sub), _MANAGER, whole))
+        return self._object(await self.request("PUT", kind.path(namespace, name, sub), self._manager, whole))
 
     async def patch_merge(
         self, kind: Kind, namespace: str | None, name: str, patch: Mapping[str, Any], sub: str = ""
@@ -215,14 +216,14 @@ class Cluster:
         """Server-side: the fields of `body` are hotswitch's from now on, and what it said before and leaves out now
         goes. A uid or resourceVersion in it must be right (a conflict). `force`: also where others own a field."""
         whole = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
-        query = {**_MANAGER, "force": "true"} if force else _MANAGER
+        query = {**self._manager, "force": "true"} if force else self._manager
         return self._object(await self.request("PATCH", kind.path(namespace, name), query, whole, APPLY))
 
     async def _patch(
         self, kind: Kind, namespace: str | None, name: str, patch: Any, sub: str, content_type: str
     ) -> Object:
         path = kind.path(namespace, name, sub)
-        return self._object(await self.request("PATCH", path, _MANAGER, patch, content_type))
+        return self._object(await self.request("PATCH", path, self._manager, patch, content_type))
 
     async def delete(
         self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None, version: str | None = None
@@ -262,9 +263,6 @@ class Cluster:
         return read(raw, Object)
 
 
-_MANAGER = {"fieldManager": FIELD_MANAGER}
-
-
 def selectors(label_selector: str, field_selector: str) -> dict[str, str]:
     """As query parameters; the API server does the selecting."""
     asked = {"labelSelector": label_selector, "fieldSelector": field_selector}
@@ -272,9 +270,12 @@ def selectors(label_selector: str, field_selector: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def connect(kubeconfig: Path | None = None, context: str | None = None) -> AsyncIterator[Cluster]:
-    """Raises ConnectError when it is not known which cluster, or the credentials cannot be read. Asks nothing yet."""
+async def connect(
+    kubeconfig: Path | None = None, context: str | None = None, *, manager: str = FIELD_MANAGER
+) -> AsyncIterator[Cluster]:
+    """`manager`: by which name its writes are remembered in managedFields. Raises ConnectError when it is not known
+    which cluster, or the credentials cannot be read. Asks nothing yet."""
     credentials = Credentials(kubeconfig, context)
     await credentials.load()
     async with credentials.session() as session:
-        yield Cluster(credentials, session)
+        yield Cluster(credentials, session, manager)

@@ -23,7 +23,8 @@ from hotswitch.cluster.failure import ApiFailure
 from hotswitch.decide.endpoints import everyone
 from hotswitch.decide.endpoints.adopt import Count, Do, Phase, Situation, Verdict, Word, count, step
 from hotswitch.endpoints import mark
-from hotswitch.endpoints.adoption_ledger import Adoption, AdoptionLedger, Entry
+from hotswitch.endpoints.adopt_picture import Picture, is_as_written, kept_selector, of_this, selector_of, taken_from
+from hotswitch.endpoints.adoption_ledger import AdoptionLedger, Entry
 from hotswitch.endpoints.hands import Hands, Seen, Slices
 from hotswitch.endpoints.ledger import Stale
 from hotswitch.endpoints.memory import MemoryUnreadable
@@ -34,7 +35,7 @@ log = logging.getLogger("hotswitch.endpoints.adopt")
 SOON_S, LOOK_S, SELDOM_S = 0.1, 5.0, 60.0
 STEPS = 12  # in one turn; more would be a circle
 _WAITING = frozenset({Phase.TAKING, Phase.RETURNING})
-_LASTS = frozenset({Word.REFUSED, Word.FORGED})  # told when they begin, though nothing is done
+_LASTS = frozenset({Word.REFUSED, Word.FORGED, Word.OTHERS})  # told when they begin, though nothing is done
 
 
 class Tell(Protocol):
@@ -62,15 +63,6 @@ class Means:
     term: int
     looks: asyncio.Semaphore
     clock: Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """What one turn has read."""
-
-    seen: Seen
-    slices: Slices
-    leftover: str | None
 
 
 class AdoptWorker:
@@ -170,7 +162,7 @@ class AdoptWorker:
             if record is not None and record.uid != picture.seen.uid:
                 self._entry = None  # another one of its name, of which the watch will tell
                 return False
-            entry = self._entry = _of_this(entry, picture.seen)
+            entry = self._entry = of_this(entry, picture.seen)
             if self._means.recall(self._id, picture.seen.uid, entry.adoption.selector):
                 return False  # the watch of its pods will tell
             published = self._to_publish(record, entry, picture.seen)
@@ -194,7 +186,7 @@ class AdoptWorker:
     def _to_publish(self, record: ServiceRecord | None, entry: Entry, seen: Seen) -> Published | None:
         """Our slices bear the term of who wrote them: what a deposed leader would still delete are others by then; and
         by which selector, lest the record is lost."""
-        if record is None or not (seen.selector or record.selector == _kept(entry, seen)):
+        if record is None or not (seen.selector or record.selector == kept_selector(entry, seen)):
             return None  # the watch has yet to tell of another selector
         labels = {**record.labels, ADOPTED: mark.label(self._means.term, record.selector)}
         return everyone.published(replace(record, labels=labels), self._means.registry.backends(self._id))
@@ -209,17 +201,17 @@ class AdoptWorker:
             self._enough_since_s = self._means.clock()
         return asked, found
 
-    async def _look(self) -> _Picture | None:
+    async def _look(self) -> Picture | None:
         """None: there is no such Service. It is read last: what was there while it still had its selector is old when
         it is seen without, and nothing newer is removed."""
         hands = self._means.hands
         slices = await hands.slices(self._id)
-        leftover = await hands.leftover(self._id) if self.phase is Phase.HELD else None
+        leftover = await hands.leftover(self._id) if self.phase in (Phase.TAKING, Phase.HELD) else None
         seen = await hands.service(self._id)
-        return None if seen is None else _Picture(seen, slices, leftover)
+        return None if seen is None else Picture(seen, slices, leftover)
 
     async def _situation(
-        self, asked: Wish, counted: Count, entry: Entry, picture: _Picture, published: Published | None
+        self, asked: Wish, counted: Count, entry: Entry, picture: Picture, published: Published | None
     ) -> Situation:
         seen, slices, adoption = picture.seen, picture.slices, entry.adoption
         since_s = self._enough_since_s
@@ -236,7 +228,9 @@ class AdoptWorker:
             as_written=bool(adoption.version) and (adoption.version == seen.version or was_refused),
             ours_stand=published is not None and slices.hold(published),
             ours_left=bool(slices.ours),
-            others=bool(slices.theirs) or picture.leftover is not None,
+            others=bool(slices.theirs) or picture.removable(adoption.writers) is not None,
+            stay=picture.stay(adoption.writers),
+            owns=bool(seen.selector and seen.owners),
             covered=await self._covered(adoption.phase, seen, slices),
             enough_s=0.0 if since_s is None else self._means.clock() - since_s,
             again=adoption.again,
@@ -250,11 +244,11 @@ class AdoptWorker:
 
     # ---- doing ----
 
-    async def _carry_out(self, verdict: Verdict, entry: Entry, asked: Wish, picture: _Picture) -> None:
+    async def _carry_out(self, verdict: Verdict, entry: Entry, asked: Wish, picture: Picture) -> None:
         if not self._means.leads():
             raise Stale(f"{self._id}: this controller leads no more")
-        if verdict.do is Do.WRITE or not _is_as_written(verdict, entry, picture.seen):
-            await self._write(verdict, entry, asked, picture.seen)
+        if verdict.do is Do.WRITE or not is_as_written(verdict, entry, picture.seen):
+            await self._write(verdict, entry, asked, picture)
         elif verdict.do is Do.REMOVE:
             await self._remove(entry, picture.seen)
         elif verdict.do is Do.FENCE:
@@ -262,21 +256,25 @@ class AdoptWorker:
         elif verdict.do is Do.RESTORE:
             await self._restore(entry, picture.seen)
         elif verdict.do is Do.CLEAR:
-            await self._means.hands.clear(picture.seen, picture.slices, picture.leftover)
+            leftover = picture.removable(entry.adoption.writers)
+            await self._means.hands.clear(picture.seen, picture.slices, leftover)
+        elif verdict.do is Do.RELEASE:
+            await self._means.hands.release(picture.seen)
         elif verdict.do is Do.RETIRE:
             await self._retire(picture.slices)
         self._stands(picture.seen.uid, verdict, is_new=True)
 
-    async def _write(self, verdict: Verdict, entry: Entry, asked: Wish, seen: Seen) -> None:
-        before = entry.adoption
+    async def _write(self, verdict: Verdict, entry: Entry, asked: Wish, picture: Picture) -> None:
+        before, seen = entry.adoption, picture.seen
         over = verdict.phase is Phase.IDLE
         wanted = msgspec.structs.replace(
             before,
             uid=seen.uid,
             phase=verdict.phase,
-            selector={} if over else dict(seen.selector or _kept(entry, seen)),
-            version=_taken_from(verdict.phase, before, seen),
+            selector={} if over else dict(seen.selector or kept_selector(entry, seen)),
+            version=taken_from(verdict.phase, before, seen),
             again=asked.again if verdict.phase is Phase.YIELDED else "",
+            writers=() if over else picture.writers or before.writers,
         )
         self._last, self._entry, self._refused_version = (
             self.phase,
@@ -294,7 +292,7 @@ class AdoptWorker:
             raise
 
     async def _restore(self, entry: Entry, seen: Seen) -> None:
-        selector = _selector(entry, seen)
+        selector = selector_of(entry, seen)
         if seen.kept != selector and not seen.selector:
             await self._means.hands.mark(seen, selector)
         else:
@@ -334,34 +332,3 @@ class AdoptWorker:
             self._soon.reset()
         begins = verdict.word in _LASTS and (before is None or before.word is not verdict.word)
         self._means.tell(self._id, uid, verdict, is_new=is_new or begins)
-
-
-def _taken_from(phase: Phase, before: Adoption, seen: Seen) -> str:
-    """The version from which the selector is about to be taken, or may still be: by a write that is under way."""
-    return {Phase.HELD: seen.version, Phase.RETURNING: before.version}.get(phase, "")
-
-
-def _is_as_written(verdict: Verdict, entry: Entry, seen: Seen) -> bool:
-    """What is taken is taken from the very version that was written down."""
-    return verdict.do is not Do.REMOVE or entry.adoption.version == seen.version
-
-
-def _of_this(entry: Entry, seen: Seen) -> Entry:
-    """What was remembered of another Service of this name counts for nothing."""
-    if entry.adoption.uid in ("", seen.uid):
-        return entry
-    fresh = Adoption(history=entry.adoption.history)
-    return Entry(adoption=fresh, version=entry.version, lease_uid=entry.lease_uid)
-
-
-def _kept(entry: Entry, seen: Seen) -> dict[str, str]:
-    """What stands in its place while it is away; the mark only where there is no record (mark.py)."""
-    return dict(entry.adoption.selector or seen.kept or {})
-
-
-def _selector(entry: Entry, seen: Seen) -> dict[str, str]:
-    """Raises MemoryUnreadable when it is known nowhere."""
-    found = dict(seen.selector or entry.adoption.selector)
-    if not found:
-        raise MemoryUnreadable(f"the selector of {seen.id} stands nowhere any more: a person has to put it back")
-    return found

@@ -27,7 +27,8 @@ ANNOTATION = "endpoints.hotswitch.io/adoption"
 
 class Adoption(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """`uid`: of the Service. `selector`: that was there when it began. `version`: of the Service from which the
-    selector was about to be taken. `again`: the word to try again that stood there when somebody else won."""
+    selector was about to be taken. `again`: the word to try again that stood there when somebody else won. `writers`:
+    of its Endpoints object while it had its selector, by field manager."""
 
     v: int = 1
     uid: str = ""
@@ -35,6 +36,7 @@ class Adoption(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     selector: dict[str, str] = msgspec.field(default_factory=dict)
     version: str = ""
     again: str = ""
+    writers: tuple[str, ...] = ()
     term: int = 0
     history: tuple[Past, ...] = ()
 

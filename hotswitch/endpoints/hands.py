@@ -3,7 +3,8 @@
 Everything is read from the API server itself and not from a watch, for what is removed by it cannot be brought back. A
 Service is written only as the version and the uid that were looked at, and nothing of it but its selector and the one
 annotation; of others' objects only slices that the EndpointSlice controller would make again, and the Endpoints object
-that would be mirrored into new ones (facts: both go on being served when a Service loses its selector).
+that would be mirrored into new ones (facts: both go on being served when a Service loses its selector); not one that
+somebody has written by hand.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ from hotswitch.backends import Published, Role, ServiceId
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import ENDPOINTS, ENDPOINTSLICES, PODS, SERVICES, Kind
+from hotswitch.endpoints import managers
+from hotswitch.endpoints.slice_publisher import is_ours
 from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME
 
 KUBERNETES = "endpointslice-controller.k8s.io"
+CONTROLLER_MANAGER = "kube-controller-manager"  # as it calls itself in managedFields
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """A Service. `selector`: empty when it has none. `kept`: the selector that stands in the annotation; None: it is
-    not marked."""
+    not marked. `owners`: managedFields less our own entries; empty where the selector is not ours."""
 
     id: ServiceId
     uid: str
@@ -35,14 +39,29 @@ class Seen:
     selector: Mapping[str, str]
     families: tuple[str, ...]
     kept: Mapping[str, str] | None
+    owners: tuple[Object, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """The Service's Endpoints object. `writers`: who wrote its addresses, by field manager."""
+
+    uid: str
+    writers: frozenset[str]
+
+    def is_of(self, known: Iterable[str]) -> bool:
+        """Nobody has written it but who did so while the Service had its selector: Kubernetes."""
+        return self.writers <= (frozenset(known) or {CONTROLLER_MANAGER})
 
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """`ours`: all that carry our managed-by label; `theirs`: those that the EndpointSlice controller makes."""
+    """`ours`: all that carry our managed-by label; `theirs`: those that the EndpointSlice controller makes; `applied`:
+    names of ours that a GitOps tool says what they are to be: they are the tool's."""
 
     ours: tuple[Object, ...] = ()
     theirs: tuple[Object, ...] = ()
+    applied: tuple[str, ...] = ()
 
     def covers(self, addresses: frozenset[str]) -> bool:
         """There is one of theirs, so that somebody makes them, and they call all of these ready."""
@@ -96,22 +115,25 @@ class Hands:
             selector=spec.get("selector") or {},
             families=tuple(spec.get("ipFamilies") or ("IPv4",)),
             kept=_kept(metadata.get("annotations") or {}),
+            owners=tuple(managers.without_us(content)) if managers.has_selector(content) else (),
         )
 
     async def slices(self, service: ServiceId) -> Slices:
         found = await self._cluster.list(
             ENDPOINTSLICES, service.namespace, label_selector=f"{SERVICE_NAME}={service.name}"
         )
-        return Slices(_of(found, MANAGER), _of(found, KUBERNETES))
+        own = _of(found, MANAGER)
+        applied = tuple(sorted(each["metadata"]["name"] for each in own if not is_ours(each)))
+        return Slices(tuple(filter(is_ours, own)), _of(found, KUBERNETES), applied)
 
-    async def leftover(self, service: ServiceId) -> str | None:
-        """The uid of its Endpoints object."""
+    async def leftover(self, service: ServiceId) -> Leftover | None:
         try:
-            return str((await self._cluster.get(ENDPOINTS, *service))["metadata"]["uid"])
+            found = await self._cluster.get(ENDPOINTS, *service)
         except ApiFailure as failure:
             if failure.is_missing:
                 return None
             raise
+        return Leftover(str(found["metadata"]["uid"]), managers.writers(found))
 
     async def ready_pods(self, seen: Seen) -> frozenset[str]:
         """Addresses, of the families of the Service, of the pods that its selector chooses now and Kubernetes calls
@@ -146,17 +168,22 @@ class Hands:
         """Where somebody else has put one back, that one stays."""
         await self._patch(seen, {ADOPTED: None}, dict(seen.selector or selector))
 
+    async def release(self, seen: Seen) -> None:
+        """The selector is there, and nobody's: who applies it the next time has no conflict with us."""
+        metadata = {"uid": seen.uid, "resourceVersion": seen.version, "managedFields": list(seen.owners)}
+        await self._cluster.patch_merge(SERVICES, *seen.id, {"metadata": metadata})
+
     async def _patch(self, seen: Seen, words: Mapping[str, str | None], selector: Mapping[str, str] | None) -> None:
         metadata = {"uid": seen.uid, "resourceVersion": seen.version, "annotations": dict(words)}
         body = {"metadata": metadata, "spec": {"selector": selector}}
         await self._cluster.patch_merge(SERVICES, *seen.id, body)
 
-    async def clear(self, seen: Seen, slices: Slices, leftover: str | None) -> None:
+    async def clear(self, seen: Seen, slices: Slices, leftover: Leftover | None) -> None:
         """In the versions that were looked at: with the selector back, Kubernetes goes on with what is there."""
         for each in slices.theirs:
             await self._remove(seen.id.namespace, each)
         if leftover is not None:
-            await self._delete(ENDPOINTS, seen.id.namespace, seen.id.name, leftover)
+            await self._delete(ENDPOINTS, seen.id.namespace, seen.id.name, leftover.uid)
 
     async def retire(self, service: ServiceId, slices: Slices) -> None:
         """In the version that was looked at: a later leader has written its own."""

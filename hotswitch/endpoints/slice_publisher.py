@@ -2,7 +2,9 @@
 
 Only slices that carry our managed-by label are written. Each write is of the version that was seen; what somebody else
 has changed or deleted is made right again. Slices of a Service of ours that others wrote (left behind by its selector,
-or mirrored from an Endpoints object) would be merged with ours by every reader, so they are named to people.
+or mirrored from an Endpoints object) would be merged with ours by every reader, so they are named to people. So is one
+of ours that a GitOps tool applies: two would write over each other for ever, so it is the tool's, and its endpoints are
+told of in another one.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import ENDPOINTSLICES
 from hotswitch.cluster.watch import Change, ChangeType, Watcher
-from hotswitch.endpoints import slicing
+from hotswitch.endpoints import managers, slicing
 from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME, Object
 
 log = logging.getLogger("hotswitch.endpoints.slices")
@@ -134,9 +136,13 @@ class SlicePublisher:
     def _heard(self, service: ServiceId, desk: _Desk, change: Change[Object]) -> None:
         metadata = change.object["metadata"]
         name = metadata["name"]
-        if (metadata.get("labels") or {}).get(MANAGED_BY) != MANAGER:
-            self._heard_of_others(service, desk, name, change.type is ChangeType.DELETED)
+        is_gone = change.type is ChangeType.DELETED
+        if not is_ours(change.object) and not is_gone:
+            if desk.known.pop(name, None) is not None:  # it was, before
+                desk.wake.set()
+            self._heard_of_others(service, desk, name, False)
             return
+        self._heard_of_others(service, desk, name, True)
         if change.type is ChangeType.DELETED:
             desk.known.pop(name, None)
         elif _version(desk.known.get(name)) < _version(change.object):
@@ -174,7 +180,7 @@ class SlicePublisher:
         it goes first."""
         published = desk.wanted
         known = dict(desk.known)
-        wanted = slicing.parts(published, map(slicing.part_of, known.values()))
+        wanted = slicing.parts(published, map(slicing.part_of, known.values()), desk.foreign)
         objects = {part.name: slicing.manifest(published, part) for part in wanted}
         for name in known.keys() - objects.keys():
             if self._leads():
@@ -217,8 +223,11 @@ class SlicePublisher:
                 raise
             desk.known.pop(name, None)
             return
-        if (found["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER:
+        if is_ours(found):
             self._note(desk, found)
+        else:
+            desk.known.pop(name, None)
+            self._heard_of_others(service, desk, name, False)
 
     async def _delete(self, service: ServiceId, desk: _Desk, name: str) -> None:
         """Only in the version that was seen: a later leader's is the same object, written anew."""
@@ -265,7 +274,7 @@ class SlicePublisher:
             metadata = content["metadata"]
             labels = metadata.get("labels") or {}
             service = ServiceId(metadata["namespace"], labels.get(SERVICE_NAME, ""))
-            if ADOPTED not in labels and is_left(service):
+            if ADOPTED not in labels and is_ours(content) and is_left(service):
                 uid, version = metadata["uid"], metadata["resourceVersion"]
                 try:
                     await self._cluster.delete(
@@ -278,12 +287,18 @@ class SlicePublisher:
 
     async def _own(self, service: ServiceId) -> list[Object]:
         selector = f"{SERVICE_NAME}={service.name},{MANAGED_BY}={MANAGER}"
-        return await self._cluster.list(ENDPOINTSLICES, service.namespace, label_selector=selector)
+        found = await self._cluster.list(ENDPOINTSLICES, service.namespace, label_selector=selector)
+        return list(filter(is_ours, found))
 
     def _note(self, desk: _Desk, written: Object) -> None:
         name = written["metadata"]["name"]
         if _version(desk.known.get(name)) < _version(written):
             desk.known[name] = written
+
+
+def is_ours(content: Object) -> bool:
+    labels = content["metadata"].get("labels") or {}
+    return labels.get(MANAGED_BY) == MANAGER and not managers.applied_by_others(content)
 
 
 def _version(content: dict[str, Any] | None) -> int:

@@ -32,25 +32,25 @@ class Part:
     endpoints: tuple[Object, ...]
 
 
-def parts(published: Published, known: Iterable[Part]) -> tuple[Part, ...]:
-    """All slices that there should be. `known`: those that there are, by whose content endpoints stay where they are.
-    Of each family there is one at least, if only an empty one."""
+def parts(published: Published, known: Iterable[Part], others: Iterable[str] = ()) -> tuple[Part, ...]:
+    """All slices that there should be. `known`: those that there are, by whose content endpoints stay where they are;
+    `others`: names that somebody else has. Of each family there is one at least, if only an empty one."""
     there = {part.name: part for part in known}
     found: list[Part] = []
     for family in published.service.families:
         mine = sorted((part for part in there.values() if part.family == family), key=lambda part: part.name)
-        found += _of_family(published, family, mine)
+        found += _of_family(published, family, mine, others)
     return tuple(found)
 
 
-def _of_family(published: Published, family: str, known: Sequence[Part]) -> list[Part]:
+def _of_family(published: Published, family: str, known: Sequence[Part], others: Iterable[str]) -> list[Part]:
     groups: dict[tuple[tuple[tuple[str, Any], ...], ...], list[Object]] = {}
     for each in published.endpoints:
         address = each.backend.address(family)
         if address is not None and each.backend.role is not Role.STANDBY:
             groups.setdefault(_key(_ports(each.backend)), []).append(endpoint(each, address))
     spare = [part.name for part in known if not part.endpoints and not part.ports] if () not in groups else []
-    names = _Names(published.service, family, {part.name for part in known}, spare)
+    names = _Names(published.service, family, {*(part.name for part in known), *others}, spare)
     found: list[Part] = []
     for key, endpoints in groups.items():
         ports = tuple(dict(each) for each in key)

@@ -22,6 +22,7 @@ from hotswitch.decide.endpoints.adopt import Phase, Verdict
 from hotswitch.endpoints import adoption_ledger
 from hotswitch.endpoints.adopter import Adopter, AdoptParts
 from hotswitch.endpoints.adoption_ledger import Adoption
+from hotswitch.endpoints.hands import CONTROLLER_MANAGER
 from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME
 from hotswitch.model import Direction, Level
 from hotswitch.sandbox.cluster.installed import ACCOUNT, ROOT_NAMESPACE, manifests
@@ -33,6 +34,7 @@ from tests.endpoints.town import PATIENCE_S, SHOP, SYSTEM, Town, town, until
 WEB = ServiceId(SHOP, "web")
 SELECTOR = {"app": "web", "example.org/tier": "front"}
 CONTROLLER = service_account(SYSTEM, ACCOUNT)
+MASTERS = ("system:masters",)
 Object = dict[str, Any]
 
 
@@ -134,6 +136,19 @@ class Borough:
     async def annotate(self, **words: str | None) -> None:
         annotations = {PREFIX + key.replace("_", "-"): text for key, text in words.items()}
         await self.admin.patch_merge(SERVICES, SHOP, "web", {"metadata": {"annotations": annotations}})
+
+    async def endpoints_by_kubernetes(self, address: str) -> None:
+        """As if its controller had not heard yet that the selector is away."""
+        subsets = [{"addresses": [{"ip": address}], "ports": [{"name": "http", "port": 8080}]}]
+        body = {"metadata": {"name": "web"}, "subsets": subsets}
+        async with connect(self.town.api.kubeconfig("kubernetes", MASTERS), manager=CONTROLLER_MANAGER) as theirs:
+            await theirs.create(ENDPOINTS, SHOP, body)
+
+    @asynccontextmanager
+    async def gitops(self) -> AsyncIterator[Cluster]:
+        """Another client, which applies as a GitOps tool does."""
+        async with connect(self.town.api.kubeconfig("argocd", MASTERS), manager="argocd") as tool:
+            yield tool
 
     # ---- looking ----
 
@@ -255,13 +270,15 @@ async def borough(
         if shipped:
             place.api.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ROOT_NAMESPACE}}])
             place.api.apply(manifests("tier-3-endpoints", ()))
-        groups = () if shipped else ("system:masters",)
+        groups = () if shipped else MASTERS
         cluster = await stack.enter_async_context(connect(place.api.kubeconfig(CONTROLLER, groups)))
         made = Borough(place, cluster, family)
-        kubernetes = SliceController(place.cluster)
+        controllers = place.api.kubeconfig("kubernetes", MASTERS)
+        theirs = await stack.enter_async_context(connect(controllers, manager=CONTROLLER_MANAGER))
+        kubernetes = SliceController(theirs)
         stack.push_async_callback(kubernetes.stop)
         await kubernetes.start()
-        await stack.enter_async_context(Mirror(place.cluster, SHOP))
+        await stack.enter_async_context(Mirror(theirs, SHOP))
         await made.service(asks, **{"adopt_minimum": "100%", "adopt_hold": "1s", **words} if asks else words)
         for number in range(ready + bypassed):
             await made.pod(f"web-{number}")

@@ -163,7 +163,8 @@ async def leader(town: Town, term: int = 1, **parts: Any) -> AsyncIterator[Leade
 
 @asynccontextmanager
 async def town() -> AsyncIterator[Town]:
-    async with EmbeddedApi() as api, connect(api.kubeconfig("admin", ("system:masters",))) as cluster:
+    admin = ("system:masters",)
+    async with EmbeddedApi() as api, connect(api.kubeconfig("admin", admin), manager="kubectl-edit") as cluster:
         for name in (SYSTEM, SHOP):
             await cluster.create(NAMESPACES, None, {"metadata": {"name": name}})
         labels = {"topology.kubernetes.io/zone": "zone-a", "topology.kubernetes.io/region": "north"}

@@ -26,6 +26,7 @@ from hotswitch.backends import Backend, Rotation
 class Word(StrEnum):
     """Stable: docs/reference/endpoints.md."""
 
+    OTHERS = "HSE010"
     BEGUN = "HSE020"
     HELD = "HSE021"
     RETURNING = "HSE022"
@@ -56,6 +57,7 @@ class Do(StrEnum):
     CLEAR = "remove what others left"
     FENCE = "mark the Service, so that no earlier write fits it any more"
     RESTORE = "put the selector back"
+    RELEASE = "leave the selector to whoever applies it"
     RETIRE = "remove our slices"
 
 
@@ -119,7 +121,9 @@ class Situation:
     Service; `is_marked`: it carries the selector that we took; `is_forged`: it carries a mark that we did not write,
     which counts for nothing. `as_written`: its selector was written down to be taken, and surely was not taken yet: it
     is still that version, or the write was refused. `ours_stand`: the API has all our slices as they are to be;
-    `ours_left`: it has some. `others`: the API has slices of others, or an Endpoints object. `covered`: theirs have
+    `ours_left`: it has some. `others`: the API has slices of Kubernetes', or
+    an Endpoints object of its. `stay`: names of what others publish besides, which is theirs. `owns`: the selector is
+    there, and its field is ours. `covered`: theirs have
     every pod that is ready. `enough_s`: for how long it has had enough, as far as who asks has seen. `again`: the word
     that was there when somebody won."""
 
@@ -134,6 +138,8 @@ class Situation:
     ours_stand: bool = False
     ours_left: bool = False
     others: bool = False
+    stay: tuple[str, ...] = ()
+    owns: bool = False
     covered: bool = False
     enough_s: float = 0.0
     again: str = ""
@@ -214,6 +220,9 @@ def _held(now: Situation) -> Verdict:
         return _waits(now, _OURS_MISSING)
     if now.others:
         return _verdict(now, Do.CLEAR, Word.HELD, "what others wrote for it goes")
+    if now.stay:
+        names = ", ".join(now.stay)
+        return _verdict(now, Do.NOTHING, Word.OTHERS, f"others publish it, too, and keep it: {names}", alarm=True)
     return _rests(now, Word.HELD)
 
 
@@ -242,6 +251,8 @@ def _returning(now: Situation) -> Verdict:
         return _verdict(now, Do.RESTORE, Word.RETURNING, "its selector comes back")
     if now.as_written:  # whoever was about to take it away may still do so
         return _verdict(now, Do.FENCE, Word.RETURNING, "its selector stays")
+    if now.owns:
+        return _verdict(now, Do.RELEASE, Word.RETURNING, "its selector is left to whoever applies it")
     if now.wanted:
         return _verdict(now, Do.WRITE, Word.BEGUN, str(now.count), Phase.TAKING)
     if not now.covered:

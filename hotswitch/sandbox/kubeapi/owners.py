@@ -22,7 +22,7 @@ from hotswitch.sandbox.kubeapi.resources import Resource
 UNTRACKED = frozenset({"pods", "nodes", "leases", "events"})
 UNKNOWN = "unknown"  # where a real API server takes the name from the User-Agent
 APPLY, UPDATE = "Apply", "Update"
-_ATOMIC = frozenset({("f:spec", "f:selector")})
+_ATOMIC = frozenset({("f:spec", "f:selector")})  # of built-in kinds
 _SERVERS = frozenset({
     "name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink",
     "deletionTimestamp", "deletionGracePeriodSeconds", "generateName",
@@ -66,7 +66,7 @@ def _atomic_lists(resource: Resource) -> bool:
 
 
 def _leaves(value: Any, path: Path, *, has_keys: bool) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, dict) and value and path not in _ATOMIC:
+    if isinstance(value, dict) and value and not (has_keys and path in _ATOMIC):
         for key, part in value.items():
             yield from _leaves(part, (*path, f"f:{key}"), has_keys=has_keys)
     elif has_keys and path and (key := patches.merge_key(path[-1][2:], value)):
@@ -146,9 +146,8 @@ def born(ask: Ask, obj: Obj, config: Obj | None) -> None:
 
 def updated(ask: Ask, old: Obj, new: Obj) -> None:
     """`new` has been written over `old`: whose changed fields are now. What the writer says of managedFields himself
-    counts, if it is not empty; [{}] forgets all (as on a real API server)."""
-    said = new["metadata"].get("managedFields")
-    if not said:
+    counts, if it is not empty, and not through a subresource; [{}] forgets all (fieldmanager.go, decodeLiveOrNew)."""
+    if ask.sub or not new["metadata"].get("managedFields"):
         new["metadata"]["managedFields"] = old["metadata"].get("managedFields") or []
     before = owners_of(new)
     there, here = leaves(ask.resource, old), leaves(ask.resource, new)
@@ -169,6 +168,8 @@ def applied(ask: Ask, old: Obj, config: Obj) -> tuple[Obj, Owners]:
     if ask.query.get("force") != "true":
         _no_conflict(resource, others, changed)
     result: Obj = patches.merge(old, config) if _atomic_lists(resource) else patches.strategic(old, config)
+    for path in wanted.keys() & _ATOMIC:  # a merge would have left what is not said
+        result = {**result, "spec": {**result["spec"], path[-1][2:]: wanted[path]}}
     of_others = frozenset[Path]().union(*others.values())
     for path in sorted(before.get(who, frozenset()) - wanted.keys() - of_others, reverse=True):
         result = _without(result, path)
