@@ -44,3 +44,17 @@ async def test_it_says_how_it_stands_and_tries_again_when_told() -> None:
             assert said[0].startswith("would write") and ADOPT_AGAIN in said[1]
             await order.adopt(place.admin, *WEB, True, False)
             await place.until_held()
+
+
+@story
+async def test_a_mark_that_others_wrote_is_said_and_its_pods_are_not_shown() -> None:  # I2
+    async with borough() as place, hand(place):
+        await place.until_held()
+        await place.town.pod("pay-0", labels={"app": "pay"}, address="10.2.9.9")
+        await place.annotate(adopted="app=pay")
+        (held,) = await read.shown(place.admin, "web", SHOP)
+        assert [row[2:4] for row in show.rows([held])] == [("adopt: held", f"web-{number}") for number in (0, 1)]
+        assert (
+            "HSE028: endpoints.hotswitch.io/adopted=app=pay is not what hotswitch's record says"
+            in show.notes([held])[0]
+        )
