@@ -30,16 +30,19 @@ NEVER = (
     ("", "configmaps", "", "list"),
     ("", "nodes", "proxy", "get"),
     ("", "serviceaccounts", "token", "create"),
-    ("", "services", "", "patch"),
-    ("discovery.k8s.io", "endpointslices", "", "create"),
-    ("discovery.k8s.io", "endpointslices", "", "delete"),
     ("hotswitch.io", "hotswitchpolicies", "", "patch"),
     ("security.istio.io", "peerauthentications", "", "patch"),
     ("rbac.authorization.k8s.io", "clusterroles", "", "create"),
     ("coordination.k8s.io", "leases", "", "create"),
 )
 """In a namespace that is neither the controller's nor Istio's root."""
-FIRST_OF = {("", "pods", "status", "patch"): TIERS[1], ("discovery.k8s.io", "endpointslices", "", "patch"): TIERS[2]}
+FIRST_OF = {
+    ("", "pods", "status", "patch"): TIERS[1],
+    ("discovery.k8s.io", "endpointslices", "", "patch"): TIERS[2],
+    ("discovery.k8s.io", "endpointslices", "", "create"): TIERS[3],
+    ("discovery.k8s.io", "endpointslices", "", "delete"): TIERS[3],
+    ("", "services", "", "patch"): TIERS[3],
+}
 
 
 def kubectl():
