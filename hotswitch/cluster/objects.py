@@ -1,12 +1,14 @@
 """The parts of any object that this room needs, decoded straight from bytes; nothing else is kept.
 
 Everything here holds only text, numbers and tuples of such: `gc=False` keeps ten thousand pods out of the garbage
-collector's rounds, which would stop the loop for longer than it takes to see a dead proxy. And words that many objects
-have in common are kept once (`Shared`), which halves the memory.
+collector's rounds, which would stop the loop for longer than it takes to see a dead proxy. And what many objects have
+in common is kept once (`Shared`), which halves the memory. That is done for whole parts, not within them: a method
+called for each of the twenty parts of a pod would take as long as the decoding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from sys import intern
 from typing import Any, ClassVar
 
@@ -15,34 +17,43 @@ import msgspec
 _DROPPED = "kubectl.kubernetes.io/last-applied-configuration"
 """A copy of the whole manifest, kept by kubectl in an annotation."""
 _SHORT = 128
+_PARTS_AT_MOST = 8192
+_parts: dict[Hashable, Hashable] = {}
+
+
+def once(part: Hashable) -> Hashable:
+    """The one that is kept of all that are equal. Now and then all are forgotten, because many are of objects that are
+    gone: then some are kept twice."""
+    if isinstance(part, str):
+        return intern(part)
+    if len(_parts) >= _PARTS_AT_MOST:
+        _parts.clear()
+    return _parts.setdefault(part, part)
 
 
 class Shared(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The texts in the fields named by `shared` are kept once for all objects that have them."""
+    """What is in the fields named by `shared`, texts or tuples, is kept once for all objects that have the same."""
 
     shared: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for field in self.shared:
-            text = getattr(self, field)
-            if text:
-                msgspec.structs.force_setattr(self, field, intern(text))
+            part = getattr(self, field)
+            if part:
+                msgspec.structs.force_setattr(self, field, once(part))
 
 
-class OwnerReference(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("kind", "name", "uid", "api_version")
-
+class OwnerReference(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     kind: str
     name: str
     uid: str
-    api_version: str = ""
     controller: bool | None = None
 
 
 class Metadata(Shared, frozen=True, gc=False, rename="camel"):
     """`deletion_timestamp`: RFC 3339, None while nobody deletes it. Go writes null for what is empty."""
 
-    shared = ("namespace", "creation_timestamp")
+    shared = ("namespace", "owner_references")
 
     name: str
     uid: str = ""
@@ -51,9 +62,7 @@ class Metadata(Shared, frozen=True, gc=False, rename="camel"):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     owner_references: tuple[OwnerReference, ...] | None = None
-    creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
-    generation: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,18 +16,14 @@ from hotswitch.cluster.kinds import PODS
 from hotswitch.cluster.objects import Metadata, Shared
 
 
-class Port(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("name", "protocol")
-
+class Port(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     container_port: int
     name: str = ""
     protocol: str = "TCP"
 
 
-class Container(Shared, frozen=True, gc=False, rename="camel"):
+class Container(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """`restart_policy` "Always" of an init container: it keeps running beside the app (a native sidecar)."""
-
-    shared = ("name", "image", "restart_policy")
 
     name: str
     image: str = ""
@@ -35,12 +31,10 @@ class Container(Shared, frozen=True, gc=False, rename="camel"):
     restart_policy: str | None = None
 
 
-class Gate(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    condition_type: str = ""
-
-
 class Spec(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("node_name", "service_account_name", "restart_policy")
+    shared = (
+        "node_name", "service_account_name", "restart_policy", "containers", "init_containers", "ephemeral_containers",
+    )  # fmt: skip
 
     node_name: str = ""
     service_account_name: str = ""
@@ -49,12 +43,9 @@ class Spec(Shared, frozen=True, gc=False, rename="camel"):
     containers: tuple[Container, ...] | None = None
     init_containers: tuple[Container, ...] | None = None
     ephemeral_containers: tuple[Container, ...] | None = None
-    readiness_gates: tuple[Gate, ...] | None = None
 
 
-class Running(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("started_at",)
-
+class Running(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     started_at: str | None = None
 
 
@@ -63,10 +54,8 @@ class Waiting(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     message: str = ""
 
 
-class Terminated(Shared, frozen=True, gc=False, rename="camel"):
+class Terminated(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """`reason`: "OOMKilled", "Error", "Completed" ..."""
-
-    shared = ("reason", "finished_at", "started_at")
 
     exit_code: int = 0
     reason: str = ""
@@ -83,9 +72,7 @@ class State(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     terminated: Terminated | None = None
 
 
-class ContainerStatus(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("name",)
-
+class ContainerStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     name: str
     ready: bool = False
     started: bool | None = None
@@ -99,9 +86,7 @@ class ContainerStatus(Shared, frozen=True, gc=False, rename="camel"):
         return self.state is not None and self.state.running is not None
 
 
-class Condition(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("type", "status", "reason", "last_transition_time")
-
+class Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     type: str
     status: str = "Unknown"
     reason: str | None = None
@@ -112,19 +97,28 @@ class Address(msgspec.Struct, frozen=True, gc=False):
     ip: str = ""
 
 
+_UNREAD = frozenset({"PodReadyToStartContainers", "PodScheduled", "Initialized", "ContainersReady"})
+
+
 class Status(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("phase", "host_ip", "start_time")
+    """`conditions`: without those that nobody here asks for, which every pod has."""
+
+    shared = ("phase",)
 
     phase: str = ""
     reason: str = ""
     pod_ip: str = msgspec.field(default="", name="podIP")
     pod_ips: tuple[Address, ...] | None = msgspec.field(default=None, name="podIPs")
-    host_ip: str = msgspec.field(default="", name="hostIP")
-    start_time: str | None = None
     conditions: tuple[Condition, ...] | None = None
     container_statuses: tuple[ContainerStatus, ...] | None = None
     init_container_statuses: tuple[ContainerStatus, ...] | None = None
     ephemeral_container_statuses: tuple[ContainerStatus, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.conditions:
+            read = tuple([each for each in self.conditions if each.type not in _UNREAD])
+            msgspec.structs.force_setattr(self, "conditions", read)
 
 
 class Pod(msgspec.Struct, frozen=True, gc=False):

@@ -15,19 +15,21 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import aclosing
 from typing import Generic, TypeVar
 
 import aiohttp
 import msgspec
 
 from hotswitch.cluster.backoff import Backoff
-from hotswitch.cluster.client import PAGE, Cluster, selectors
+from hotswitch.cluster.client import Cluster, selectors
+from hotswitch.cluster.counters import Counters
 from hotswitch.cluster.failure import ApiFailure, from_status
 from hotswitch.cluster.kinds import Kind
 from hotswitch.cluster.objects import Identity, Key, head, identity
+from hotswitch.cluster.paging import pages
 from hotswitch.cluster.store import Change, ChangeType, Store
-from hotswitch.cluster.stream import Garbled, batches, event, page, version_of, whole_events
+from hotswitch.cluster.stream import Garbled, batches, event, version_of, whole_events
 
 __all__ = ["Change", "ChangeType", "Counters", "Watcher"]
 
@@ -36,24 +38,10 @@ SILENCE_S = 150.0
 """Bookmarks come about each minute, but a real API server (1.34) sends none while nothing changes in a whole kind."""
 LIST_TIMEOUT_S = 20.0  # for a page
 WATCH_S = (300, 600)  # how long the API server is asked to keep a watch open; at random, so that not all end at once
+AT_ONCE = 50  # objects of a list, before others have their turn
 SHORT_S = 1.0  # a watch that ends sooner has something against us
 _OF_OBJECTS = frozenset(ChangeType)
 log = logging.getLogger("hotswitch.cluster.watch")
-
-
-@dataclass(slots=True)
-class Counters:
-    """Since the start. `unreadable`: times an object could not be decoded; `failed_callbacks`: exceptions out of
-    `on_event`."""
-
-    events: int = 0
-    bookmarks: int = 0
-    lists: int = 0
-    watches: int = 0
-    failures: int = 0
-    silences: int = 0
-    unreadable: int = 0
-    failed_callbacks: int = 0
 
 
 class Silent(RuntimeError):
@@ -136,19 +124,26 @@ class Watcher(Generic[T]):
     async def _list(self) -> None:
         """Everything, told as differences to what is known: page by page, and at the end what vanished."""
         seen: set[Key] = set()
-        query = self._selected | {"limit": str(PAGE)}
-        while True:
-            read = page(await self._cluster.request("GET", self._path, query, timeout_s=LIST_TIMEOUT_S))
-            self._heard()
-            seen |= {key for item in read.items or () if (key := self._listed(item))}
-            query["continue"] = read.metadata.next_page
-            if not query["continue"]:
-                break
+        version = ""
+        async with aclosing(pages(self._cluster, self._path, self._selected, LIST_TIMEOUT_S)) as listed:
+            async for read in listed:
+                self._heard()
+                seen |= await self._listed_all(read.items or [])
+                version = read.metadata.resource_version
         self._tell(self._store.only(seen))
         self.unreadable = {key: why for key, why in self.unreadable.items() if key in seen}
-        self._version = read.metadata.resource_version
+        self._version = version
         self.counters.lists += 1
         self._be_synced()
+
+    async def _listed_all(self, items: list[msgspec.Raw]) -> set[Key]:
+        seen: set[Key] = set()
+        for done, item in enumerate(items, 1):
+            if key := self._listed(item):
+                seen.add(key)
+            if done % AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return seen
 
     def _listed(self, raw: msgspec.Raw) -> Key | None:
         """Its key, so that it does not count as vanished; None when not even that can be read."""

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from hotswitch.act.order import Actuator
 from hotswitch.api import names
@@ -31,7 +32,6 @@ from hotswitch.controller.means import Means
 from hotswitch.controller.picture import Picture
 from hotswitch.controller.policies import Reports
 from hotswitch.controller.preparing import Preparing
-from hotswitch.controller.serving import Serving
 from hotswitch.controller.settings import LEASE, ControllerSettings
 from hotswitch.controller.speaking import Speaker
 from hotswitch.controller.watching import Watching
@@ -45,6 +45,9 @@ SWEEP_S = 20.0
 LAST_WORDS_S = 2.0
 CLOCK_SET_S = 2.0  # more than clocks drift apart, less than an opening lasts
 log = logging.getLogger("hotswitch.controller")
+
+if TYPE_CHECKING:
+    from hotswitch.controller.serving import Serving
 
 
 class Controller:
@@ -110,6 +113,8 @@ class Controller:
         )
         self.serving: Serving | None = None
         if settings.endpoints:
+            from hotswitch.controller.serving import Serving  # heavy, and not everybody's
+
             opened = Serving.open(
                 self.cluster,
                 settings,
@@ -262,9 +267,11 @@ class Controller:
         return self.eyes.doubts(uid) or self.office.restless(uid)
 
     def _moved(self, pod: Pod) -> None:
-        self.drills.moved(pod)
-        self.office.pod_moved(pod)
-        if self.picture.watched(pod) and pod.addresses and not pod.is_completed:
+        found = self.picture.watched(pod)
+        found = None if pod.is_completed else found
+        self.drills.moved(pod, found)
+        self.office.pod_moved(pod, watched=found is not None)
+        if found is not None and pod.addresses:
             self.eyes.watch(pod.uid, pod.addresses[0])
             self.preparing.consider(pod.uid)
         else:

@@ -16,10 +16,18 @@ from hotswitch.controller.frame import Frame
 from hotswitch.controller.health import serve
 from hotswitch.controller.settings import ControllerSettings
 
+SELDOM = 50_000  # new objects, from one collection to the next
+
 
 async def spare_the_collector(controller: Controller) -> None:
-    """Once all was read: it lives for long, and a collection that looks at it again keeps everybody waiting."""
-    await controller.watching.synced.wait()
+    """Once all was read: it lives for long, and a collection that looks at it again keeps everybody waiting. Until then
+    nearly nothing dies, and collections are few."""
+    usual = gc.get_threshold()
+    gc.set_threshold(SELDOM, *usual[1:])
+    try:
+        await controller.watching.synced.wait()
+    finally:
+        gc.set_threshold(*usual)
     gc.collect()
     gc.freeze()
 

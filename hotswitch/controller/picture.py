@@ -141,10 +141,12 @@ class Picture:
 
     def known(self, uid: str) -> PodRef | None:
         """A pod that may be looked after: meshed, and not switched off; or left open."""
+        pod = self._meshed(uid)
+        return None if pod is None else reference(pod)
+
+    def _meshed(self, uid: str) -> Pod | None:
         pod = self.pods.get(uid) or self.left.get(uid)
-        if pod is None or pod.container(PROXY) is None or pod.spec.host_network:
-            return None
-        return reference(pod)
+        return None if pod is None or pod.container(PROXY) is None or pod.spec.host_network else pod
 
     def ill(self, uid: str) -> bool:
         pod = self.pods.get(uid)
@@ -200,12 +202,13 @@ class Picture:
     def by_mode(self) -> dict[str, int]:
         return dict(Counter(str(mode) for mode in self._modes.values()))
 
-    def watched(self, pod: Pod) -> bool:
-        """Whether it is looked after at all."""
-        if self.known(pod.uid) is None:
-            return False
-        mode = self._modes[pod.uid] = self._read_anew(pod).policy.mode
-        return mode is not Mode.OFF
+    def watched(self, pod: Pod) -> Effective | None:
+        """Its settings, if it is looked after at all."""
+        if self._meshed(pod.uid) is None:
+            return None
+        found = self._read_anew(pod)
+        mode = self._modes[pod.uid] = found.policy.mode
+        return None if mode is Mode.OFF else found
 
     def _read_anew(self, pod: Pod) -> Effective:
         """Its settings, and what is wrong with what it says itself."""

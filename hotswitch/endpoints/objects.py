@@ -9,9 +9,7 @@ import msgspec
 from hotswitch.cluster.objects import Metadata, Shared
 
 
-class Port(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("name", "protocol", "app_protocol")
-
+class Port(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     port: int
     name: str = ""
     target_port: int | str | None = None
@@ -21,7 +19,7 @@ class Port(Shared, frozen=True, gc=False, rename="camel"):
 
 
 class ServiceSpec(Shared, frozen=True, gc=False, rename="camel"):
-    shared = ("type",)
+    shared = ("ports", "type")
 
     ports: tuple[Port, ...] | None = None
     selector: dict[str, str] | None = None
@@ -36,9 +34,7 @@ class Service(msgspec.Struct, frozen=True, gc=False):
     spec: ServiceSpec = ServiceSpec()
 
 
-class NodeAddress(Shared, frozen=True, gc=False):
-    shared = ("type",)
-
+class NodeAddress(msgspec.Struct, frozen=True, gc=False):
     type: str = ""
     address: str = ""
 

@@ -176,14 +176,14 @@ class Office:
 
     # ---- news of pods ----
 
-    def pod_moved(self, pod: Pod) -> None:
-        """It is new, has come to a node, or its settings have changed."""
+    def pod_moved(self, pod: Pod, *, watched: bool) -> None:
+        """It is new, has come to a node, or its settings have changed. `watched`: it is to be looked after."""
         if self._settings.agents_port is None:
             return
         node, before = pod.spec.node_name, self._node_of.get(pod.uid)
         if before is not None and before != node:
             self._forget(pod.uid)
-        if not node or pod.is_completed or not self._picture.watched(pod):
+        if not node or not watched:
             self.pod_gone(pod.uid)
             return
         ref = reference(pod)

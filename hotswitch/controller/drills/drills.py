@@ -19,6 +19,7 @@ from hotswitch.api.drills import START_WITHIN_S, Drilled, DrillOrder, DrillRecor
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.pods import Pod
+from hotswitch.config.merged import Effective
 from hotswitch.controller.agents.office import Office
 from hotswitch.controller.drills import judging, record
 from hotswitch.controller.drills.known import Known, Town, age_s
@@ -54,9 +55,10 @@ class Drills:
 
     # ---- news ----
 
-    def moved(self, pod: Pod) -> None:
-        if self._picture.watched(pod) and not pod.is_completed:
-            self._town.there(pod, self._picture.effective(pod).drill)
+    def moved(self, pod: Pod, found: Effective | None) -> None:
+        """`found`: its settings; None: it is not to be looked after."""
+        if found is not None:
+            self._town.there(pod, found.drill)
         else:
             self.gone(pod.uid)
 

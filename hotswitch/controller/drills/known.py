@@ -49,12 +49,13 @@ def _unix_s(told: str) -> float:
 
 @dataclass
 class Town:
-    """All pods that are looked after, by uid and by workload."""
+    """All pods that are looked after, by uid."""
 
     pods: dict[str, Known] = field(default_factory=dict)
     said: dict[str, Known] = field(default_factory=dict)
     """Those of them that bear a record or an order: they are looked at each second, and a mesh has few."""
     _workloads: dict[str, dict[str, Known]] = field(default_factory=dict)
+    """Of pods that take part in a schedule: likewise looked at each second."""
 
     def there(self, pod: Pod, turns: Turns) -> None:
         before = self.pods.get(pod.uid)
@@ -72,12 +73,13 @@ class Town:
         self.pods[known.pod.uid] = known
         if known.record is not None or known.order is not None:
             self.said[known.pod.uid] = known
-        self._workloads.setdefault(workload_of(known.pod), {})[known.pod.uid] = known
+        if known.turns.every_s is not None:
+            self._workloads.setdefault(workload_of(known.pod), {})[known.pod.uid] = known
 
     def gone(self, uid: str) -> None:
         known = self.pods.pop(uid, None)
         self.said.pop(uid, None)
-        if known is None:
+        if known is None or known.turns.every_s is None:
             return
         mates = self._workloads[workload_of(known.pod)]
         mates.pop(uid)
@@ -87,9 +89,7 @@ class Town:
     def in_turn(self) -> Iterator[tuple[str, list[Known]]]:
         """Workloads with a schedule, and those of their pods that take part in it."""
         for workload, mates in self._workloads.items():
-            taking = [each for each in mates.values() if each.turns.every_s is not None]
-            if taking:
-                yield workload, taking
+            yield workload, list(mates.values())
 
     def due_unix_s(self, workload: str, mates: list[Known], began_unix_s: float) -> float:
         """`began_unix_s`: since when somebody leads who could have drilled."""
