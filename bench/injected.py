@@ -3,11 +3,12 @@ up; names differ from pod to pod, so that nothing can be shared that a real clus
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 AT = "bench.hotswitch.io/at"
 """An annotation: CLOCK_MONOTONIC, in nanoseconds, of when the event was made. One machine, one clock."""
-SINCE = "2026-11-01T08:00:00Z"
+_SINCE = datetime(2026, 11, 1, 8, tzinfo=UTC)
 _ENV = (
     "PILOT_CERT_PROVIDER", "CA_ADDR", "POD_NAME", "POD_NAMESPACE", "INSTANCE_IP", "SERVICE_ACCOUNT", "HOST_IP",
     "ISTIO_CPU_LIMIT", "PROXY_CONFIG", "ISTIO_META_POD_PORTS", "ISTIO_META_APP_CONTAINERS", "GOMEMLIMIT", "GOMAXPROCS",
@@ -33,6 +34,11 @@ def pod(number: int) -> dict[str, Any]:
     }
 
 
+def _since(number: int) -> str:
+    """When it was started: each at another second."""
+    return f"{_SINCE + timedelta(seconds=number):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _metadata(number: int, name: str, workload: str) -> dict[str, Any]:
     owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{workload}-5d9f", "uid": f"owner-{number // 10}"}
     return {
@@ -40,7 +46,7 @@ def _metadata(number: int, name: str, workload: str) -> dict[str, Any]:
         "namespace": f"team-{number // 50}",
         "uid": f"{number:08x}-0000-4000-8000-{number:012x}",
         "resourceVersion": "1",
-        "creationTimestamp": SINCE,
+        "creationTimestamp": _since(number),
         "labels": {
             "app": workload, "pod-template-hash": f"5d9f{number // 10:x}", "security.istio.io/tlsMode": "istio",
             "service.istio.io/canonical-name": workload, "service.istio.io/canonical-revision": "latest",
@@ -51,14 +57,14 @@ def _metadata(number: int, name: str, workload: str) -> dict[str, Any]:
             AT: "0",
         },
         "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
-        "managedFields": [_managed("kube-controller-manager", 28), _managed("kubelet", 34)],
+        "managedFields": [_managed("kube-controller-manager", number, 28), _managed("kubelet", number, 34)],
     }  # fmt: skip
 
 
-def _managed(manager: str, count: int) -> dict[str, Any]:
-    fields: dict[str, Any] = {f"f:field{number}": {".": {}, "f:name": {}, "f:value": {}} for number in range(count)}
+def _managed(manager: str, number: int, count: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {f"f:field{each}": {".": {}, "f:name": {}, "f:value": {}} for each in range(count)}
     return {
-        "manager": manager, "operation": "Update", "apiVersion": "v1", "time": SINCE, "fieldsType": "FieldsV1",
+        "manager": manager, "operation": "Update", "apiVersion": "v1", "time": _since(number), "fieldsType": "FieldsV1",
         "fieldsV1": {"f:spec": fields},
     }  # fmt: skip
 
@@ -103,8 +109,8 @@ def _status(number: int) -> dict[str, Any]:
     kinds = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
     return {
         "phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "hostIP": f"192.0.2.{number % 200}",
-        "startTime": SINCE, "qosClass": "Burstable",
-        "conditions": [{"type": kind, "status": "True", "lastTransitionTime": SINCE} for kind in kinds],
+        "startTime": _since(number), "qosClass": "Burstable",
+        "conditions": [{"type": kind, "status": "True", "lastTransitionTime": _since(number)} for kind in kinds],
         "containerStatuses": [_container("app", number)],
         "initContainerStatuses": [_container("istio-validation", number), _container("istio-proxy", number)],
     }  # fmt: skip
@@ -114,5 +120,5 @@ def _container(name: str, number: int) -> dict[str, Any]:
     return {
         "name": name, "ready": True, "started": True, "restartCount": 0, "image": "docker.io/istio/proxyv2:1.28.0",
         "imageID": f"docker.io/istio/proxyv2@sha256:{number:064x}", "containerID": f"containerd://{number:064x}",
-        "state": {"running": {"startedAt": SINCE}},
+        "state": {"running": {"startedAt": _since(number)}},
     }  # fmt: skip

@@ -63,7 +63,7 @@ class Trial:
         words, result = (str(self.nodes), str(self.folder)), self.folder / "ages.json"
         async with process("bench.agentherd", "api", *words) as api:
             kubeconfig = await _line(api)
-            async with process("bench.agentherd", "controller", *words, kubeconfig=kubeconfig) as controller:
+            async with process("bench.agentherd", "controller", *words, env={"KUBECONFIG": kubeconfig}) as controller:
                 port = await _line(controller)
                 began_s = time.monotonic()
                 async with process("bench.agentherd", "agents", *words, port, str(result)) as agents:

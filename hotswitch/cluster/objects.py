@@ -17,7 +17,7 @@ import msgspec
 _DROPPED = "kubectl.kubernetes.io/last-applied-configuration"
 """A copy of the whole manifest, kept by kubectl in an annotation."""
 _SHORT = 128
-_PARTS_AT_MOST = 8192
+PARTS_AT_MOST = 8192
 _parts: dict[Hashable, Hashable] = {}
 
 
@@ -26,9 +26,13 @@ def once(part: Hashable) -> Hashable:
     gone: then some are kept twice."""
     if isinstance(part, str):
         return intern(part)
-    if len(_parts) >= _PARTS_AT_MOST:
+    if len(_parts) >= PARTS_AT_MOST:
         _parts.clear()
     return _parts.setdefault(part, part)
+
+
+def parts_kept() -> int:
+    return len(_parts)
 
 
 class Shared(msgspec.Struct, frozen=True, gc=False, rename="camel"):
