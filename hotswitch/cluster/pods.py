@@ -163,9 +163,13 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
         return next((each for group in groups for each in group or () if each.name == name), None)
 
     def container_status(self, name: str) -> ContainerStatus | None:
+        """Cheap: asked at every event."""
         status = self.status
-        groups = (status.container_statuses, status.init_container_statuses, status.ephemeral_container_statuses)
-        return next((each for group in groups for each in group or () if each.name == name), None)
+        for group in (status.container_statuses, status.init_container_statuses, status.ephemeral_container_statuses):
+            for each in group or ():
+                if each.name == name:
+                    return each
+        return None
 
     def condition(self, kind: str) -> Condition | None:
         return next((each for each in self.status.conditions or () if each.type == kind), None)

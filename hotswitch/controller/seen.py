@@ -156,4 +156,4 @@ _UNFINISHED = ('"step":', '"alerts":', '"expires":', '"fault":')
 def restless(status: str) -> bool:
     """Whether a status annotation tells of anything but the past; without decoding it. What is at its default is not
     written (api.status)."""
-    return any(mark in status for mark in _UNFINISHED)
+    return bool(status) and any(mark in status for mark in _UNFINISHED)
