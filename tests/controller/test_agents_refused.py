@@ -23,6 +23,7 @@ from hotswitch.controller.agents.limits import BURST, MESSAGE_BYTES, Rejected
 from hotswitch.controller.agents.waiting import Crowd, Waiting
 from hotswitch.controller.app import Controller
 from hotswitch.sandbox.ca import CertificateAuthority, spiffe_id
+from hotswitch.sandbox.kubeapi.faults import Fault, Faults
 from hotswitch.sandbox.kubeapi.identity import AUDIENCE
 from tests.controller.agency import NAME, agent_pod, certificate, link, running, token_of
 from tests.controller.test_agents import AGENTS, leads, serving
@@ -207,6 +208,36 @@ def test_a_reviewer_that_knows_no_audiences(tmp_path: Path) -> None:
         made.api.handlers._reviews._token = careless  # type: ignore[method-assign]
         assert await end_of(controller, tls, good, hello()) == "wrong-audience"
         assert counted(controller, "wrong-audience") == 1
+
+    run(story, tmp_path)
+
+
+POOR: dict[str, Callable[[Faults], Fault]] = {
+    **{
+        str(code): lambda faults, code=code: faults.fail(code, resource="tokenreviews", times=1)  # type: ignore[misc]
+        for code in (403, 409, 410, 429, 500)
+    },
+    "cut": lambda faults: faults.cut(resource="tokenreviews", times=1),
+    "cut after": lambda faults: faults.cut(after=True, resource="tokenreviews", times=1),
+    "garbled": lambda faults: faults.garble(resource="tokenreviews", times=1),
+    "garbled after": lambda faults: faults.garble(after=True, resource="tokenreviews", times=1),
+}
+
+
+@pytest.mark.parametrize("fail", POOR.values(), ids=POOR)
+def test_api_server_fails_at_a_token(
+    tmp_path: Path, fail: Callable[[Faults], Fault], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is let in, nobody is blamed, and the agent may come again at once."""
+
+    async def story(made: Town, tls: Path, controller: Controller) -> None:
+        good = token_of(made, agent_pod(made))
+        fault = fail(made.api.faults)
+        assert await end_of(controller, tls, good, hello()) == "api"
+        assert fault.struck == 1 and counted(controller, "api") == 0
+        async with calling(controller, tls, good) as call:
+            await welcomed(call)
+        assert not [each for each in caplog.records if each.exc_info], caplog.text
 
     run(story, tmp_path)
 
