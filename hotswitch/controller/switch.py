@@ -228,10 +228,12 @@ class Switch:
     async def _label_back(self, turn: Turn, pen: Pen) -> None:
         if self._taking_back.waits(turn.now_s):
             return
-        if not pen.is_written:  # somebody wrote over it, and every step is fenced by it
-            await pen.write(pen.page)
         try:
+            if not pen.is_written:  # somebody wrote over it, and every step is fenced by it
+                await pen.write(pen.page)
             await self._steps(turn, pen, after_closing(self._meshed(pen)))
+        except (Stale, ApiFailure) as failure:  # the gate is closed all the same, and that is not to be forgotten
+            self._teller.api_failed(pen.pod.ref, failure)
         except StepFailed as failure:  # tried again, because the status still says it
             self._taking_back.failed(str(failure), turn.now_s)
             self._teller.failed(pen.pod, None, str(failure), turn.protection)

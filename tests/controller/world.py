@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hotswitch.act.order import Ability, Answer, Order, Outcome, Target, Truth
+from hotswitch.act.tlsmode import Meshed
 from hotswitch.api import names
 from hotswitch.api.status import PodStatus, decode, encode
 from hotswitch.cluster.failure import ApiFailure
@@ -246,6 +247,7 @@ class World:
     offered: bool = True  # whether the next controller is given the actuator
     told: dict[str, Told] = field(default_factory=dict)  # what agents say of their pods
     neighbours: Neighbours = field(default_factory=Neighbours)
+    meshed: Callable[[SeenPod, str | None, int], Meshed] | None = None
 
     # ---- Picture, Eyes, metrics ----
 
@@ -312,7 +314,7 @@ class World:
             picture=self,
             eyes=self,
             actuators={"helper": self.kernel} if self.offered else {},
-            meshed=None,
+            meshed=self.meshed,
             writer=self.api,
             term=lambda: self.term,
             neighbours=self.neighbours,
