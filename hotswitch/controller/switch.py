@@ -164,13 +164,13 @@ class Switch:
         """What stands then, and whether that is known: after a lost connection only the kernel knows."""
         if turn.actuator is None:
             return turn.before, True
-        order = turn.order()
+        order, is_told = turn.order(), False
         moved = _not_done(turn)
         if not turn.renews_only:
             await pen.write(self._write_ahead(turn, pen.page))
         if _plain(turn.after) and _flips(turn.protection, pen) and not turn.renews_only:
             try:
-                order = await self._speak_plainly(turn, pen, order)
+                order, is_told = await self._speak_plainly(turn, pen, order)
             except StepFailed as failure:
                 self._telling.failed(f"meshed clients could not be told: {failure}", turn.now_s)
                 self._teller.failed(pen.pod, order, str(failure), turn.protection)
@@ -178,7 +178,7 @@ class Switch:
             self._telling.succeeded()
         if self._means.term() != turn.term:  # deposed meanwhile: the next leader goes on from what is written
             return moved, False
-        answer = await self._carry_out(turn, pen, order)
+        answer = await self._carry_out(turn, pen, order, is_told=is_told)
         if answer.outcome is Outcome.DONE:
             return replace(turn.after, generation=order.generation), True
         return moved, answer.outcome is not Outcome.UNKNOWN
@@ -198,32 +198,34 @@ class Switch:
             at=memory.instant(turn.now_s, turn.shift_s),
         )
 
-    async def _carry_out(self, turn: Turn, pen: Pen, order: Order) -> Answer:
+    async def _carry_out(self, turn: Turn, pen: Pen, order: Order, *, is_told: bool = False) -> Answer:
         assert turn.actuator is not None
         started = time.perf_counter()
         if self._means.term() != turn.term:  # deposed while something else was waited for
             raise Stale(f"{pen.pod.ref}: this controller leads no longer")
         answer = await turn.actuator.carry_out(turn.protection.target(pen.pod), order)
-        self._teller.acted(pen.pod, turn, order, answer, time.perf_counter() - started)
+        self._teller.acted(pen.pod, turn, order, answer, time.perf_counter() - started, is_told=is_told)
         return answer
 
     # ---- plaintext for meshed clients ----
 
-    async def _speak_plainly(self, turn: Turn, pen: Pen, order: Order) -> Order:
+    async def _speak_plainly(self, turn: Turn, pen: Pen, order: Order) -> tuple[Order, bool]:
         """Outbound at once, where it can be opened alone; then label, slices, and istiod's word that clients know. The
-        order for both directions. Raises StepFailed."""
+        order for both directions, and whether people were told of the act by then. Raises StepFailed."""
         assert turn.actuator is not None
         outbound: dict[Direction, Opening] = {
             way: opening for way, opening in order.openings.items() if way is Direction.OUTBOUND
         }
+        is_told = False
         if outbound and not turn.actuator.all_or_nothing:
-            await self._carry_out(turn, pen, replace(order, openings=outbound))
+            early = await self._carry_out(turn, pen, replace(order, openings=outbound))
+            is_told = early.outcome is Outcome.DONE
             order = replace(order, generation=Generation(order.generation + 1))
         if pen.page.tls_mode_before is None:
             before = pen.pod.labels.get(names.TLS_MODE_LABEL, NO_LABEL)
             await pen.write(changed(pen.page, tls_mode_before=before, generation=int(order.generation)))
         await self._steps(turn, pen, before_opening(self._meshed(pen)))
-        return order
+        return order, is_told
 
     async def _label_back(self, turn: Turn, pen: Pen) -> None:
         if self._taking_back.waits(turn.now_s):

@@ -42,7 +42,10 @@ class Teller:
 
     # ---- acts ----
 
-    def acted(self, pod: SeenPod, turn: Turn, order: Order, answer: Answer, took_s: float) -> None:
+    def acted(
+        self, pod: SeenPod, turn: Turn, order: Order, answer: Answer, took_s: float, *, is_told: bool = False
+    ) -> None:
+        """`is_told`: people know of the act by a part of it that came before."""
         done = answer.outcome is Outcome.DONE
         for each in turn.acts:
             self._means.journal(
@@ -61,7 +64,7 @@ class Teller:
                     failed="" if done else f"{answer.outcome}: {answer.sentence}",
                 )
             )
-            if done:
+            if done and not is_told:
                 self._notice(pod, each, turn.protection, self._kept(pod, turn) if each.act is Act.OPEN else "")
         self._count(turn, answer, took_s)
         if not done:

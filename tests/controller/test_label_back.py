@@ -34,7 +34,8 @@ def test_api_server_fails_as_the_label_goes_back(monkeypatch: pytest.MonkeyPatch
         world.api.change(uid, labels={})
         world.kill(uid)
         await world.turn(6)
-        assert world.levels(uid) == (Level.DIRECT, Level.DIRECT), world.codes()
+        assert world.levels(uid) == (Level.DIRECT, Level.DIRECT)
+        assert world.codes().count(Code.OPENED) == 1, "outbound first, then both: one act"
         known = Pen.turn_to_newest
 
         async def failing(_: Pen) -> None:
