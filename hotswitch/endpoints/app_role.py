@@ -13,6 +13,8 @@ On loopback, past any sidecar, and in the controllers' own words: an app that as
 from __future__ import annotations
 
 import json
+import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from hotswitch.model import Port
 LONGEST_WAIT_S = 30.0
 UNHEARD = {"role": "standby", "generation": 0, "withdrawn": 0, "ttl_s": None, "mark": "unheard"}
 Answer = dict[str, Any]
+log = logging.getLogger("hotswitch.endpoints.app_role")
 
 
 def clock_s() -> float:
@@ -82,6 +85,12 @@ class AppRole:
         return {**self._said, "ttl_s": None if self._said["ttl_s"] is None else left_s}
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """An app that is killed while it waits for our word is no failure of ours: one line, and no traceback."""
+        log.debug("the app went away before it was answered: %s", sys.exc_info()[1])
+
+
 def serve(role: AppRole, path: str, netns: str | None, port: Port) -> ThreadingHTTPServer:
     """On loopback of that namespace (None: ours), in a thread of its own. Raises OSError when the port is taken."""
 
@@ -108,7 +117,7 @@ def serve(role: AppRole, path: str, netns: str | None, port: Port) -> ThreadingH
 
     place: AbstractContextManager[None] = nullcontext() if netns is None else inside(netns)
     with place:
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        server = _Server(("127.0.0.1", port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 

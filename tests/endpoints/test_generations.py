@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -188,6 +190,32 @@ def test_over_loopback_of_the_pod_in_the_words_of_a_controller(pair: Pair) -> No
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_an_app_that_is_killed_while_it_waits_is_one_line_of_the_log(
+    pair: Pair, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    role, gone = AppRole(), threading.Event()
+    caplog.set_level("DEBUG", "hotswitch.endpoints.app_role")
+    handler = logging.Handler()
+    handler.emit = lambda record: gone.set()  # type: ignore[method-assign]
+    logging.getLogger("hotswitch.endpoints.app_role").addHandler(handler)
+    server = serve(role, PATH, pair.pod, ROLES)
+    try:
+        with inside(pair.pod):
+            app = socket.create_connection(("127.0.0.1", ROLES))
+        app.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # goes with a reset
+        app.sendall(f"GET {PATH}?wait=30&known=unheard HTTP/1.0\r\n\r\n".encode())
+        assert role.is_taken("unheard", PATIENCE_S)
+        app.close()
+        role.say(active(2), clock_s() + 60.0)
+        assert gone.wait(PATIENCE_S)
+    finally:
+        logging.getLogger("hotswitch.endpoints.app_role").removeHandler(handler)
+        server.shutdown()
+        server.server_close()
+    assert "went away before it was answered" in caplog.text
+    assert "Traceback" not in capfd.readouterr().err
 
 
 # ---- the sample app ----
