@@ -21,8 +21,9 @@ class StatusError(ValueError):
 
 class PodStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """`levels`: where new flows go. `wanted`: what the act under way leads to, empty when none is. `step`: the step of
-    that act that was begun last. `standing`: the decider's memory (controller.memory), not for people. `term`: the
-    leader's term, so that a deposed leader's late write is known as one."""
+    that act that was begun last. `standing`: the decider's memory (controller.memory), not for people; `after`: the one
+    that holds once the act under way is carried out. `term`: the leader's, so that a deposed one's late write is known
+    as one."""
 
     v: int = 1
     uid: str
@@ -40,6 +41,7 @@ class PodStatus(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     expires: str = ""
     tls_mode_before: str | None = None  # the label's value before it was changed; None: it was not changed
     standing: dict[str, Any] = msgspec.field(default_factory=dict)
+    after: dict[str, Any] = msgspec.field(default_factory=dict)
     alerts: dict[str, str] = msgspec.field(default_factory=dict)  # what people were told and must be told the end of
     at: str = ""
 

@@ -110,6 +110,7 @@ def remembered(status: PodStatus, shift_s: float, now_s: float) -> Standing:
         if told:
             unix_s(told)
     standing = load(status.standing, shift_s, now_s)
+    load(status.after, shift_s, now_s)
     newest = max(standing.generation, generation("generation", status.generation))
     return replace(standing, generation=newest)  # an act that was only written down may have been sent (I6)
 

@@ -65,6 +65,7 @@ def at_rest(status: PodStatus, standing: Standing, shift_s: float) -> PodStatus:
         generation=int(standing.generation),
         levels=dict(standing.levels),
         wanted={},
+        after={},
         step="",
         fault=str(standing.fault),
         since=instant(standing.opened_s, shift_s),
@@ -73,7 +74,13 @@ def at_rest(status: PodStatus, standing: Standing, shift_s: float) -> PodStatus:
     )
 
 
-def begun(status: PodStatus, standing: Standing, **changes: Any) -> PodStatus:
+def begun(status: PodStatus, standing: Standing, shift_s: float, **changes: Any) -> PodStatus:
     """The write-ahead: what is wanted, beside the memory of before."""
-    wanted = {way: standing.levels[way] for way in Direction}
-    return changed(status, generation=int(standing.generation), wanted=wanted, fault=str(standing.fault), **changes)
+    return changed(
+        status,
+        generation=int(standing.generation),
+        wanted={way: standing.levels[way] for way in Direction},
+        after=memory.dump(replace(standing, well_since_s=None), shift_s),
+        fault=str(standing.fault),
+        **changes,
+    )

@@ -6,6 +6,7 @@ Watches write into it, workers read from it; nothing in it waits but the making 
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -23,7 +24,7 @@ from hotswitch.controller.census import Census
 from hotswitch.controller.invalid import InvalidObjects
 from hotswitch.controller.means import Protection
 from hotswitch.controller.protecting import Protections, object_ref, wrong_orders
-from hotswitch.controller.seen import SeenPod, seen_pod, suspicious
+from hotswitch.controller.seen import SeenPod, seen_pod, spoke_lately, suspicious
 from hotswitch.controller.surroundings import Limits
 from hotswitch.mesh import MeshConfig, MeshView
 from hotswitch.mesh.objects import Doubt, MeshObject
@@ -150,7 +151,10 @@ class Picture:
 
     def ill(self, uid: str) -> bool:
         pod = self.pods.get(uid)
-        return uid in self.left or (pod is not None and suspicious(pod))
+        return uid in self.left or (pod is not None and (suspicious(pod) or self._acted_lately(pod)))
+
+    def _acted_lately(self, pod: Pod) -> bool:
+        return spoke_lately(pod.annotations.get(names.STATUS, ""), time.time())
 
     def effective(self, pod: Pod) -> Effective:
         return self.settings.for_pod(*pod.key, pod.uid, pod.labels, pod.annotations)

@@ -6,6 +6,7 @@ deletionTimestamp (eviction and node shutdown by the kubelet), and a proxy that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -93,7 +94,7 @@ def _since(state: State) -> float | None:
 def _unix_s(text: str) -> float | None:
     try:
         return datetime.fromisoformat(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -150,7 +151,16 @@ def suspicious(pod: Pod) -> bool:
     return not status.is_running or (not status.ready and ever_ready(pod))
 
 
+LATELY_S = 60.0
+_AT = re.compile(r'"at":"([^"\\]{1,40})"')
 _UNFINISHED = ('"step":', '"alerts":', '"expires":', '"fault":')
+
+
+def spoke_lately(status: str, now_unix_s: float) -> bool:
+    """Whether somebody acted who may have been killed before it was heard of; without decoding it."""
+    found = _AT.search(status)
+    at_s = None if found is None else _unix_s(found[1])
+    return at_s is not None and abs(now_unix_s - at_s) <= LATELY_S
 
 
 def restless(status: str) -> bool:

@@ -11,10 +11,10 @@ is closed first, and then the label goes back.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-from hotswitch.act.order import Actuator, Answer, Order, Outcome
+from hotswitch.act.order import Answer, Order, Outcome, Truth
 from hotswitch.act.steps import Step, StepFailed, carry_out
 from hotswitch.act.tlsmode import Meshed, after_closing, before_opening
 from hotswitch.api import names
@@ -25,73 +25,16 @@ from hotswitch.controller import pen as pens
 from hotswitch.controller.means import Means, Protection
 from hotswitch.controller.pen import Pen, changed
 from hotswitch.controller.telling import Teller
+from hotswitch.controller.turn import ACTS, Turn
 from hotswitch.controller.writer import Stale
 from hotswitch.decide.damping import closed, in_episode
-from hotswitch.decide.ports import effective
-from hotswitch.model import OPEN_LEVELS, Act, Decision, Direction, Generation, Level, Mode, Opening, Standing
+from hotswitch.model import Direction, Generation, Level, Mode, Opening, Standing
 from hotswitch.report.journal import Entry
 
 GATE = "gate"
 AGENT = "agent"
 PATIENCE_S, PATIENCE_MOST_S = 10.0, 600.0
 NO_LABEL = "-"  # no value that a label can have
-_ACTS = frozenset({Act.OPEN, Act.RENEW, Act.CLOSE, Act.CUT})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What was known before a turn, and what the decider wants."""
-
-    protection: Protection
-    actuator: Actuator | None
-    before: Standing
-    after: Standing
-    decisions: Sequence[Decision]
-    term: int
-    now_s: float
-    shift_s: float
-    seen_since_s: float | None = None
-    in_doubt: bool = False  # a command of before may still be running: what is seen now may not last
-
-    @property
-    def acts(self) -> list[Decision]:
-        """What there is to do, as far as the actuator can: what it cannot is not said to be done (I8)."""
-        cuts = self.actuator is None or not self.actuator.all_or_nothing
-        return [each for each in self.decisions if each.act in _ACTS and (cuts or each.act is not Act.CUT)]
-
-    @property
-    def closes(self) -> bool:
-        return any(each.act is Act.CLOSE for each in self.decisions)
-
-    @property
-    def renews_only(self) -> bool:
-        return all(each.act is Act.RENEW for each in self.acts)
-
-    @property
-    def generation(self) -> Generation:
-        return Generation(max((each.generation for each in self.acts), default=self.after.generation))
-
-    @property
-    def by(self) -> str:
-        order = self.after.override
-        return order.by if order is not None and (self.after.ordered or self.before.ordered) else "hotswitch"
-
-    def order(self) -> Order:
-        first = self.acts[0]
-        left_s = 0.0 if self.after.expires_s is None else max(0.0, self.after.expires_s - self.now_s)
-        return Order(
-            generation=self.generation,
-            openings={} if self.closes else _open_only(self.after.openings),
-            expiry_s=0.0 if self.closes else left_s,
-            code=first.code,
-            reason=first.sentence,
-            who=self.by,
-            cut=any(each.act is Act.CUT for each in self.acts),
-        )
-
-
-def _open_only(openings: Mapping[Direction, Opening]) -> dict[Direction, Opening]:
-    return {way: opening for way, opening in openings.items() if effective(opening) in OPEN_LEVELS}
 
 
 class Patience:
@@ -138,22 +81,30 @@ class Switch:
         """Carry out, tell, remember; what stands now."""
         stands, known = (turn.after, not turn.in_doubt) if not turn.acts else await self._act(turn, pen)
         if pen.status is not None and pen.status.tls_mode_before is not None and not _plain(stands):
+            if known:  # the gate's part is done and told, also should the label's be cut off
+                pen.status = pens.at_rest(pen.status, stands, turn.shift_s)
             await self._label_back(turn, pen)
         for each in turn.decisions:
-            if each.act not in _ACTS:
-                self._teller.decided(pen.pod, each, turn.protection)
+            if each.act not in ACTS:
+                self._teller.decided(pen.pod, each, turn)
         await self._remember(turn, pen, stands, known)
         return stands
+
+    async def conclude(self, turn: Turn, pen: Pen, found: Truth) -> Standing:
+        """An act of before was carried out, and nobody could say so: tell, remember; what stands now."""
+        self._teller.concluded(pen.pod, turn, pen.page.by, found)
+        await self._remember(turn, pen, turn.after, not turn.in_doubt)
+        return turn.after
 
     async def mirror(self, turn: Turn, lines: Sequence[Entry], pen: Pen) -> Standing:
         """An agent has done it: tell, remember; what stands now."""
         for line in lines:
             self._teller.reported(pen.pod, line, turn)
         if turn.acts and (pen.status is not None or _remarkable(turn.after)):
-            last, line = turn.acts[-1], [each for each in lines if each.event in set(_ACTS)][-1]
+            last, line = turn.acts[-1], [each for each in lines if each.event in set(ACTS)][-1]
             pen.status = changed(
                 pen.page, term=turn.term, actuator=AGENT, code=last.code, why=last.sentence, by=line.who,
-                at=memory.instant(turn.now_s, turn.shift_s),
+                at=turn.at,
             )  # fmt: skip
         elif turn.after.is_open and pen.status is not None:  # its line is late, or was lost
             pen.status = changed(pen.page, actuator=AGENT)
@@ -188,6 +139,7 @@ class Switch:
         return pens.begun(
             page,
             replace(turn.after, generation=turn.generation),
+            turn.shift_s,
             term=turn.term,
             step=GATE,
             actuator=turn.actuator.name if turn.actuator else "",
@@ -195,7 +147,7 @@ class Switch:
             code=first.code,
             why=first.sentence,
             by=turn.by,
-            at=memory.instant(turn.now_s, turn.shift_s),
+            at=turn.at,
         )
 
     async def _carry_out(self, turn: Turn, pen: Pen, order: Order, *, is_told: bool = False) -> Answer:
@@ -265,6 +217,8 @@ class Switch:
         """In mode observe nothing is written to a pod that has no status yet. A write that fails is tried again at the
         next turn, because the pod still says something else."""
         page = pens.at_rest(pen.page, stands, turn.shift_s) if known else pen.page
+        if stands.is_open and not page.actuator and turn.actuator is not None:  # found open, with no word of by whom
+            page = changed(page, actuator=turn.actuator.name)
         page = changed(page, alerts={**self.unwritten, **page.alerts})
         page = changed(page, alerts=self._teller.matters(pen.pod, page, stands, turn))
         if pen.status is None and (turn.protection.policy.mode is not Mode.AUTO or not _remarkable(stands)):

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from hotswitch.act.order import Answer, Order, Outcome
+from hotswitch.act.order import Answer, Order, Outcome, Truth
 from hotswitch.api.names import HELPER_CONTAINER
 from hotswitch.api.status import PodStatus
+from hotswitch.controller import carried
 from hotswitch.controller.means import Means, Protection
-from hotswitch.controller.memory import instant
+from hotswitch.controller.memory import unix_s
 from hotswitch.controller.seen import SeenPod
 from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.damping import in_episode
@@ -26,7 +27,7 @@ from hotswitch.report.journal import Entry, entry
 from hotswitch.report.notice import Notice, Severity
 
 if TYPE_CHECKING:
-    from hotswitch.controller.switch import Turn
+    from hotswitch.controller.turn import Turn
 
 HELPER = "helper"
 UNREADABLE, API_FAILED, ACT_FAILED = "HSC001", "HSC002", "HSC003"
@@ -65,10 +66,40 @@ class Teller:
                 )
             )
             if done and not is_told:
-                self._notice(pod, each, turn.protection, self._kept(pod, turn) if each.act is Act.OPEN else "")
+                self._notice(pod, each, turn)
         self._count(turn, answer, took_s)
         if not done:
             self.failed(pod, order, f"{answer.outcome}: {answer.sentence}", turn.protection)
+
+    def concluded(self, pod: SeenPod, turn: Turn, who: str, found: Truth) -> None:
+        """An act was carried out whose answer nobody has heard."""
+        for each in turn.acts:
+            line = entry(
+                str(each.act),
+                pod.ref,
+                who=who,
+                generation=int(each.generation),
+                code=each.code,
+                why=each.sentence,
+                evidence=each.evidence,
+                rules_before=_levels(turn.before),
+                rules_after=_levels(turn.after),
+                istio_rules=found.istio_rules,
+            )
+            self._means.journal(line)
+            self._notice(pod, each, turn)
+            self._means.metrics.decided(each.code)
+        if turn.closes and turn.before.opened_s is not None:
+            self._means.metrics.restored(turn.acts[0].code, max(0.0, turn.now_s - turn.before.opened_s))
+
+    def again(self, pod: SeenPod, status: PodStatus, protection: Protection) -> None:
+        """What a predecessor told and may have been killed before anybody heard it. Said twice it is said once, because
+        it began at the same instant."""
+        for code, at, sentence in carried.told_lately(status, self._now_s()):
+            act = Act.PAGE if code.startswith("HSD03") else carried.ACT_OF.get(code, Act.HOLD)
+            severity = Severity.WARNING if code in status.alerts else Severity.INFO
+            severity = _SEVERITY.get(act, severity)
+            self._tell(pod, code, sentence, severity, protection, at_unix_s=unix_s(at))
 
     def left(self, pod: SeenPod, order: Order, answer: Answer) -> None:
         """A pod that is no longer in the mesh was closed, or could not be."""
@@ -93,7 +124,7 @@ class Teller:
         if opened_s is None and turn.after.opened_s is not None and turn.seen_since_s is not None:
             metrics.detected(str(turn.after.fault), max(0.0, turn.now_s - turn.seen_since_s))
 
-    def decided(self, pod: SeenPod, decision: Decision, protection: Protection) -> None:
+    def decided(self, pod: SeenPod, decision: Decision, turn: Turn) -> None:
         """HOLD and PAGE: nothing is done in the kernel, people are told."""
         line = entry(
             str(decision.act),
@@ -104,7 +135,7 @@ class Teller:
             evidence=decision.evidence,
         )
         self._means.journal(line)
-        self._notice(pod, decision, protection)
+        self._notice(pod, decision, turn)
         self._means.metrics.decided(decision.code)
         for why in decision.evidence.values() if decision.act is Act.HOLD else ():
             if code := _CODE.match(why):
@@ -126,7 +157,7 @@ class Teller:
             metrics.acted("agent", "done", sum(line.durations_ms.values()) / 1000)
         if decision.act is Act.CLOSE and turn.before.opened_s is not None:
             metrics.restored(decision.code, max(0.0, turn.now_s - turn.before.opened_s))
-        self._notice(pod, decision, turn.protection)
+        self._notice(pod, decision, turn)
 
     def _kept(self, pod: SeenPod, turn: Turn) -> str:
         """Where the fault's evidence is: beside the proxy, who keeps it before the container is replaced (S4.7)."""
@@ -135,13 +166,14 @@ class Teller:
         where = f"-n {pod.ref.namespace} {pod.ref.name} -c {HELPER_CONTAINER}"
         return f"kubectl exec {where} -- hotswitch evidence"
 
-    def _notice(self, pod: SeenPod, decision: Decision, protection: Protection, kept: str = "") -> None:
+    def _notice(self, pod: SeenPod, decision: Decision, turn: Turn) -> None:
+        protection, kept = turn.protection, self._kept(pod, turn) if decision.act is Act.OPEN else ""
         severity = _SEVERITY.get(decision.act, Severity.INFO)
         refused = {f"not {way} {level}": why for (way, level), why in protection.refusals.items()}
         evidence = {**decision.evidence, **refused} if severity is not Severity.INFO else decision.evidence
         more = [f"{name}: {why}" for name, why in refused.items()] + ([f"evidence: {kept}"] if kept else [])
         sentence = "; ".join([decision.sentence, *more])
-        self._tell(pod, decision.code, sentence, severity, protection, evidence)
+        self._tell(pod, decision.code, sentence, severity, protection, evidence, unix_s(turn.at))
 
     def _tell(
         self,
@@ -151,6 +183,7 @@ class Teller:
         severity: Severity,
         protection: Protection | None,
         evidence: Mapping[str, str] | None = None,
+        at_unix_s: float | None = None,
     ) -> None:
         if code in (UNREADABLE, ACT_FAILED, Code.DRILL_FAILED):
             self._raised.add(code)
@@ -162,7 +195,7 @@ class Teller:
                 severity=severity,
                 pod=pod.ref,
                 namespace=pod.ref.namespace,
-                starts_unix_s=self._now_s(),
+                starts_unix_s=self._now_s() if at_unix_s is None else at_unix_s,
                 labels=protection.alert_labels if protection else {},
                 evidence=evidence or {},
                 receivers=protection.receivers if protection else (),
@@ -179,7 +212,7 @@ class Teller:
         known, raised = dict(page.alerts), sorted(self._raised)
         self._raised.clear()
         for code in (*(each.code for each in turn.decisions if each.act not in _ENDS_NOTHING), *raised):
-            known.setdefault(code, instant(turn.now_s, turn.shift_s))
+            known.setdefault(code, turn.at)
         if stands.is_open or in_episode(stands) or stands.said or page.under_way or page.tls_mode_before is not None:
             return known
         for code, since in known.items():

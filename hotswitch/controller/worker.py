@@ -12,7 +12,7 @@ from dataclasses import replace
 from hotswitch.act.order import Actuator
 from hotswitch.api.status import PodStatus
 from hotswitch.cluster.failure import ApiFailure
-from hotswitch.controller import memory
+from hotswitch.controller import carried, memory
 from hotswitch.controller.agents.told import Told
 from hotswitch.controller.behind import Behind
 from hotswitch.controller.kept import Kept
@@ -23,8 +23,9 @@ from hotswitch.controller.pen import Pen
 from hotswitch.controller.reconcile import closing, overdue, reconciled
 from hotswitch.controller.seen import SeenPod
 from hotswitch.controller.shown import Sight, judge, view
-from hotswitch.controller.switch import Switch, Turn
+from hotswitch.controller.switch import Switch
 from hotswitch.controller.telling import Teller, decision_of
+from hotswitch.controller.turn import Turn
 from hotswitch.controller.writer import Stale
 from hotswitch.decide.damping import WORKLOAD_WINDOW_S
 from hotswitch.decide.engine import step
@@ -59,6 +60,7 @@ class PodWorker:
         self.acting = False  # an act is under way: it counts as open (I3)
         self.gone = False
         self.look = Look()
+        self._concluded = 0  # generation of the act of before that was found carried out, and told
         self._idle_turns = 0
         self._wake = asyncio.Event()
         self._teller = Teller(means)
@@ -160,6 +162,8 @@ class PodWorker:
             self._load(pod)
             self._means.neighbours.note(self)
         protection = await self._means.picture.protection(pod)
+        if first and self.status is not None:
+            self._teller.again(pod, self.status, protection)
         if first and self.kept.actuator in protection.actuators:
             self._lasting.heed(self._means.actuators.get(self.kept.actuator), self.status)
         told = self._means.told(self.uid)
@@ -169,7 +173,8 @@ class PodWorker:
         self.mirrors = False
         protection, actuator = await self._looked(pod, protection)
         if self._may_decide(pod, protection, actuator):
-            turn = self._decided(pod, protection, actuator, term)
+            await self._conclude(pod, self._undecided(protection, actuator, term))
+            turn = self._decided(pod, self._undecided(protection, actuator, term))
             await self._perform(turn, self.kept.pen(self._means.writer, pod))
 
     async def _looked(self, pod: SeenPod, protection: Protection) -> tuple[Protection, Actuator | None]:
@@ -192,8 +197,36 @@ class PodWorker:
         self._lasting.say_overdue(pod, actuator, self.look.ability.refusal, self.standing, protection)
         return False
 
-    def _decided(self, pod: SeenPod, protection: Protection, actuator: Actuator | None, term: int) -> Turn:
-        truth, now_s = self.look.ability.truth, asyncio.get_running_loop().time()
+    async def _conclude(self, pod: SeenPod, turn: Turn) -> None:
+        """The act of before, should it have been carried out: once, also while its status cannot be written."""
+        truth, status = self.look.ability.truth, self.status
+        if truth is None or status is None or not carried.carried_out(status, self.standing, truth):
+            return
+        if status.generation == self._concluded or self._means.term() != turn.term:
+            return
+        self._concluded = status.generation
+        pen = self.kept.pen(self._means.writer, pod)
+        try:
+            turn = carried.concluded(turn, pod.ref, status, truth)
+            self.kept.standing = await self._switch.conclude(turn, pen, truth)
+        finally:
+            self.kept.put_down(pen)
+
+    def _undecided(self, protection: Protection, actuator: Actuator | None, term: int) -> Turn:
+        return Turn(
+            protection=protection,
+            actuator=actuator,
+            before=self.standing,
+            after=self.standing,
+            decisions=(),
+            term=term,
+            now_s=asyncio.get_running_loop().time(),
+            shift_s=self._means.shift_s(),
+            in_doubt=self._lasting.in_doubt,
+        )
+
+    def _decided(self, pod: SeenPod, turn: Turn) -> Turn:
+        truth, now_s, protection = self.look.ability.truth, turn.now_s, turn.protection
         self.kept.standing = replace(reconciled(self.standing, truth, now_s), override=protection.override)
         sight = Sight(
             now_s=now_s,
@@ -210,18 +243,8 @@ class PodWorker:
             after, decisions = self.standing, ()  # an agent is there: what was opened is ended here, nothing is begun
         self.diagnosis = assess(replace(shown, standing=after))
         self._idle_turns = 0 if decisions else min(self._idle_turns + 1, 16)
-        return Turn(
-            protection=protection,
-            actuator=actuator,
-            before=self.standing,
-            after=after,
-            decisions=decisions,
-            term=term,
-            now_s=now_s,
-            shift_s=self._means.shift_s(),
-            seen_since_s=self.diagnosis.since_s,
-            in_doubt=self._lasting.in_doubt,
-        )
+        since_s = self.diagnosis.since_s
+        return replace(turn, before=self.standing, after=after, decisions=decisions, seen_since_s=since_s)
 
     async def _mirror(self, pod: SeenPod, protection: Protection, told: Told, term: int) -> None:
         """An agent acts within what it was granted: what it says is written down and told, nothing is decided."""
@@ -229,16 +252,12 @@ class PodWorker:
         lines = told.take()
         self.diagnosis = judge(pod, protection.policy, state.diagnosis, self._means.eyes.facts(self.uid), now_s)
         self._idle_turns = 0 if lines else min(self._idle_turns + 1, 16)
-        turn = Turn(
-            protection=protection,
-            actuator=None,
-            before=self.standing,
+        turn = replace(
+            self._undecided(protection, None, term),
             after=state.standing,
             decisions=[each for line in lines if (each := decision_of(pod.ref, line)) is not None],
-            term=term,
-            now_s=now_s,
-            shift_s=self._means.shift_s(),
             seen_since_s=state.diagnosis.since_s,
+            in_doubt=False,
         )
         pen = self.kept.pen(self._means.writer, pod)
         try:

@@ -4,6 +4,9 @@ Core v1 and not events.k8s.io/v1: there a repeated Event may be counted up and b
 the other nothing but `series` may change, and a sentence with the level of an hour ago would mislead. Both are shown by
 `kubectl describe`, and the controller needs rights for one group only. Reason is the code, so that it can be searched.
 
+What began at an instant has one name, whoever tells of it: a controller that goes on from where another was killed, and
+cannot know what that one had said, says it again, and there is one Event of it.
+
 Flapping folds: one Event for each object and code, counted up at growing intervals, and so many new ones for an object
 in a while. `tell` never blocks and never raises. An API server that cannot take an Event now is asked again, for each
 Event by itself and by the same name, so that one whose answer was lost is not written twice. What it does not take for
@@ -20,6 +23,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2s
 from typing import Any, Protocol
 
 from hotswitch.cluster.failure import ApiFailure
@@ -118,16 +122,17 @@ class EventWriter:
         if notice.pod is not None:
             pod = Regarding(kind=PODS, namespace=notice.pod.namespace, name=notice.pod.name, uid=notice.pod.uid)
             harmless = notice.resolved or notice.severity is Severity.INFO
-            self.say(pod, notice.code, notice.sentence, warning=not harmless)
+            self.say(pod, notice.code, notice.sentence, warning=not harmless, identity=_identity(notice))
 
-    def say(self, regarding: Regarding, code: str, sentence: str, *, warning: bool) -> None:
-        """About any object; an invalid value of a policy, say."""
+    def say(self, regarding: Regarding, code: str, sentence: str, *, warning: bool, identity: str = "") -> None:
+        """About any object; an invalid value of a policy, say. `identity`: the same for the same; "": it has none."""
         try:
-            self._say(regarding, code, plain(sentence, MESSAGE), "Warning" if warning else "Normal")
+            name = identity or secrets.token_hex(8)
+            self._say(regarding, code, plain(sentence, MESSAGE), "Warning" if warning else "Normal", name)
         except Exception:
             log.exception("event lost code=%s", code)
 
-    def _say(self, regarding: Regarding, code: str, sentence: str, type_: str) -> None:
+    def _say(self, regarding: Regarding, code: str, sentence: str, type_: str, identity: str) -> None:
         now, key = self.clock(), (regarding, code, type_)
         known = self._series.get(key)
         if known is not None and now - known.last_unix_s <= FOLD_S:
@@ -136,7 +141,9 @@ class EventWriter:
                 known.due_s = now + known.wait_s
                 known.wait_s = min(known.wait_s * 2, PATCH_AT_MOST_S)
         elif self._may_begin(regarding, now):
-            self._series[key] = _Series(regarding, code, type_, sentence, now, now, _name(regarding), due_s=now)
+            self._series[key] = _Series(
+                regarding, code, type_, sentence, now, now, _name(regarding, identity), due_s=now
+            )
             self._series.move_to_end(key)
             self._forget()
         else:
@@ -218,7 +225,7 @@ class EventWriter:
         try:
             await self.api.create(EVENTS, namespace, self._body(series))
         except ApiFailure as failure:
-            if not failure.is_taken:  # else an earlier attempt has made it, and its answer was lost
+            if not failure.is_taken:  # else an earlier attempt, or a controller before us, has made it
                 raise
         series.is_made = True
         return "created"
@@ -239,9 +246,14 @@ class EventWriter:
         }
 
 
-def _name(regarding: Regarding) -> str:
-    """Of an Event: nobody else's."""
-    return f"{regarding.name[:200].rstrip('.-')}.{secrets.token_hex(8)}"
+def _name(regarding: Regarding, identity: str) -> str:
+    return f"{regarding.name[:200].rstrip('.-')}.{identity}"
+
+
+def _identity(notice: Notice) -> str:
+    """By matter, its beginning, and whether it is its end: to the millisecond, as a pod's status has them."""
+    words = f"{notice.key} {notice.code} {round(notice.starts_unix_s * 1000)} {notice.resolved}"
+    return blake2s(words.encode(), digest_size=8).hexdigest()
 
 
 def _may_pass(failure: ApiFailure) -> bool:

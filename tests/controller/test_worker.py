@@ -130,8 +130,15 @@ def test_controller_is_killed_at_any_step(at: int, after: bool) -> None:  # I6
         log = world.kernel.gates[uid].log
         assert log == sorted(log) and with_gap == 1
         assert not world.api.status(uid).alerts  # type: ignore[union-attr]
+        assert Code.EXPIRED not in world.codes() and told(world) == [Code.OPENED, Code.RESTORED]  # I8
 
     run(story)
+
+
+def told(world: World) -> list[str]:
+    """Acts, as whoever reads Events is told of them: the same of the same instant is one."""
+    acts = {(each.starts_unix_s, each.code) for each in world.notices if not each.resolved}
+    return [code for _, code in sorted(acts) if code in (Code.OPENED, Code.CHANGED, Code.RESTORED)]
 
 
 @pytest.mark.parametrize("failure", [server_error, lost], ids=["api-500", "channel-lost"])

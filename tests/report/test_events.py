@@ -298,3 +298,30 @@ def test_condition_is_written_beside_the_kubelets(opened) -> None:
             assert conditions.find(pod)["lastTransitionTime"] == "2025-11-27T08:01:00Z"  # type: ignore[index]
 
     asyncio.run(run())
+
+
+@pytest.mark.unit
+def test_who_goes_on_from_a_killed_one_says_the_same_again() -> None:  # I8
+    """It cannot know what that one had said: of a matter's beginning, and of its end, there is one Event each."""
+
+    class Keeps(FailingApi):
+        async def create(self, kind, namespace, body):
+            if body["metadata"]["name"] in {each["metadata"]["name"] for each in self.created}:
+                raise failure(409, "AlreadyExists")
+            return await super().create(kind, namespace, body)
+
+    async def run():
+        api, began = Keeps(), notice(starts=100.0)
+        ended = replace(began, ends_unix_s=200.0)
+        for _ in range(2):
+            async with writing(api) as (writer, counts):
+                writer.tell(began)
+                writer.tell(ended)
+                await until(lambda: counts["created"] == 2)
+        assert len(api.created) == 2 and not counts["failed"]
+        async with writing(api) as (writer, counts):
+            writer.tell(replace(began, starts_unix_s=100.001))
+            await until(lambda: counts["created"] == 1)
+        assert len(api.created) == 3
+
+    asyncio.run(run())
