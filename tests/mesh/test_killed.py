@@ -197,13 +197,16 @@ class Played:
         assert self._acts_told(first) == [Code.OPENED, Code.RESTORED]
 
     def _acts_told(self, first: int) -> list[str]:
-        """Events of acts, in turn; the end of a matter is none."""
+        """Events of acts, in turn; the end of a matter is none. An earlier one that was counted up is of this act unless
+        there is one of its own: a successor does not know of the counting."""
         name, found = self.web.pod.name, dict[str, str]()
+        earlier = {each["metadata"]["name"] for each in self.stage.events[:first]}
         for each in self.stage.events[first:]:
             ends = each["type"] == "Normal" and each["reason"] in (Code.OPENED, Code.CHANGED)
             if each["involvedObject"]["name"] == name and each["reason"] in ACTS and not ends:
                 found[each["metadata"]["name"]] = each["reason"]
-        return list(found.values())
+        own = {code for event, code in found.items() if event not in earlier}
+        return [code for event, code in found.items() if event not in earlier or code not in own]
 
 
 def traces(stage: Stage, web: Published) -> tuple[Any, ...]:
