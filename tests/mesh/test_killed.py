@@ -197,8 +197,8 @@ class Played:
         assert self._acts_told(first) == [Code.OPENED, Code.RESTORED]
 
     def _acts_told(self, first: int) -> list[str]:
-        """Events of acts, in turn; the end of a matter is none. An earlier one that was counted up is of this act unless
-        there is one of its own: a successor does not know of the counting."""
+        """Events of acts, in turn; the end of a matter is none. One of before that was counted up is of this act,
+        unless it has one of its own: a successor does not know of the counting."""
         name, found = self.web.pod.name, dict[str, str]()
         earlier = {each["metadata"]["name"] for each in self.stage.events[:first]}
         for each in self.stage.events[first:]:
