@@ -5,7 +5,8 @@ the other nothing but `series` may change, and a sentence with the level of an h
 `kubectl describe`, and the controller needs rights for one group only. Reason is the code, so that it can be searched.
 
 What began at an instant has one name, whoever tells of it: a controller that goes on from where another was killed, and
-cannot know what that one had said, says it again, and there is one Event of it.
+cannot know what that one had said, says it again, and there is one Event of it. Nor does it count if one that has led
+before leads again, and says again what it said itself.
 
 Flapping folds: one Event for each object and code, counted up at growing intervals, and so many new ones for an object
 in a while. `tell` never blocks and never raises. An API server that cannot take an Event now is asked again, for each
@@ -20,7 +21,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2s
@@ -38,6 +39,7 @@ SERIES = 2048  # objects and codes that are remembered
 FOLD_S = 1800.0  # a code that was silent for longer begins a new Event (the API server keeps each for an hour)
 FIRST_PATCH_S, PATCH_AT_MOST_S = 5.0, 300.0
 BURST, REFILL_S = 20, 60.0  # new Events of one object, and how long until it may have one more
+SAID = 8  # of a series: more than there are of a code in the minute of which a new leader says things again
 AGAIN_S, AGAIN_AT_MOST_S = 0.2, 10.0
 GIVE_UP_S = 300.0  # five minutes late an Event is no news
 
@@ -72,7 +74,7 @@ class Regarding:
 @dataclass(slots=True)
 class _Series:
     """One Event and how often it was meant. `due_s`: when its count is to be written, None: it is as told. `failing_s`:
-    since when it cannot be written."""
+    since when it cannot be written. `said`: what was counted last, by identity."""
 
     regarding: Regarding
     code: str
@@ -81,6 +83,7 @@ class _Series:
     first_unix_s: float
     last_unix_s: float
     name: str
+    said: deque[str]
     count: int = 1
     is_made: bool = False  # the API server has it
     due_s: float | None = None
@@ -136,14 +139,16 @@ class EventWriter:
         now, key = self.clock(), (regarding, code, type_)
         known = self._series.get(key)
         if known is not None and now - known.last_unix_s <= FOLD_S:
+            if identity in known.said:
+                return
+            known.said.append(identity)
             known.count, known.last_unix_s, known.sentence = known.count + 1, now, sentence
             if known.due_s is None:
                 known.due_s = now + known.wait_s
                 known.wait_s = min(known.wait_s * 2, PATCH_AT_MOST_S)
         elif self._may_begin(regarding, now):
-            self._series[key] = _Series(
-                regarding, code, type_, sentence, now, now, _name(regarding, identity), due_s=now
-            )
+            name, said = _name(regarding, identity), deque([identity], maxlen=SAID)
+            self._series[key] = _Series(regarding, code, type_, sentence, now, now, name, said, due_s=now)
             self._series.move_to_end(key)
             self._forget()
         else:

@@ -79,7 +79,7 @@ def test_flapping_pod_is_one_event_that_counts() -> None:
         async with writing(api, clock) as (writer, _):
             for step in range(600):
                 clock.now += 1
-                writer.tell(notice(sentence=f"It died, {step}."))
+                writer.tell(notice(sentence=f"It died, {step}.", starts=clock.now))
                 await asyncio.sleep(0)
                 if step % 50 == 0:
                     await until(lambda: not [each for each in writer._due()])
@@ -202,7 +202,8 @@ def test_event_has_run_out_at_the_api_server() -> None:
         async with writing(api, clock) as (writer, counts):
             writer.tell(notice())
             await until(lambda: counts["created"] == 1)
-            writer.tell(notice())
+            clock.now += 60
+            writer.tell(notice(starts=clock.now))
             clock.now += 60
             writer._news.set()
             await until(lambda: counts["created"] == 2)
@@ -244,7 +245,7 @@ def test_pod_gets_an_event_that_counts_up_and_a_policy_one_of_its_own(opened) ->
                 writer.tell(notice(pod=pod, severity=Severity.CRITICAL, sentence="wide \N{SNOWMAN}" * 999))
                 await until(lambda: counts["created"] == 1)
                 clock.now += 100
-                writer.tell(notice(pod=pod, severity=Severity.CRITICAL, sentence="Newer."))
+                writer.tell(notice(pod=pod, severity=Severity.CRITICAL, sentence="Newer.", starts=clock.now))
                 clock.now += 100
                 writer.say(policy, "HSW0001", "spec.mode: 'maybe' is not a mode.", warning=True)
                 await until(lambda: counts == {"created": 2, "counted": 1})
@@ -323,5 +324,26 @@ def test_who_goes_on_from_a_killed_one_says_the_same_again() -> None:  # I8
             writer.tell(replace(began, starts_unix_s=100.001))
             await until(lambda: counts["created"] == 1)
         assert len(api.created) == 3
+
+    asyncio.run(run())
+
+
+@pytest.mark.unit
+def test_who_leads_again_says_again_what_it_said_itself() -> None:  # I8
+    """It leads no longer for a moment, and begins anew with what it reads in pods: nothing has happened twice."""
+
+    async def run():
+        api, clock, first = FailingApi(), Clock(), notice(starts=100.0)
+        second = replace(first, starts_unix_s=130.0)
+        async with writing(api, clock) as (writer, counts):
+            for each in (first, second, first, second):
+                writer.tell(each)
+            await until(lambda: counts["created"] == 1)
+            writer.tell(replace(first, starts_unix_s=160.0))
+            writer.tell(second)
+            clock.now += events.FIRST_PATCH_S
+            writer._news.set()
+            await until(lambda: counts["counted"] == 1)
+        assert [each["count"] for each in (*api.created, *api.patched)] == [2, 3]
 
     asyncio.run(run())
