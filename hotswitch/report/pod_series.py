@@ -13,10 +13,10 @@ from hotswitch.model import PodRef
 
 
 class PodSeries(Collector):
-    """The first label is the pod's name, `more` are the others. Scraped by another thread than the one that sets."""
+    """`labels`: first the pod's name, then `more`. Scraped by another thread than the one that sets."""
 
     def __init__(self, registry: CollectorRegistry, name: str, help_: str, *more: str) -> None:
-        self._name, self._help, self._labels = name, help_, ("pod", *more)
+        self._name, self._help, self.labels = name, help_, ("pod", *more)
         self._values: dict[PodRef, dict[tuple[str, ...], float]] = {}
         registry.register(self)
 
@@ -27,10 +27,10 @@ class PodSeries(Collector):
         self._values.pop(pod, None)
 
     def describe(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily(self._name, self._help, labels=self._labels)
+        yield GaugeMetricFamily(self._name, self._help, labels=self.labels)
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(self._name, self._help, labels=self._labels)
+        family = GaugeMetricFamily(self._name, self._help, labels=self.labels)
         for pod, values in self._values.copy().items():
             for labels, value in values.copy().items():
                 family.add_metric((str(pod), *labels), value)

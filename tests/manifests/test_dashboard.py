@@ -13,8 +13,10 @@ import pytest
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.metrics import MetricWrapperBase
 
+from hotswitch.model import PodRef, PodUid
 from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.metrics import Metrics
+from hotswitch.report.pod_series import PodSeries
 from hotswitch.sandbox.manifests import MANIFESTS
 from tests.report import monitoring
 
@@ -22,6 +24,7 @@ DASHBOARD = json.loads((MANIFESTS / "components" / "monitoring" / "dashboard.jso
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 QUERIES += [each["expr"] for each in DASHBOARD["annotations"]["list"]]
+POD = PodRef("web-0", "shop", PodUid("u"), "deploy/web")
 UNASKED = {"hotswitch_pages_total", "hotswitch_endpoint_slice_writes_total"}
 """Not on it: pages are alerts, and slices that are written are of use in a search for faults alone."""
 
@@ -78,17 +81,24 @@ def test_panels_have_names_words_and_places_of_their_own() -> None:
 
 def fill(registry: CollectorRegistry) -> None:
     """Something of everything, more each time."""
+    values = {"scope": "mesh", "fault": "dead", "outcome": "lost", "direction": "inbound", "receiver": "ops"}
     for metric in dict.fromkeys(registry._collector_to_names):
-        assert isinstance(metric, MetricWrapperBase)
-        values = {"scope": "mesh", "fault": "dead", "outcome": "lost", "direction": "inbound", "receiver": "ops"}
-        names = metric._labelnames
-        child: Any = metric.labels(*(values.get(name, "x") for name in names)) if names else metric
-        if hasattr(child, "observe"):
-            child.observe(0.01)
-        elif metric._type == "counter":
-            child.inc()
+        if isinstance(metric, PodSeries):
+            metric.set(POD, 2.0, *(values.get(name, "x") for name in metric.labels[1:]))
         else:
-            child.set(1.0 if metric._name == "hotswitch_drill_last_success_timestamp_seconds" else 2.0)
+            assert isinstance(metric, MetricWrapperBase)
+            _move(metric, values)
+
+
+def _move(metric: MetricWrapperBase, values: dict[str, str]) -> None:
+    names = metric._labelnames
+    child: Any = metric.labels(*(values.get(name, "x") for name in names)) if names else metric
+    if hasattr(child, "observe"):
+        child.observe(0.01)
+    elif metric._type == "counter":
+        child.inc()
+    else:
+        child.set(1.0 if metric._name == "hotswitch_drill_last_success_timestamp_seconds" else 2.0)
 
 
 @pytest.mark.prometheus
