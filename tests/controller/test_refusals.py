@@ -150,6 +150,7 @@ def test_only_the_app_is_sick() -> None:  # I2
                 await made.kill("web-0")
                 known = made.api.admin.get("pods", "web-0", "shop")
                 down = {**known["status"]["containerStatuses"][0], "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+                down |= {"restartCount": 1}
                 made.api.admin.replace({**known, "status": {**known["status"], "containerStatuses": [down]}}, "status")
                 await made.until(lambda: Code.APP_SICK in made.codes("web-0"), "said")
                 status = made.status("web-0")
