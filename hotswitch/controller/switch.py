@@ -11,10 +11,10 @@ is closed first, and then the label goes back.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hotswitch.act.order import Answer, Order, Outcome, Truth
+from hotswitch.act.order import Actuator, Answer, Order, Outcome, Truth
 from hotswitch.act.steps import Step, StepFailed, carry_out
 from hotswitch.act.tlsmode import Meshed, after_closing, before_opening
 from hotswitch.api import names
@@ -117,11 +117,16 @@ class Switch:
             return turn.before, True
         order, is_told = turn.order(), False
         moved = _not_done(turn)
+        flips = _plain(turn.after) and _flips(turn.protection, pen) and not turn.renews_only
+        early = _alone(turn.actuator, order) if flips else {}
+        if early:  # an act of its own, or it would prove that the whole was carried out (carried)
+            order = replace(order, generation=Generation(order.generation + 1))
         if not turn.renews_only:
-            await pen.write(self._write_ahead(turn, pen.page))
-        if _plain(turn.after) and _flips(turn.protection, pen) and not turn.renews_only:
+            wanted = _with_outbound_alone(turn) if early else replace(turn.after, generation=turn.generation)
+            await pen.write(self._write_ahead(turn, pen.page, wanted))
+        if flips:
             try:
-                order, is_told = await self._speak_plainly(turn, pen, order)
+                is_told = await self._speak_plainly(turn, pen, order, early)
             except StepFailed as failure:
                 self._telling.failed(f"meshed clients could not be told: {failure}", turn.now_s)
                 self._teller.failed(pen.pod, order, str(failure), turn.protection)
@@ -134,11 +139,11 @@ class Switch:
             return replace(turn.after, generation=order.generation), True
         return moved, answer.outcome is not Outcome.UNKNOWN
 
-    def _write_ahead(self, turn: Turn, page: PodStatus) -> PodStatus:
+    def _write_ahead(self, turn: Turn, page: PodStatus, wanted: Standing) -> PodStatus:
         first = turn.acts[0]
         return pens.begun(
             page,
-            replace(turn.after, generation=turn.generation),
+            wanted,
             turn.shift_s,
             term=turn.term,
             step=GATE,
@@ -161,23 +166,20 @@ class Switch:
 
     # ---- plaintext for meshed clients ----
 
-    async def _speak_plainly(self, turn: Turn, pen: Pen, order: Order) -> tuple[Order, bool]:
-        """Outbound at once, where it can be opened alone; then label, slices, and istiod's word that clients know. The
-        order for both directions, and whether people were told of the act by then. Raises StepFailed."""
-        assert turn.actuator is not None
-        outbound: dict[Direction, Opening] = {
-            way: opening for way, opening in order.openings.items() if way is Direction.OUTBOUND
-        }
+    async def _speak_plainly(self, turn: Turn, pen: Pen, order: Order, early: Mapping[Direction, Opening]) -> bool:
+        """`early` at once; then label, slices, and istiod's word that clients know. Whether people were told of the act
+        by then. Raises StepFailed."""
         is_told = False
-        if outbound and not turn.actuator.all_or_nothing:
-            early = await self._carry_out(turn, pen, replace(order, openings=outbound))
-            is_told = early.outcome is Outcome.DONE
-            order = replace(order, generation=Generation(order.generation + 1))
-        if pen.page.tls_mode_before is None:
-            before = pen.pod.labels.get(names.TLS_MODE_LABEL, NO_LABEL)
-            await pen.write(changed(pen.page, tls_mode_before=before, generation=int(order.generation)))
+        if early:
+            first = replace(order, openings=early, generation=turn.generation)
+            is_told = (await self._carry_out(turn, pen, first)).outcome is Outcome.DONE
+        page = pens.begun(pen.page, replace(turn.after, generation=order.generation), turn.shift_s)
+        if page.tls_mode_before is None:
+            page = changed(page, tls_mode_before=pen.pod.labels.get(names.TLS_MODE_LABEL, NO_LABEL))
+        if page != pen.page:
+            await pen.write(page)
         await self._steps(turn, pen, before_opening(self._meshed(pen)))
-        return order, is_told
+        return is_told
 
     async def _label_back(self, turn: Turn, pen: Pen) -> None:
         if self._taking_back.waits(turn.now_s):
@@ -234,6 +236,22 @@ class Switch:
         except (Stale, ApiFailure) as failure:
             pen.status = page
             self._teller.api_failed(pen.pod.ref, failure)
+
+
+def _alone(actuator: Actuator, order: Order) -> Mapping[Direction, Opening]:
+    """What can be opened before meshed clients were told: outbound, where it can be opened without inbound."""
+    if actuator.all_or_nothing:
+        return {}
+    return {way: opening for way, opening in order.openings.items() if way is Direction.OUTBOUND}
+
+
+def _with_outbound_alone(turn: Turn) -> Standing:
+    way = Direction.INBOUND
+    openings = {each: opening for each, opening in turn.after.openings.items() if each is not way}
+    if way in turn.before.openings:
+        openings[way] = turn.before.openings[way]
+    levels = {**turn.after.levels, way: turn.before.levels[way]}
+    return replace(turn.after, generation=turn.generation, levels=levels, openings=openings)
 
 
 def _not_done(turn: Turn) -> Standing:

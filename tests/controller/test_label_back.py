@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hotswitch.act.tlsmode import Meshed
+from hotswitch.api.status import PodStatus
 from hotswitch.controller.pen import Pen
+from hotswitch.controller.seen import SeenPod
 from hotswitch.decide.codes import Code
 from hotswitch.decide.preflight import Preflight
-from hotswitch.model import Level, Mtls
+from hotswitch.model import Direction, Level, Mtls
 from tests.controller.world import CLOSED, POLICY, Killed, Mischief, World, leading, run, server_error
 
 pytestmark = pytest.mark.k8s
@@ -98,5 +101,30 @@ def test_controller_is_killed_between_the_acts_of_one_opening(at: int, after: bo
         assert told in ([Code.OPENED, Code.RESTORED], [Code.OPENED, Code.CHANGED, Code.RESTORED])
         status = world.api.status(uid)
         assert status is not None and status.tls_mode_before is None and not status.under_way
+
+    run(story)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("at", range(_calls()))
+def test_a_status_at_rest_says_of_inbound_what_stands(
+    at: int, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:  # I6, I8
+    """Whatever fails between the two acts: that outbound was opened proves nothing of inbound."""
+
+    async def story() -> None:
+        world, uid = flipping()
+        world.api.mischief = world.kernel.mischief = Mischief(at=at, after=after, what=server_error)
+        write = world.api._write
+
+        def watched(pod: SeenPod, status: PodStatus, condition: Mapping[str, Any] | None) -> str:
+            if not status.under_way:
+                assert status.levels[Direction.INBOUND] is world.levels(uid)[0]
+            return write(pod, status, condition)
+
+        monkeypatch.setattr(world.api, "_write", watched)
+        world.kill(uid)
+        await world.turn(6)
+        assert world.levels(uid) == (Level.DIRECT, Level.DIRECT)
 
     run(story)

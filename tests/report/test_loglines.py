@@ -48,7 +48,7 @@ def test_failure_follows_its_line(said):
 
 
 def test_particulars_of_libraries_are_left_out(said):
-    logging.getLogger("kopf.objects").info(
+    logging.getLogger("kopf.activities").info(
         "Handler succeeded.", extra={"settings": object(), "k8s_ref": {"uid": "u-1"}}
     )
-    assert said.getvalue().endswith(" INFO kopf.objects Handler succeeded.\n")
+    assert said.getvalue().endswith(" INFO kopf.activities Handler succeeded.\n")
