@@ -4,8 +4,8 @@ What stands in the annotation is a step begun. Whoever finds one asks the kernel
 on: every step may be done twice. A controller that does not lead by its own clock begins nothing.
 
 Inbound `direct` needs more than the gate, or meshed clients go on speaking mTLS to an app that cannot: the pod's
-tlsMode label, its slices, istiod's answer, then the gate (S4.3). Outbound does not wait for that. Afterwards the gate
-is closed first, and then the label goes back.
+tlsMode label, its slices, istiod's answer, then the gate (S4.3). Outbound does not wait for that: it is an act of its
+own, written down by itself. Afterwards the gate is closed first, and then the label goes back.
 """
 
 from __future__ import annotations
@@ -246,6 +246,7 @@ def _alone(actuator: Actuator, order: Order) -> Mapping[Direction, Opening]:
 
 
 def _with_outbound_alone(turn: Turn) -> Standing:
+    """What the first of the two acts leads to: inbound is as it was."""
     way = Direction.INBOUND
     openings = {each: opening for each, opening in turn.after.openings.items() if each is not way}
     if way in turn.before.openings:
