@@ -207,7 +207,7 @@ class ControllerAuthority:
         if 0.1 <= welcome.beat_s <= 60.0:
             self._beat_s = min(self._beat_s, welcome.beat_s)
         self._is_answered = welcome.answers
-        self._outbox.begin_anew()
+        self._outbox.begin_anew(confirms=welcome.confirms)
         self.connected.set()
 
     def _hear(self, message: wire.ToAgent) -> None:
@@ -223,6 +223,8 @@ class ControllerAuthority:
                 case "opinion":
                     if self._questions.hear(message.opinion):
                         self._tell(PodUid(message.opinion.uid))
+                case "written":
+                    self._outbox.written(PodUid(message.written.uid), message.written.up_to)
         except Malformed as failure:
             raise Refused("malformed", str(failure)) from failure
         except Refused as refused:

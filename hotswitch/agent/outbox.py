@@ -1,7 +1,9 @@
 """What an agent has to say to its controller, in bounded buffers: nothing here waits for a link (S4.2).
 
-Of a pod's state the newest counts, of the journal the last LINES_AT_MOST lines; what is dropped is counted. What was
-taken from a buffer and did not arrive is a line lost; a state is said again on the next link.
+Of a pod's state the newest counts, of the journal the last LINES_AT_MOST lines; what is dropped is counted. A state is
+said again on the next link, and so is a line of which no controller has said that it is written down: the one that
+heard it may have been killed with it. Not for ever, or one that no controller takes would end each link there is. A
+controller that never says so (an older one) is told each line once.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections import deque
+import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from hotswitch.agent.authority import PodState
 from hotswitch.api.agent.reports import ability_message, diagnosis_message, drilled_message, standing_message
@@ -21,15 +24,25 @@ from hotswitch.report.lines import line_message
 from hotswitch.rescue.calls import Call
 
 LINES_AT_MOST = 2048
+SAID_AT_MOST = 4  # of a line: on so many links
+
+
+@dataclass(slots=True)
+class _Line:
+    entry: Entry
+    said: int = 0
 
 
 class Outbox:
-    """`dropped`: lines of the journal that were never said."""
+    """`dropped`: lines of the journal that were never said, or of which nobody has said that they are written down."""
 
     def __init__(self) -> None:
         self.dropped = 0
         self._states: dict[PodUid, PodState] = {}
-        self._lines: deque[Entry] = deque()
+        self._lines: dict[int, _Line] = {}  # by number: not said yet, or not known to be written down
+        self._newest = secrets.randbits(31) << 32  # another process's lines are never taken for ours
+        self._said = self._newest  # on this link
+        self._confirms = False
         self._unsaid: set[PodUid] = set()
         self._left: set[PodUid] = set()
         self._questions: dict[str, wire.Question] = {}
@@ -66,17 +79,28 @@ class Outbox:
 
     def line(self, line: Entry) -> None:
         if len(self._lines) >= LINES_AT_MOST:
-            self._lines.popleft()
+            del self._lines[next(iter(self._lines))]
             self.dropped += 1
-        self._lines.append(line)
+        self._newest += 1
+        self._lines[self._newest] = _Line(line)
         self._wake.set()
+
+    def written(self, uid: PodUid, up_to: int) -> None:
+        """By the controller, of a pod's lines."""
+        for number in [each for each, line in self._lines.items() if each <= up_to and line.entry.uid == uid]:
+            del self._lines[number]
 
     def beat_soon(self) -> None:
         self._beat_due = True
         self._wake.set()
 
-    def begin_anew(self) -> None:
-        """On a new link every state is said, behind a beat."""
+    def begin_anew(self, *, confirms: bool) -> None:
+        """On a new link every state is said, behind a beat, and then the lines. `confirms`: its controller says which
+        of them are written down."""
+        for number in [each for each, line in self._lines.items() if line.said >= SAID_AT_MOST]:
+            del self._lines[number]
+            self.dropped += 1
+        self._confirms, self._said = confirms, min(self._lines, default=self._newest + 1) - 1
         self._unsaid |= self._states.keys()
         self._questions.clear()
         self._beat_due = True
@@ -94,7 +118,7 @@ class Outbox:
                 next_beat_s = loop.time() + beat_s * random.uniform(0.8, 1.2)
             await self._say_what_is_new(call)
             self._wake.clear()
-            if not (self._beat_due or self._questions or self._unsaid or self._lines or self._left):
+            if not (self._beat_due or self._questions or self._unsaid or self._said < self._newest or self._left):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, next_beat_s - loop.time())):
                         await self._wake.wait()
@@ -106,9 +130,14 @@ class Outbox:
             await self._ask(call)
             if self._unsaid and (uid := self._unsaid.pop()) in self._states:
                 await _write(call, wire.FromAgent(pod=_report(uid, self._states[uid])))
-        while self._lines:
-            await _write(call, wire.FromAgent(line=line_message(self._lines[0])))
-            self._lines.popleft()
+        while self._said < self._newest:
+            number = self._said + 1
+            if (line := self._lines.get(number)) is not None:
+                line.said += 1
+                await _write(call, wire.FromAgent(line=line_message(line.entry, number)))
+                if not self._confirms:
+                    self._lines.pop(number, None)
+            self._said = number
             await self._ask(call)
 
     async def _ask(self, call: Call) -> None:

@@ -104,7 +104,7 @@ class Switch:
             last, line = turn.acts[-1], [each for each in lines if each.event in set(ACTS)][-1]
             pen.status = changed(
                 pen.page, term=turn.term, actuator=AGENT, code=last.code, why=last.sentence, by=line.who,
-                at=turn.at,
+                at=turn.at_of(last.code),
             )  # fmt: skip
         elif turn.after.is_open and pen.status is not None:  # its line is late, or was lost
             pen.status = changed(pen.page, actuator=AGENT)

@@ -7,8 +7,9 @@ that another controller can tell the end of what this one began.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from hotswitch.controller.turn import Turn
 
 HELPER = "helper"
+LATE_AT_MOST_S = 86400.0  # so long after its act a line may be heard
 UNREADABLE, API_FAILED, ACT_FAILED = "HSC001", "HSC002", "HSC003"
 _SEVERITY = {Act.PAGE: Severity.CRITICAL, Act.OPEN: Severity.WARNING, Act.HOLD: Severity.WARNING}
 _CODE = re.compile(r"HS[A-Z]\d+")
@@ -173,7 +175,7 @@ class Teller:
         evidence = {**decision.evidence, **refused} if severity is not Severity.INFO else decision.evidence
         more = [f"{name}: {why}" for name, why in refused.items()] + ([f"evidence: {kept}"] if kept else [])
         sentence = "; ".join([decision.sentence, *more])
-        self._tell(pod, decision.code, sentence, severity, protection, evidence, unix_s(turn.at))
+        self._tell(pod, decision.code, sentence, severity, protection, evidence, unix_s(turn.at_of(decision.code)))
 
     def _tell(
         self,
@@ -212,7 +214,7 @@ class Teller:
         known, raised = dict(page.alerts), sorted(self._raised)
         self._raised.clear()
         for code in (*(each.code for each in turn.decisions if each.act not in _ENDS_NOTHING), *raised):
-            known.setdefault(code, turn.at)
+            known.setdefault(code, turn.at_of(code))
         if stands.is_open or in_episode(stands) or stands.said or page.under_way or page.tls_mode_before is not None:
             return known
         for code, since in known.items():
@@ -247,6 +249,17 @@ def decision_of(pod: PodRef, line: Entry) -> Decision | None:
         return None
     act, generation = Act(line.event), Generation(line.generation)
     return Decision(act, pod, generation, line.code, line.why, evidence=line.evidence)
+
+
+def instants(lines: Iterable[Entry], now_unix_s: float) -> dict[str, str]:
+    """Code -> when, as whoever wrote the lines says: it is the same whoever tells of them. What a wrong clock says is
+    left out."""
+    found = {}
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            if 0.0 <= now_unix_s - unix_s(line.at) <= LATE_AT_MOST_S:
+                found[line.code] = line.at
+    return found
 
 
 def ended(pod: PodRef, code: str, since: str, now_unix_s: float, protection: Protection | None) -> Notice:

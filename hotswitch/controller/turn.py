@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hotswitch.act.order import Actuator, Order
 from hotswitch.controller import memory
@@ -29,6 +29,7 @@ class Turn:
     seen_since_s: float | None = None
     in_doubt: bool = False  # a command of before may still be running: what is seen now may not last
     begun: str = ""  # when the act was begun that is concluded here; "": now
+    instants: Mapping[str, str] = field(default_factory=dict)  # code -> when, of acts that somebody else has told of
 
     @property
     def acts(self) -> list[Decision]:
@@ -52,6 +53,9 @@ class Turn:
     def at(self) -> str:
         """RFC 3339: the instant by which all that is told of it is known."""
         return self.begun or memory.instant(self.now_s, self.shift_s)
+
+    def at_of(self, code: str) -> str:
+        return self.instants.get(code, self.at)
 
     @property
     def by(self) -> str:

@@ -24,21 +24,13 @@ from hotswitch.controller.reconcile import closing, overdue, reconciled
 from hotswitch.controller.seen import SeenPod
 from hotswitch.controller.shown import Sight, judge, view
 from hotswitch.controller.switch import Switch
-from hotswitch.controller.telling import Teller, decision_of
+from hotswitch.controller.telling import Teller, decision_of, instants
 from hotswitch.controller.turn import Turn
 from hotswitch.controller.writer import Stale
 from hotswitch.decide.damping import WORKLOAD_WINDOW_S
 from hotswitch.decide.engine import step
 from hotswitch.decide.track import assess
-from hotswitch.model import (
-    Diagnosis,
-    Fault,
-    Grade,
-    Mode,
-    PodRef,
-    PodUid,
-    Standing,
-)
+from hotswitch.model import Diagnosis, Fault, Grade, Mode, PodRef, PodUid, Standing
 
 LOOK_ILL_S = 0.25  # how often the actuator is asked for the truth while something is wrong
 LOOK_OPEN_S = 1.0  # while a gate is open: recovery is looked for, renewals are due
@@ -258,6 +250,7 @@ class PodWorker:
             decisions=[each for line in lines if (each := decision_of(pod.ref, line)) is not None],
             seen_since_s=state.diagnosis.since_s,
             in_doubt=False,
+            instants=instants(lines, now_s + self._means.shift_s()),
         )
         pen = self.kept.pen(self._means.writer, pod)
         try:
@@ -265,6 +258,8 @@ class PodWorker:
         finally:
             self.kept.put_down(pen)
             self._means.neighbours.note(self)
+        if pen.is_written:
+            told.written()
 
     async def _perform(self, turn: Turn, pen: Pen) -> None:
         self.acting = bool(turn.acts)

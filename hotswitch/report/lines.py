@@ -25,9 +25,9 @@ _SAME = (
 )
 
 
-def line_message(entry: Entry) -> wire.Line:
+def line_message(entry: Entry, number: int = 0) -> wire.Line:
     told = {name: getattr(entry, name) for name in _SAME}
-    return wire.Line(**told, evidence=entry.evidence, durations_ms=entry.durations_ms)
+    return wire.Line(**told, evidence=entry.evidence, durations_ms=entry.durations_ms, number=number)
 
 
 def entry_of(line: wire.Line, pod: PodRef, who: str) -> Entry:

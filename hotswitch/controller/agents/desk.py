@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from hotswitch.api.agent.checked import Malformed, count
 from hotswitch.api.agent.v1 import agent_pb2 as wire
@@ -36,6 +37,11 @@ def _serial(told: wire.Order) -> int:
         return count("acts_on.serial", told.serial)
     except Malformed as failure:
         raise Rejected("malformed", str(failure)) from failure
+
+
+def _confirm(link: Wire, uid: str, up_to: int) -> None:
+    if up_to:
+        link.send(wire.ToAgent(written=wire.Written(uid=uid, up_to=up_to)))
 
 
 class Desk:
@@ -218,6 +224,7 @@ class Desk:
             raise Rejected("too-many", f"more than {PODS_AT_MOST} pods")
         state = state_of(report, str(agent.speaker), self._now_s())
         before = self._heard.report(agent, pod.uid, state)
+        agent.told[pod.uid].confirm = partial(_confirm, agent.link, pod.uid)
         if state.waits or (before is not None and before.waits):
             self._allotting.hear_wants(agent, self._ledger().used(agent.holder))
             self._allotting.settle(agent)
@@ -228,8 +235,9 @@ class Desk:
         known = agent.told.get(PodUid(line.uid))
         if pod is None or known is None:
             self.rejected("unknown-pod")
+            _confirm(agent.link, line.uid, line.number)
             return
-        known.add(entry_of(line, pod, str(agent.speaker)))
+        known.add(entry_of(line, pod, str(agent.speaker)), line.number)
         self._news(pod.uid)
 
     def _gone(self, agent: Agent, uid: str) -> None:

@@ -149,7 +149,7 @@ class Conversation:
     def send(self, message: wire.ToAgent) -> None:
         kind = message.WhichOneof("said") or ""
         uid = message.grant.uid or message.withdrawal.uid
-        key = uid or f"{kind}{message.opinion.uid}"
+        key = uid or f"{kind}{message.opinion.uid}{message.written.uid}"
         self._waiting.pop(key, None)
         self._waiting[key] = message
         self._ready.set()
@@ -205,7 +205,9 @@ class Conversation:
         term = self._desk.term
         if term is None:
             raise Rejected("not-leading", "this controller does not lead any longer")
-        self.send(wire.ToAgent(welcome=wire.Welcome(version=version, term=term, beat_s=BEAT_S, answers=True)))
+        self.send(
+            wire.ToAgent(welcome=wire.Welcome(version=version, term=term, beat_s=BEAT_S, answers=True, confirms=True))
+        )
         return self._desk.come(speaker, hello, self)
 
     def _token(self) -> str:

@@ -1,8 +1,12 @@
-"""What agents said of one pod: the newest state, and the lines that were not told to people yet (I8)."""
+"""What agents said of one pod: the newest state, and the lines that were not told to people yet (I8).
+
+A line is the agent's to keep until it is told and the pod's status says so: then whoever leads next can go on from it.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hotswitch.api.agent.checked import seconds, text
@@ -61,19 +65,42 @@ def state_of(report: wire.PodReport, agent: str, now_s: float) -> PodState:
     )
 
 
+def nobody_waits(up_to: int) -> None:
+    return None
+
+
 @dataclass(slots=True)
 class Told:
+    """`confirm(up_to)`: tells the agent what it need not say again. Numbers are the agent's, 0 where it has none."""
+
     uid: PodUid
     state: PodState
     lines: deque[Entry] = field(default_factory=lambda: deque(maxlen=LINES_AT_MOST))
     dropped: int = 0
+    confirm: Callable[[int], None] = nobody_waits
+    _heard: int = 0
+    _taken: int = 0
+    _written: int = 0
 
-    def add(self, line: Entry) -> None:
-        """The oldest goes when nobody fetches them; that it went is counted."""
+    def add(self, line: Entry, number: int = 0) -> None:
+        """The oldest goes when nobody fetches them; that it went is counted. One that was heard on a link before this
+        one is not heard again."""
+        if number and number >> 32 == self._heard >> 32 and number <= self._heard:
+            if number <= self._written:
+                self.confirm(self._written)
+            return
         self.dropped += len(self.lines) == LINES_AT_MOST
         self.lines.append(line)
+        self._heard = number
 
     def take(self) -> list[Entry]:
         taken = list(self.lines)
         self.lines.clear()
+        self._taken = self._heard
         return taken
+
+    def written(self) -> None:
+        """All that was taken so far is told, and the pod's status says so."""
+        if self._written != self._taken:
+            self._written = self._taken
+            self.confirm(self._written)

@@ -23,18 +23,20 @@ class FromAgent(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., pod: _Optional[_Union[PodReport, _Mapping]] = ..., line: _Optional[_Union[Line, _Mapping]] = ..., gone: _Optional[_Union[PodGone, _Mapping]] = ..., question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
 
 class ToAgent(_message.Message):
-    __slots__ = ("welcome", "allotment", "grant", "withdrawal", "opinion")
+    __slots__ = ("welcome", "allotment", "grant", "withdrawal", "opinion", "written")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ALLOTMENT_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
     WITHDRAWAL_FIELD_NUMBER: _ClassVar[int]
     OPINION_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     allotment: Allotment
     grant: PodGrant
     withdrawal: Withdrawal
     opinion: Opinion
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., allotment: _Optional[_Union[Allotment, _Mapping]] = ..., grant: _Optional[_Union[PodGrant, _Mapping]] = ..., withdrawal: _Optional[_Union[Withdrawal, _Mapping]] = ..., opinion: _Optional[_Union[Opinion, _Mapping]] = ...) -> None: ...
+    written: Written
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., allotment: _Optional[_Union[Allotment, _Mapping]] = ..., grant: _Optional[_Union[PodGrant, _Mapping]] = ..., withdrawal: _Optional[_Union[Withdrawal, _Mapping]] = ..., opinion: _Optional[_Union[Opinion, _Mapping]] = ..., written: _Optional[_Union[Written, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("newest", "oldest", "node", "pod_uid", "instance", "software", "term", "acts_on", "places", "drills")
@@ -234,7 +236,7 @@ class Ability(_message.Message):
     def __init__(self, gate_refusal: _Optional[str] = ..., rescue_refusal: _Optional[str] = ..., rescue_deaths: _Optional[int] = ...) -> None: ...
 
 class Line(_message.Message):
-    __slots__ = ("at", "event", "uid", "who", "generation", "code", "why", "evidence", "rules_before", "rules_after", "istio_rules", "durations_ms", "failed")
+    __slots__ = ("at", "event", "uid", "who", "generation", "code", "why", "evidence", "rules_before", "rules_after", "istio_rules", "durations_ms", "failed", "number")
     class EvidenceEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -262,6 +264,7 @@ class Line(_message.Message):
     ISTIO_RULES_FIELD_NUMBER: _ClassVar[int]
     DURATIONS_MS_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     at: str
     event: str
     uid: str
@@ -275,7 +278,8 @@ class Line(_message.Message):
     istio_rules: str
     durations_ms: _containers.ScalarMap[str, float]
     failed: str
-    def __init__(self, at: _Optional[str] = ..., event: _Optional[str] = ..., uid: _Optional[str] = ..., who: _Optional[str] = ..., generation: _Optional[int] = ..., code: _Optional[str] = ..., why: _Optional[str] = ..., evidence: _Optional[_Mapping[str, str]] = ..., rules_before: _Optional[str] = ..., rules_after: _Optional[str] = ..., istio_rules: _Optional[str] = ..., durations_ms: _Optional[_Mapping[str, float]] = ..., failed: _Optional[str] = ...) -> None: ...
+    number: int
+    def __init__(self, at: _Optional[str] = ..., event: _Optional[str] = ..., uid: _Optional[str] = ..., who: _Optional[str] = ..., generation: _Optional[int] = ..., code: _Optional[str] = ..., why: _Optional[str] = ..., evidence: _Optional[_Mapping[str, str]] = ..., rules_before: _Optional[str] = ..., rules_after: _Optional[str] = ..., istio_rules: _Optional[str] = ..., durations_ms: _Optional[_Mapping[str, float]] = ..., failed: _Optional[str] = ..., number: _Optional[int] = ...) -> None: ...
 
 class PodGone(_message.Message):
     __slots__ = ("uid",)
@@ -294,16 +298,26 @@ class Question(_message.Message):
     def __init__(self, uid: _Optional[str] = ..., number: _Optional[int] = ..., timeout_s: _Optional[float] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("version", "term", "beat_s", "answers")
+    __slots__ = ("version", "term", "beat_s", "answers", "confirms")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
     BEAT_S_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMS_FIELD_NUMBER: _ClassVar[int]
     version: int
     term: int
     beat_s: float
     answers: bool
-    def __init__(self, version: _Optional[int] = ..., term: _Optional[int] = ..., beat_s: _Optional[float] = ..., answers: _Optional[bool] = ...) -> None: ...
+    confirms: bool
+    def __init__(self, version: _Optional[int] = ..., term: _Optional[int] = ..., beat_s: _Optional[float] = ..., answers: _Optional[bool] = ..., confirms: _Optional[bool] = ...) -> None: ...
+
+class Written(_message.Message):
+    __slots__ = ("uid", "up_to")
+    UID_FIELD_NUMBER: _ClassVar[int]
+    UP_TO_FIELD_NUMBER: _ClassVar[int]
+    uid: str
+    up_to: int
+    def __init__(self, uid: _Optional[str] = ..., up_to: _Optional[int] = ...) -> None: ...
 
 class Opinion(_message.Message):
     __slots__ = ("uid", "number", "asked", "answered", "silent")
