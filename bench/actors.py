@@ -148,13 +148,18 @@ class Hotswitch(Protector):
         return self.unrest()
 
     def opened_s(self, pod: str, since_s: float) -> float | None:
-        self.journal.catch_up()
-        opened = (
-            at_s(entry)
-            for entry in self.journal.entries
-            if entry.event == Act.OPEN and pod_name(entry) == pod and not entry.failed
-        )
-        return next((instant for instant in opened if instant >= since_s), None)
+        return opening_s(self.journal, pod, since_s)
+
+
+def opening_s(journal: JournalTail, pod: str, since_s: float) -> float | None:
+    """The first instant from `since_s` on at which the agent whose journal it is opened this pod's gate."""
+    journal.catch_up()
+    opened = (
+        at_s(entry)
+        for entry in journal.entries
+        if entry.event == Act.OPEN and pod_name(entry) == pod and not entry.failed
+    )
+    return next((instant for instant in opened if instant >= since_s), None)
 
 
 def rescue_pid(directory: Path) -> int:

@@ -1,5 +1,5 @@
 """The agent of one pod as the injection template has it: in the pod's network, alone with its own processes and mounts,
-root with the exempt group and five capabilities. What it may do is said by a file."""
+root with the exempt group and five capabilities, obeying a controller."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from bench.fleet import BenchFailed
 from hotswitch.api.names import HELPER_CAPABILITIES
 from hotswitch.sandbox.ca import TRUST_DOMAIN
 from hotswitch.sandbox.cluster.rights import Rights
 from hotswitch.sandbox.pod import Pod
 from hotswitch.sandbox.process import Process, start
-from hotswitch.sandbox.protector import asked
+from hotswitch.sandbox.protector import JournalTail, asked
 from hotswitch.sandbox.sandbox import Sandbox
 from hotswitch.sandbox.sidecar import PROXY_GID
 
@@ -26,17 +24,21 @@ POLL_S = 0.05
 
 
 class PodAgent:
-    """`shares_pids`: as in a pod with shareProcessNamespace; on this machine it then sees all processes of it."""
+    """`obeys`: variables that name the controller; `token`: what is shown to it. `shares_pids`: as in a pod with
+    shareProcessNamespace; on this machine it then sees all processes of it."""
 
-    def __init__(self, box: Sandbox, pod: Pod, policy: Mapping[str, Any], *, shares_pids: bool = False) -> None:
+    def __init__(
+        self, box: Sandbox, pod: Pod, obeys: Mapping[str, str], token: str, *, shares_pids: bool = False
+    ) -> None:
         self._box, self._pod = box, pod
         self._directory = box.estate.directory / f"agent-in-{pod.name}"
-        self._policy, self._shares_pids = policy, shares_pids
+        self._obeys, self._token, self._shares_pids = obeys, token, shares_pids
+        self.journal = JournalTail(self._directory / "journal.jsonl")
         self._process: Process | None = None
 
     def start(self) -> None:
         self._directory.mkdir()
-        (self._directory / "policy.yaml").write_text(yaml.safe_dump({"policy": dict(self._policy)}))
+        (self._directory / "token").write_text(self._token)
         rights = Rights(gid=PROXY_GID, capabilities=HELPER_CAPABILITIES, no_new_privileges=True)
         words = [f"{key}={value}" for key, value in self._environment().items()]
         program = rights.argv((sys.executable, "-m", "hotswitch.cli.start", "agent", "--pod"))
@@ -52,6 +54,7 @@ class PodAgent:
             "HOTSWITCH_POD": told["name"],
             "HOTSWITCH_NAMESPACE": told["namespace"],
             "HOTSWITCH_UID": told["uid"],
+            "HOTSWITCH_WORKLOAD": told["workload"],
             "HOTSWITCH_ADDRESSES": ",".join(told["addresses"]),
             "HOTSWITCH_TRUST_DOMAIN": TRUST_DOMAIN,
             "HOTSWITCH_PORTS": ",".join(map(str, told["app"]["ports"])),
@@ -60,7 +63,8 @@ class PodAgent:
             "HOTSWITCH_IDENTITY": told["identity"]["socket"],
             "HOTSWITCH_CAPTURE": json.dumps({key: told["capture"][key] for key in ("args", "env")}),
             "HOTSWITCH_DIRECTORY": str(self._directory),
-            "HOTSWITCH_POLICY": str(self._directory / "policy.yaml"),
+            "HOTSWITCH_TOKEN": str(self._directory / "token"),
+            **self._obeys,
         }
 
     async def guards(self, timeout_s: float) -> None:
