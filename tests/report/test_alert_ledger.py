@@ -148,6 +148,35 @@ def test_controller_restarts_between_fire_and_end() -> None:
     assert sorted(said(after, T + 10)) == [("u1/HSD001", "resolved"), ("unsent", "fired")]
 
 
+def test_controller_is_killed_with_an_end_that_it_has_told_and_not_kept() -> None:
+    """The receiver knows that it was over, so what begins then is news; what goes on is none."""
+    first = Ledger(repeat_s=3600)
+    first.tell(notice(), T)
+    first.taken(first.due(T, 1), T)
+    kept = first.encode()
+    first.tell(notice(ends=T + 5), T + 5)
+    assert [each.phase for each in first.due(T + 5, 1)] == [Phase.RESOLVED]
+    second = Ledger(repeat_s=3600)
+    second.adopt(kept, T + 6)
+    assert second.tell(notice(), T + 7)[0] is Taken.FOLDED
+    assert second.tell(notice(starts=T + 8), T + 8)[0] is Taken.QUEUED
+    (anew,) = second.due(T + 8, 64)
+    assert (anew.phase, anew.notice.starts_unix_s) == (Phase.FIRED, T + 8)
+    second.taken([anew], T + 8)
+    assert second.tell(notice(starts=T + 9), T + 9)[0] is Taken.FOLDED, "from then on it is known"
+    second.tell(notice(starts=T + 8, ends=T + 10), T + 10)
+    assert [(each.phase, each.notice.starts_unix_s) for each in second.due(T + 10, 64)] == [(Phase.RESOLVED, T + 8)]
+
+
+def test_what_was_told_while_the_store_was_read_may_begin_anew() -> None:
+    first, second = Ledger(repeat_s=3600), Ledger(repeat_s=3600)
+    first.tell(notice(), T)
+    first.taken(first.due(T, 1), T)
+    second.tell(notice(starts=T + 8), T + 8)
+    second.adopt(first.encode(), T + 9)
+    assert [(each.phase, each.notice.starts_unix_s) for each in second.due(T + 9, 64)] == [(Phase.FIRED, T + 8)]
+
+
 def test_the_clock_is_set_back_over_a_restart() -> None:
     ledger = Ledger(repeat_s=60)
     ledger.tell(notice(), T + 1e6)

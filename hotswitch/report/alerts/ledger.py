@@ -67,6 +67,7 @@ class Ledger:
         self._at_most = at_most
         self._matters: dict[str, Matter] = {}
         self._ended: dict[str, None] = {}
+        self._adopted: set[str] = set()  # of which an earlier life may have told the end, and could not keep that
         self.changes = 0  # so that whoever saves knows whether to
 
     def __len__(self) -> int:
@@ -120,6 +121,12 @@ class Ledger:
 
     def _more(self, known: Matter, notice: Notice, now_unix_s: float) -> Taken:
         before = known.notice
+        if notice.key in self._adopted and (notice.resolved or notice.starts_unix_s > before.starts_unix_s):
+            self._adopted.discard(notice.key)
+            if not notice.resolved and known.told is not None:  # to the receiver it may be over
+                known.notice, known.told, known.due_unix_s = notice, None, now_unix_s
+                known.turn, known.tries, self.changes = known.turn + 1, 1, self.changes + 1
+                return Taken.QUEUED
         starts = before.starts_unix_s if known.told or not before.resolved else notice.starts_unix_s
         ends = None if notice.ends_unix_s is None else max(notice.ends_unix_s, starts)
         known.notice = replace(notice, starts_unix_s=starts, ends_unix_s=ends)
@@ -214,6 +221,7 @@ class Ledger:
         mine = [each.notice for each in self._matters.values()]
         self._matters = {each.notice.key: each for each in state.matters[: self._at_most]}
         self._ended = dict.fromkeys(state.ended[-ENDED:])
+        self._adopted = set(self._matters)
         for matter in self._matters.values():
             if matter.due_unix_s is not None:
                 latest = now_unix_s + max(self.repeat_s, 60.0)  # a clock that was set back makes nobody wait for days
