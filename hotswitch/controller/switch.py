@@ -140,9 +140,11 @@ class Switch:
         return moved, answer.outcome is not Outcome.UNKNOWN
 
     def _write_ahead(self, turn: Turn, page: PodStatus, wanted: Standing) -> PodStatus:
+        """Beside it what stands before: it is not written down yet while commands of before are in doubt."""
         first = turn.acts[0]
+        before = memory.dump(replace(turn.before, well_since_s=None), turn.shift_s)
         return pens.begun(
-            page,
+            changed(page, levels=dict(turn.before.levels), standing=before),
             wanted,
             turn.shift_s,
             term=turn.term,

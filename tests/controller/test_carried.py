@@ -224,6 +224,24 @@ def test_commands_that_leave_no_generation() -> None:  # S4.3b
     run(story)
 
 
+def test_commands_are_taken_back_while_they_are_still_in_doubt() -> None:
+    """What stood before the restore was never written down as what stands; it is what was restored from."""
+
+    async def story() -> None:
+        world, uid = leading(kernel=NoGeneration(expires=False))
+        world.kill(uid)
+        await killed(world)
+        await world.turn(3)
+        assert world.api.status(uid).under_way and world.levels(uid) == OPEN  # type: ignore[union-attr]
+        world.heal(uid)
+        await killed(world)
+        await world.turn(3)
+        assert journalled(world) == [("open", Code.OPENED), ("close", Code.RESTORED)] and world.levels(uid) == CLOSED
+        assert told(world)[Code.RESTORED] == 1
+
+    run(story)
+
+
 class NoGeneration(Kernel):
     def truth(self, uid: str):  # type: ignore[no-untyped-def]
         return replace(super().truth(uid), generation=0)
