@@ -23,7 +23,7 @@ from hotswitch.controller.pen import Pen
 from hotswitch.controller.reconcile import closing, overdue, reconciled
 from hotswitch.controller.seen import SeenPod
 from hotswitch.controller.shown import Sight, judge, view
-from hotswitch.controller.switch import Switch
+from hotswitch.controller.switch import AGENT, Switch
 from hotswitch.controller.telling import Teller, decision_of, instants
 from hotswitch.controller.turn import Turn
 from hotswitch.controller.writer import Stale
@@ -65,6 +65,11 @@ class PodWorker:
     @property
     def counts_as_open(self) -> bool:
         return self.acting or self.standing.is_open or self.kept.may_have_opened
+
+    @property
+    def is_an_agents(self) -> bool:
+        """What may be open there is in a place of an agent's, also while that one has not been heard yet."""
+        return self.mirrors or (self.kept.actuator == AGENT and not self.acting)
 
     @property
     def standing(self) -> Standing:

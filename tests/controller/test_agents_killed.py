@@ -67,6 +67,34 @@ def test_killed_with_what_an_agent_has_opened(tmp_path: Path, told: bool) -> Non
     run(story, tmp_path)
 
 
+def test_restored_while_nobody_led(tmp_path: Path) -> None:  # I1, I3
+    """The status still says that it is open: that is the agent's own place, and it keeps it."""
+
+    async def story(made: Town, tls: Path) -> None:
+        uid = await made.pod("web-0")
+        async with AsyncExitStack() as first:
+            old = await first.enter_async_context(serving(made, tls, "c0"))
+            await leads(made, old)
+            port = old.office.port
+            async with running(link(made, old, tls, token_of(made, agent_pod(made)))) as node:
+                guard = node.attach("web-0", uid)
+                await made.until(lambda: may_open(node, uid), "granted")
+                guard.dead = True
+                await made.until(lambda: (page := made.status("web-0")) and page.code == Code.OPENED, "open")
+                await first.aclose()
+                guard.dead = False
+                await made.until(lambda: not guard.standing.is_open, "restored")
+                made.api.admin.patch("leases", LEASE, {"spec": {"holderIdentity": ""}}, "hotswitch-system")
+                async with made.controller("c1", agents_port=port, agents_tls=tls) as new:
+                    await leads(made, new)
+                    await made.until(lambda: Code.RESTORED in made.codes("web-0"), "told")
+                    assert may_open(node, uid)
+                    guard.dead = True
+                    await made.until(lambda: guard.acts.count(Code.OPENED) == 2, "opened again")
+
+    run(story, tmp_path)
+
+
 class Heard:
     """A link on which all is heard. `lines`: their numbers, in turn."""
 

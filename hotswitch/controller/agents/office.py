@@ -237,7 +237,7 @@ class Office:
         )
 
     def opened(self) -> Iterable[PodRef]:
-        return [each.pod for each in self._fleet.workers.values() if each.counts_as_open and not each.mirrors]
+        return [each.pod for each in self._fleet.workers.values() if each.counts_as_open and not each.is_an_agents]
 
     def frozen(self) -> str:
         return FROZEN if self._is_frozen() else ""
@@ -252,7 +252,7 @@ class Office:
 
     def every_open(self) -> Iterator[PodRef]:
         """By the controller itself, or by agents, those included that cannot be heard at the moment."""
-        yield from self.opened()
+        yield from (each.pod for each in self._fleet.workers.values() if each.counts_as_open and not each.mirrors)
         yield from self.desk.opened()
 
     @property
