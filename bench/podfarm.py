@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
 from bench.injected import AT, pod
 from hotswitch.sandbox.kubeapi.server import EmbeddedApi
+from hotswitch.sandbox.manifests import MANIFESTS
 
 TICK_S = 0.01
 ILL_ONE_IN = 401  # 2.5 sidecars a second; no divisor of the number of pods, so that it is another one in each round
@@ -33,6 +35,7 @@ class Farm:
         self._api, self._next = api, 0
         places = {str(pod(number)["metadata"]["namespace"]) for number in range(count)} | {"hotswitch-system"}
         api.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place}} for place in sorted(places)])
+        api.apply(list(yaml.safe_load_all((MANIFESTS / "base" / "crd.yaml").read_text())))
         self._pods = [msgspec.json.encode(pod(number)) for number in range(count)]
         self._table = api.catalogue.find("pods").table
         for raw in self._pods:

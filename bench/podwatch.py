@@ -104,14 +104,15 @@ class Told:
 
 
 async def controller(count: int) -> None:
-    """`hotswitch controller` as it is, from the event to the journal's line."""
+    """`hotswitch controller` as it is, kopf's thread and /metrics included, from the event to the journal's line."""
+    import hotswitch.cli.main  # noqa: F401  # it begins as a command, which costs time and memory, too
     from hotswitch.controller.app import Controller
-    from hotswitch.controller.operator import spare_the_collector
+    from hotswitch.controller.operator import operate
     from hotswitch.controller.settings import ControllerSettings
     from hotswitch.report.journal import Entry
 
-    kubeconfig = Path(os.environ["KUBECONFIG"])
-    async with Controller(ControllerSettings(kubeconfig=kubeconfig)) as whole:
+    settings = ControllerSettings(kubeconfig=Path(os.environ["KUBECONFIG"]), address="127.0.0.1", port=0)
+    async with Controller(settings) as whole:
         decided_on: set[tuple[str, str]] = set()
         began_ns = time.monotonic_ns()  # what fell ill before is no news
 
@@ -124,7 +125,8 @@ async def controller(count: int) -> None:
                 AGES_MS.append((time.monotonic_ns() - int(event[1])) / 1e6)
 
         whole.eyes, whole.speaker.journal = Told(whole.picture.pods), decided  # type: ignore[assignment, method-assign]
-        work, calm = asyncio.create_task(whole.run()), asyncio.create_task(spare_the_collector(whole))
+        stop = asyncio.Event()
+        work = asyncio.create_task(operate(whole, stop))
         while len(whole.picture.pods) < count:
             await asyncio.sleep(0.005)
         print("listed", flush=True)
@@ -132,8 +134,8 @@ async def controller(count: int) -> None:
             await asyncio.sleep(0.005)
         print("ready", flush=True)
         await end_of_input()
-        work.cancel()
-        await asyncio.gather(work, calm, return_exceptions=True)
+        stop.set()
+        await work
 
 
 if __name__ == "__main__":

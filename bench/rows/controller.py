@@ -103,7 +103,7 @@ def _byte_code(folder: Path) -> dict[str, str]:
 async def _make_byte_code(folder: Path) -> None:
     """Of all that any of them loads, before the first: as it is in an image. Else who is first would make it for all,
     or everybody anew where none may be written. Raises BenchFailed."""
-    loads = "import bench.podwatch, hotswitch.controller.app, hotswitch.controller.operator, kopf"
+    loads = "import bench.podwatch, hotswitch.cli.main, hotswitch.controller.operator, kopf"
     made = await asyncio.create_subprocess_exec(sys.executable, "-c", loads, env={**os.environ, **_byte_code(folder)})
     if await made.wait():
         raise BenchFailed("what is compared cannot be loaded")

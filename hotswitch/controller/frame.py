@@ -3,7 +3,7 @@
 When a watch of kopf's is answered with what it did not foresee (410 or 404 as an answer, no JSON), all of kopf ends,
 and with it every task of its event loop, whoever made it. That must not be a worker that has a gate open. So kopf is
 alone in its loop, is begun again, and says in one line why it ended. What passes by itself (no connection, 5xx, 429,
-403) it tries for as long as it takes.
+403) it tries for as long as it takes. The thread also loads kopf: nobody waits for that at the start.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Any
-
-import kopf
+from typing import TYPE_CHECKING, Any
 
 from hotswitch.api.names import GROUP, PLURAL, VERSION
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.credentials import Credentials
 from hotswitch.controller.app import Controller
+
+if TYPE_CHECKING:
+    import kopf
 
 AGAIN_S, AGAIN_AT_MOST_S = 1.0, 30.0
 GOODBYE_S = 5.0
@@ -56,6 +57,8 @@ class Frame:
 
     async def stop(self) -> None:
         self._ended.set()
+        if self._thread.ident is None:
+            return  # it was never started
         loop, stop = self._within, self._stop
         if loop is not None and stop is not None:
             with contextlib.suppress(RuntimeError):  # it has just ended by itself
@@ -74,6 +77,8 @@ class Frame:
             self._ended.wait(backoff.next_s())
 
     async def _operate(self) -> None:
+        import kopf
+
         self._within, self._stop = asyncio.get_running_loop(), asyncio.Event()
         if self._ended.is_set():
             return
@@ -91,6 +96,8 @@ class Frame:
             await asyncio.sleep(CLOSING_S)
 
     def _registry(self) -> kopf.OperatorRegistry:
+        import kopf
+
         registry = kopf.OperatorRegistry()
 
         @kopf.on.startup(registry=registry)
@@ -119,6 +126,8 @@ class Frame:
 
 async def connection(credentials: Credentials) -> kopf.ConnectionInfo:
     """The same server and identity for kopf; asked again by it after a 401, when the token file was read anew."""
+    import kopf
+
     authority, certificate, key = credentials.files
     scheme, _, token = (await credentials.headers()).get("Authorization", "").partition(" ")
     return kopf.ConnectionInfo(
