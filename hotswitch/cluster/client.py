@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
 from yarl import URL
 
@@ -21,6 +20,7 @@ from hotswitch.cluster import failure
 from hotswitch.cluster.answers import Group, Resources, read
 from hotswitch.cluster.credentials import Credentials
 from hotswitch.cluster.failure import ApiFailure, ConnectError
+from hotswitch.cluster.http import aiohttp
 from hotswitch.cluster.kinds import Kind
 
 MERGE, STRATEGIC, JSON_PATCH, APPLY, JSON = (

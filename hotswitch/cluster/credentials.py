@@ -15,11 +15,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import aiohttp
 import yaml
-from aiohttp import AddrInfoType
 
 from hotswitch.cluster.failure import ConnectError
+from hotswitch.cluster.http import aiohttp
 from hotswitch.cluster.library import (
     ConfigException,
     Configuration,
@@ -47,7 +46,7 @@ class _Rest(RESTClientObject):  # type: ignore[misc]  # the library has no types
         return aiohttp.TCPConnector(limit=0, ssl=self.ssl_context, socket_factory=_socket)
 
 
-def _socket(address: AddrInfoType) -> socket.socket:
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, _ = address
     made = socket.socket(family=family, type=kind, proto=protocol)
     for option in _OPTIONS:
