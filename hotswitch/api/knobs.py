@@ -116,10 +116,16 @@ class Knobs:
     problems: tuple[InvalidValue, ...] = ()
 
 
+_SILENT = Knobs()
+_LABELS = frozenset[str]().union(*_KNOWN.values())  # what means something as a label, or was meant as an annotation
+
+
 def read(
     bearer: Bearer, labels: Mapping[str, str], annotations: Mapping[str, str], before: Knobs | None = None
 ) -> Knobs:
     """`before`: what the same object (by uid) said last; None: it is seen for the first time. Never raises."""
+    if not annotations and _LABELS.isdisjoint(labels):
+        return _SILENT  # of ten thousand pods, nearly all
     known = _KNOWN[bearer]
     said = {name: annotations[name] for name in known if name in annotations and name != names.MODE_LABEL}
     said |= {names.MODE_LABEL: labels[names.MODE_LABEL]} if names.MODE_LABEL in labels else {}

@@ -75,10 +75,12 @@ def write(word: Word, order: Order) -> dict[str, str | None]:
     }
 
 
+MEAN_NOTHING_ALONE = (names.OVERRIDE_UNTIL, names.OVERRIDE_DIRECTION, names.OVERRIDE_ACCEPT)
+
+
 def _no_half_order(annotations: Mapping[str, str]) -> None:
     """Half an order is a mistake that its author should hear of."""
-    left = (names.OVERRIDE_UNTIL, names.OVERRIDE_DIRECTION, names.OVERRIDE_ACCEPT)
-    name = next((name for name in left if name in annotations), None)
+    name = next((name for name in MEAN_NOTHING_ALONE if name in annotations), None)
     if name is not None:
         raise InvalidValue(name, annotations[name], f"means nothing without {names.OVERRIDE}")
 

@@ -13,6 +13,7 @@ from sys import intern
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 _DROPPED = "kubectl.kubernetes.io/last-applied-configuration"
 """A copy of the whole manifest, kept by kubectl in an annotation."""
@@ -44,7 +45,7 @@ class Shared(msgspec.Struct, frozen=True, gc=False, rename="camel"):
         for field in self.shared:
             part = getattr(self, field)
             if part:
-                msgspec.structs.force_setattr(self, field, once(part))
+                force_setattr(self, field, once(part))
 
 
 class OwnerReference(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -80,7 +81,10 @@ class Metadata(Shared, frozen=True, gc=False, rename="camel"):
     @property
     def controller(self) -> OwnerReference | None:
         """Who made it and would make another: the ReplicaSet of a pod."""
-        return next((owner for owner in self.owner_references or () if owner.controller), None)
+        for owner in self.owner_references or ():
+            if owner.controller:
+                return owner
+        return None
 
 
 class _BareMetadata(msgspec.Struct, frozen=True, gc=False, rename="camel"):

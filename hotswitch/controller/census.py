@@ -12,7 +12,7 @@ from hotswitch.cluster.pods import Pod
 from hotswitch.config.merged import Budgets
 from hotswitch.controller.surroundings import Limits
 from hotswitch.model import PodRef
-from hotswitch.observe.podlife import reference
+from hotswitch.observe.podlife import workload
 
 HASH = "pod-template-hash"  # a workload's name goes by it
 
@@ -37,18 +37,18 @@ class Census:
     def _count(self, pod: Pod, by: int) -> None:
         if pod.is_completed:
             return
-        ref = reference(pod)
         self.living += by
-        for counted, key in self._counters(ref, pod.spec.node_name):
+        for counted, key in self._counters(pod):
             counted[key] += by
             if not counted[key]:
                 del counted[key]
 
-    def _counters(self, ref: PodRef, node: str) -> tuple[tuple[Counter[Any], object], ...]:
+    def _counters(self, pod: Pod) -> tuple[tuple[Counter[Any], object], ...]:
+        namespace = pod.metadata.namespace
         return (
-            (self._of_workload, (ref.namespace, ref.workload)),
-            (self._of_namespace, ref.namespace),
-            (self._of_node, node),
+            (self._of_workload, (namespace, workload(pod))),
+            (self._of_namespace, namespace),
+            (self._of_node, pod.spec.node_name),
         )
 
     def limits(self, pod: PodRef, node: str, budgets: Budgets) -> Limits:

@@ -115,8 +115,13 @@ def _order(pod: Pod) -> override.Order | None:
         return None
 
 
+_ORDERS = frozenset({names.OVERRIDE, names.DRILL_ORDER, *override.MEAN_NOTHING_ALONE})
+
+
 def wrong_orders(pod: Pod) -> tuple[Problem, ...]:
     """An order that is not valid changes nothing, and its author is to hear of it."""
+    if _ORDERS.isdisjoint(pod.annotations):
+        return ()  # asked of every pod at the start
     return tuple(problem(object_ref(pod), each) for each in _wrong(pod.annotations))
 
 

@@ -19,7 +19,7 @@ def reference(pod: Pod) -> PodRef:
 
 def workload(pod: Pod) -> str:
     """Its owner; of a Deployment's ReplicaSet the Deployment, by the name that it makes of its own and the hash."""
-    owner = next((each for each in pod.metadata.owner_references or () if each.controller), None)
+    owner = pod.metadata.controller
     if owner is None:
         return f"pod/{pod.metadata.name}"
     suffix = pod.labels.get("pod-template-hash", "")
