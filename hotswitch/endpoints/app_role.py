@@ -5,7 +5,9 @@ it was cut off or its proxy was dead, still believes that it serves in the gener
 again before it hears, an open port would let it answer with what it remembers. So the keeper tells the app first, and
 opens the port of a new generation only when the app has shown its mark: its next question names what it has taken.
 
-On loopback, past any sidecar, and in the controllers' own words: an app that asks a controller asks here instead.
+On loopback, past any sidecar, and in the controllers' own words: an app that asks a controller asks here instead. An
+answer counts from when its question came, and one that stands is answered as soon as the permit is renewed: so the app
+believes that it serves for as long as the kernel permits it, and not for a renewal less.
 
     GET /v1/roles/NAMESPACE/POD?known=MARK&wait=SECONDS
 """
@@ -45,6 +47,7 @@ class AppRole:
         self._changed = threading.Condition()
         self._said: Answer = UNHEARD
         self._until_s = 0.0
+        self._heard_s = 0.0  # until when the app may believe what it was answered last
         self._taken = ""  # the mark of what is said, once the app has shown it
 
     def say(self, said: Answer, until_s: float) -> None:
@@ -62,27 +65,29 @@ class AppRole:
             return self._changed.wait_for(lambda: self._taken == mark, wait_s)
 
     def ask(self, known: str, wait_s: float) -> Answer:
-        """As soon as it is another one than `known`, which the app has taken."""
-        end_s = self._clock() + wait_s
+        """As soon as it is another one than `known`, which the app has taken, or counts for longer than the app knows.
+        `ttl_s` counts from now, when the question has come."""
+        came_s = self._clock()
         with self._changed:
             while True:
-                now, now_s = self._now(), self._clock()
-                if known != now["mark"]:
+                now, now_s = self._now(came_s), self._clock()
+                if known == now["mark"]:
+                    self._taken = known
+                    self._changed.notify_all()
+                is_longer = now["ttl_s"] is not None and self._until_s > self._heard_s
+                if known != now["mark"] or is_longer or now_s >= came_s + wait_s:
+                    self._heard_s = self._until_s
                     return now
-                self._taken = known
-                self._changed.notify_all()
-                if now_s >= end_s:
-                    return now
-                ends_s = min(end_s, self._until_s) if now["role"] == "active" else end_s
+                ends_s = min(came_s + wait_s, self._until_s) if now["role"] == "active" else came_s + wait_s
                 self._changed.wait(max(0.001, ends_s - now_s))
 
-    def _now(self) -> Answer:
+    def _now(self, came_s: float) -> Answer:
+        """To a question that came then."""
         if self._said["role"] != "active":
             return self._said
-        left_s = self._until_s - self._clock()
-        if left_s <= 0:
+        if self._until_s <= self._clock():
             return {**self._said, "role": "standby", "ttl_s": None, "mark": f"lapsed-{self._said['generation']}"}
-        return {**self._said, "ttl_s": None if self._said["ttl_s"] is None else left_s}
+        return {**self._said, "ttl_s": None if self._said["ttl_s"] is None else self._until_s - came_s}
 
 
 class _Server(ThreadingHTTPServer):

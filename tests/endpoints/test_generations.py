@@ -164,7 +164,42 @@ def test_the_app_is_told_that_its_time_is_over_though_nobody_says_so() -> None:
 def test_a_question_that_waits_is_answered_when_the_time_is_over() -> None:
     role = AppRole()
     role.say(active(2, 0.3), clock_s() + 0.3)
+    assert role.ask("", 0.0)["role"] == "active"
     assert role.ask("active-2", PATIENCE_S)["role"] == "standby"
+
+
+def test_an_app_believes_for_as_long_as_its_port_is_open_though_its_question_stands() -> None:  # S0.6
+    """Else it would refuse before its time is over, and that is when its keeper has stopped and its lease runs out."""
+    now_s = [100.0]
+    role = AppRole(lambda: now_s[0])
+    role.say(active(2, 5.0), 105.0)
+    assert role.ask("", 0.0)["ttl_s"] == 5.0
+    with ThreadPoolExecutor() as pool:
+        standing = pool.submit(role.ask, "active-2", 20.0)
+        assert role.is_taken("active-2", PATIENCE_S)
+        now_s[0] = 101.0
+        role.say(active(2, 5.0), 106.0)
+        try:
+            assert standing.result(PATIENCE_S)["ttl_s"] == 6.0, "counted from its question, at 100"
+        finally:
+            now_s[0] = 200.0  # it ends, however it went
+            role.say(active(2, 5.0), 106.0)
+    now_s[0] = 102.0
+    role.say(active(2, 5.0), 107.0)  # between two questions
+    assert role.ask("active-2", 20.0)["ttl_s"] == 5.0
+
+
+def test_an_app_without_an_end_to_its_time_is_not_asked_to_come_back_at_each_renewal() -> None:
+    role = AppRole()
+    said = {**active(2), "ttl_s": None}
+    role.say(said, clock_s() + 60.0)
+    role.ask("", 0.0)
+    with ThreadPoolExecutor() as pool:
+        standing = pool.submit(role.ask, "active-2", PATIENCE_S)
+        assert role.is_taken("active-2", PATIENCE_S)
+        role.say(said, clock_s() + 61.0)
+        role.say({**said, "role": "standby", "mark": "standby-2"}, clock_s())
+        assert standing.result(PATIENCE_S)["mark"] == "standby-2"
 
 
 def test_over_loopback_of_the_pod_in_the_words_of_a_controller(pair: Pair) -> None:
