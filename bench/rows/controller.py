@@ -77,9 +77,10 @@ class Trial:
             await _line(it, self.actor)
             start_s, work_s = time.monotonic() - began_s, usage(it.pid).cpu_s
             await asyncio.sleep(self.settle_s)
-            memory_mb = usage(it.pid).rss_mb
+            began_mb = usage(it.pid).rss_mb
             await _line(it, self.actor)
             cpu = await self._load(it.pid, rate, seconds)
+            memory_mb = max(began_mb, usage(it.pid).rss_mb)  # at rest again: what the events left counts, too
         ages = msgspec.json.decode(result.read_bytes(), type=list[float])
         single = {START: start_s, WORK: work_s, MEMORY: memory_mb, CPU: cpu}
         return {**{what: Sample.of([value]) for what, value in single.items()}, AGE: Sample.of(ages)}
