@@ -16,6 +16,7 @@ from hotswitch.agent.kept import Memory, boot_s
 from hotswitch.agent.link import ControllerAuthority
 from hotswitch.api.agent.grants import policy_message
 from hotswitch.api.agent.v1 import agent_pb2 as wire
+from hotswitch.decide.grants import Refused
 from hotswitch.model import Mode, Opinion, PodRef, PodUid, Policy
 
 pytestmark = pytest.mark.unit
@@ -107,6 +108,48 @@ def test_one_pod_that_cannot_be_told_keeps_no_other_from_it(tmp_path: Path) -> N
         hears(authority, grant(OLD, term=1))
         authority._tell_all()
         assert heard == [NEW] and authority.grant(OLD) is not None
+        authority.close()
+
+    asyncio.run(story())
+
+
+def withdrawal(uid: str, *, term: int, version: int) -> wire.ToAgent:
+    return wire.ToAgent(withdrawal=wire.Withdrawal(uid=uid, term=term, version=version, why="not looked after"))
+
+
+def test_what_was_said_before_is_counted_and_changes_nothing(tmp_path: Path) -> None:  # I2, I6
+    """Granted, withdrawn, and the grant played again; and a withdrawal of before a grant."""
+
+    async def story() -> None:
+        authority = started(tmp_path)
+        authority.lease.term = 1
+        hears(authority, grant(NEW, term=1))
+        hears(authority, withdrawal(NEW, term=1, version=2))
+        for _ in range(2):
+            hears(authority, grant(NEW, term=1))
+        known = authority.grant(NEW)
+        assert known is not None and (known.policy.mode, known.version) == (Mode.OBSERVE, 2)
+        hears(authority, grant(OLD, term=1))
+        hears(authority, withdrawal(OLD, term=1, version=1))
+        known = authority.grant(OLD)
+        assert known is not None and known.policy.mode is Mode.AUTO
+        assert authority.refused == {"replayed": 3}
+        authority.close()
+
+    asyncio.run(story())
+
+
+def test_a_leader_that_was_is_heard_no_further(tmp_path: Path) -> None:  # I6
+    async def story() -> None:
+        authority = started(tmp_path)
+        authority.lease.term = 2
+        hears(authority, grant(NEW, term=2))
+        for late in (grant(OLD, term=1), withdrawal(NEW, term=1, version=9)):
+            with pytest.raises(Refused) as refused:
+                hears(authority, late)
+            assert refused.value.reason == "old-term"
+        known = authority.grant(NEW)
+        assert authority.grant(OLD) is None and known is not None and known.policy.mode is Mode.AUTO
         authority.close()
 
     asyncio.run(story())
