@@ -1,6 +1,6 @@
 """Endpoints inside the controller: made of its settings, told to people by its voice, counted by its metrics (S0, S2).
 
-What lasts is told as an alarm (alarms.py); ordinary Services that are taken over are another page (adopting.py).
+What it says is in service_words.py; ordinary Services that are taken over are another page (adopting.py).
 """
 
 from __future__ import annotations
@@ -9,36 +9,24 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import web
 
-from hotswitch.backends import (
-    HOME,
-    ClusterState,
-    Output,
-    Published,
-    ServiceId,
-    ServiceMode,
-    ServiceRecord,
-    Staleness,
-)
+from hotswitch.backends import HOME, ClusterState, Output, ServiceMode
 from hotswitch.cluster.client import Cluster
-from hotswitch.cluster.kinds import SERVICES
-from hotswitch.cluster.lease_record import instant
 from hotswitch.controller.adopting import Adopting
-from hotswitch.controller.alarms import KEY, Alarms
+from hotswitch.controller.alarms import Alarms
 from hotswitch.controller.explaining import RouteServer
 from hotswitch.controller.invalid import InvalidObjects
 from hotswitch.controller.istio_output import IstioOutput
 from hotswitch.controller.listening import listen, target
+from hotswitch.controller.service_words import Endings, IstioWords, ServiceWords
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.controller.speaking import Speaker
-from hotswitch.decide.endpoints.active_standby import Verdict, Word
 from hotswitch.decide.endpoints.availability import is_available
 from hotswitch.endpoints.assemble import Place
-from hotswitch.endpoints.cluster_states import ClusterStates, Said
+from hotswitch.endpoints.cluster_states import ClusterStates
 from hotswitch.endpoints.endpoints import Endpoints, Parts
 from hotswitch.endpoints.peer import connect_peer
 from hotswitch.endpoints.publisher import Asked
@@ -48,42 +36,8 @@ from hotswitch.endpoints.source import Source
 from hotswitch.endpoints.xds.server import Identity
 from hotswitch.endpoints.xds.serving import XdsServing, XdsSettings
 from hotswitch.report.controller_metrics import ControllerMetrics
-from hotswitch.report.events import Regarding
-from hotswitch.report.journal import Entry
 
-FOREIGN, NOT_HEARD = "HSE010", "HSE040"
 MISNAMED = "this is no cluster's name: lower-case letters, digits and -; it is not read"
-WARNINGS = frozenset({Word.WITHDRAWN, Word.NONE_AVAILABLE, Word.FENCING, Word.ORDER_REFUSED, Word.UNREADABLE})
-
-
-class Endings:
-    """A Publisher that tells data planes nothing: what was said of a Service to people ends when it is gone, or when it
-    knows no roles any more."""
-
-    def __init__(self, alarms: Alarms) -> None:
-        self._alarms = alarms
-
-    def publish(self, published: Published) -> None:
-        if published.service.mode is not ServiceMode.ACTIVE_STANDBY:
-            self._alarms.clear(f"{KEY}{published.service.id}")
-
-    def withdraw(self, service: ServiceId) -> None:
-        self._alarms.clear(f"{KEY}{service}")
-        self._alarms.clear(_foreign_key(service))
-
-
-@dataclass(frozen=True, slots=True)
-class _SaidOfIstio:
-    """istio_output.Say."""
-
-    alarms: Alarms
-    about: Callable[[ServiceRecord, str, str, bool], None]
-
-    def alarm(self, service: ServiceId, code: str, sentence: str) -> None:
-        self.alarms.set(f"{KEY}{service}:istio", code, sentence, service.namespace)
-
-    def clear(self, service: ServiceId) -> None:
-        self.alarms.clear(f"{KEY}{service}:istio")
 
 
 class Serving:
@@ -101,34 +55,34 @@ class Serving:
         refusal: Callable[[str], str],
     ) -> None:
         self._speaker, self._metrics = speaker, metrics
-        self._since: dict[ServiceId, float] = {}
         self.highest_term = 0  # that was ever seen in an election, or in a takeover
         self.alarms = Alarms(speaker.tell)
         self.invalid: list[InvalidObjects] = []  # one for each cluster
         registry = Registry()
+        words = ServiceWords(speaker, metrics, self.alarms, registry, settings.namespace)
         self.sources = [
             self._source(cluster, registry, HOME, settings),
             *(self._source(other, registry, name, settings) for name, other in others.items()),
         ]
         self.xds = XdsServing(_xds(settings), self.sources[0].is_unread)
         self._routing = RouteServer(cluster, lambda: self.xds.publisher if leads() else None)
-        self.istio = IstioOutput(cluster, outputs, leads, _SaidOfIstio(self.alarms, self._say), metrics.istio_written)
+        self.istio = IstioOutput(cluster, outputs, leads, IstioWords(self.alarms, words.about), metrics.istio_written)
         parts = Parts(
             cluster=cluster,
             namespace=settings.namespace,
             sources=self.sources,
             registry=registry,
             leads=leads,
-            tell=self._tell,
-            foreign=self._foreign,
+            tell=words.tell,
+            foreign=words.foreign,
             written=metrics.slice_written,
             more=(Asked(Output.XDS, self.xds), Asked(Output.ISTIO, self.istio), Endings(self.alarms)),
         )
         self.endpoints = Endpoints(parts)
         self.adopting = Adopting(cluster, settings.namespace, speaker, metrics, self.alarms, leads, refusal)
         self.invalid.append(self.adopting.invalid)
-        self._namespace, self._misnamed, self._began_s = settings.namespace, settings.misnamed, time.monotonic()
-        self._states = ClusterStates(cluster, settings.namespace, self._further, self._heard, leads)
+        self._misnamed, self._began_s = settings.misnamed, time.monotonic()
+        self._states = ClusterStates(cluster, settings.namespace, self._further, words.heard, leads)
         self._telling: asyncio.Task[None] | None = None
         self._server = RoleServer(
             self.endpoints.roles, Keepers(cluster, frozenset(settings.keepers)), self.endpoints.find
@@ -223,52 +177,6 @@ class Serving:
         age_s = time.monotonic() - self._began_s
         return ClusterState(name=name, staleness=None, age_s=age_s, problem=MISNAMED, backends={})
 
-    # ---- words ----
-
-    def _heard(self, said: Said) -> None:
-        key = f"{KEY}cluster:{said.name}"  # no Service is called so
-        if said.state == Staleness.FRESH:
-            self.alarms.clear(key)
-        else:
-            self.alarms.set(key, NOT_HEARD, said.sentence, self._namespace)
-
-    def _tell(self, service: ServiceRecord, verdict: Verdict, *, is_new: bool) -> None:
-        self._measure(service, verdict, is_new)
-        key = f"{KEY}{service.id}"
-        if verdict.alarm:
-            self.alarms.set(key, str(verdict.word), f"{service.id}: {verdict.sentence}", service.id.namespace)
-        elif verdict.word is not Word.WITHDRAWN:
-            self.alarms.clear(key)
-        if is_new:
-            self._say(service, str(verdict.word), verdict.sentence, verdict.word in WARNINGS)
-            self._speaker.journal(_entry(service, verdict))
-
-    def _measure(self, service: ServiceRecord, verdict: Verdict, is_new: bool) -> None:
-        now_s = asyncio.get_running_loop().time()
-        if is_new:
-            self._metrics.election(str(verdict.word))
-        if verdict.word is Word.WITHDRAWN:
-            self._since.setdefault(service.id, now_s)
-        if verdict.word is Word.PROMOTED and is_new and (began_s := self._since.pop(service.id, None)) is not None:
-            self._metrics.switched(now_s - began_s)
-
-    def _foreign(self, service: ServiceId, names: tuple[str, ...]) -> None:
-        record = self.endpoints.registry.service(service)
-        key = _foreign_key(service)
-        if not names or record is None:
-            self.alarms.clear(key)
-            return
-        sentence = (
-            f"{', '.join(names)}: slices of this Service that others wrote; every reader merges them with ours. "
-            f"Delete them, and an Endpoints object of this name"
-        )
-        self._say(record, FOREIGN, sentence, True)
-        self.alarms.set(key, FOREIGN, f"{service}: {sentence}", service.namespace)
-
-    def _say(self, service: ServiceRecord, code: str, sentence: str, warning: bool) -> None:
-        regarding = Regarding(kind=SERVICES, namespace=service.id.namespace, name=service.id.name, uid=service.uid)
-        self._speaker.about(regarding, code, sentence, warning=warning)
-
     # ---- metrics ----
 
     def refresh_metrics(self) -> None:
@@ -290,10 +198,6 @@ class Serving:
         self._metrics.clusters(self._further())
 
 
-def _foreign_key(service: ServiceId) -> str:
-    return f"{KEY}{service}:foreign"
-
-
 def _xds(settings: ControllerSettings) -> XdsSettings:
     if settings.xds_port is None:
         return XdsSettings(domain=settings.domain)
@@ -302,18 +206,3 @@ def _xds(settings: ControllerSettings) -> XdsSettings:
         identity = Identity(settings.xds_certificate, settings.xds_key, settings.xds_clients)
     address = target(settings.address, settings.xds_port)
     return XdsSettings(address=address, identity=identity, domain=settings.domain)
-
-
-def _entry(service: ServiceRecord, verdict: Verdict) -> Entry:
-    active = verdict.election.active or verdict.election.fencing
-    return Entry(
-        at=instant(time.time()),
-        event="election",
-        pod="",
-        uid=active.uid if active else "",
-        who="controller",
-        generation=verdict.election.generation,
-        code=str(verdict.word),
-        why=verdict.sentence,
-        evidence={"service": str(service.id)},
-    )

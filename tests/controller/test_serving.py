@@ -14,7 +14,7 @@ from hotswitch.cluster.client import connect
 from hotswitch.cluster.kinds import EVENTS, NAMESPACES, NODES, SERVICES
 from hotswitch.controller.alarms import Alarms
 from hotswitch.controller.app import Controller
-from hotswitch.controller.serving import Endings
+from hotswitch.controller.service_words import Endings
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.decide.endpoints.place import Caller
 from hotswitch.endpoints.xds.kinds import Kind

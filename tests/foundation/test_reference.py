@@ -14,7 +14,7 @@ from hotswitch.api.service import SERVICE_ANNOTATIONS
 from hotswitch.cli.main import app
 from hotswitch.config import agentfile
 from hotswitch.config.told import Strict
-from hotswitch.controller.serving import FOREIGN, NOT_HEARD
+from hotswitch.controller.service_words import FOREIGN, NOT_HEARD
 from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.endpoints import active_standby, adopt
 from hotswitch.endpoints.istio.publisher import Refusal
