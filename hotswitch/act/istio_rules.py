@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from hotswitch.act.order import Truth
 from hotswitch.capture import nft_list
-from hotswitch.capture.inspect import Inspection, Look, State, judge
+from hotswitch.capture.inspect import Look, judge
+from hotswitch.capture.inspection import Inspection, State
 from hotswitch.capture.nft_list import Listing
 from hotswitch.capture.spec import Backend, CaptureSpec
 from hotswitch.model import Direction, Level

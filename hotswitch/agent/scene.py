@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from hotswitch.capture.gate_choice import AnyGate
 from hotswitch.capture.gate_legacy import LegacyGate
-from hotswitch.capture.inspect import Inspection, State, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import Inspection, State
 from hotswitch.capture.spec import Backend, CaptureSpec
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hotswitch.capture.inspect import FamilyView, Inspection, State
+from hotswitch.capture.inspection import FamilyView, Inspection, State
 from hotswitch.capture.spec import CaptureSpec
 
 EXIT_CODES = {State.CAPTURED: 0, State.ABSENT: 3, State.FOREIGN: 3, State.PARTIAL: 4, State.OPEN: 5}

@@ -12,7 +12,8 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
-from hotswitch.capture.inspect import Inspection, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import Inspection
 from hotswitch.sandbox.clients import LoadRun
 from hotswitch.sandbox.estate import process_state
 from hotswitch.sandbox.kubelet import Timings

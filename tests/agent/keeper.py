@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from hotswitch.capture.gate_table import TABLE
-from hotswitch.capture.inspect import Inspection, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import Inspection
 from hotswitch.cli.ask import ANSWER_TIMEOUT_S, AgentError, ask
 from hotswitch.kernel.command import Command, run
 from hotswitch.report.journal import Entry

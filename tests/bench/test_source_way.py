@@ -6,7 +6,8 @@ import pytest
 
 from bench.pods import Ward
 from bench.source_way import clean, clean_commands, put_back
-from hotswitch.capture.inspect import State, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import State
 from hotswitch.sandbox.podspec import INIT_ARGS
 
 pytestmark = pytest.mark.netns

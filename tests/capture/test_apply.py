@@ -12,7 +12,8 @@ import pytest
 from hotswitch.capture.apply import ApplyFailed, ApplyRefused, apply
 from hotswitch.capture.clean import clean
 from hotswitch.capture.clean import plan as plan_of_cleaning
-from hotswitch.capture.inspect import State, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import State
 from hotswitch.capture.reading import read
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception
 from hotswitch.kernel.command import run

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from hotswitch.capture.inspect import State, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import State
 from hotswitch.capture.older import Shape
 from hotswitch.capture.spec import Backend
 from hotswitch.model import Direction, Level, Opening

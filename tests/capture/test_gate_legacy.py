@@ -18,7 +18,8 @@ from hotswitch.capture.gate import Gate, GateAbsent, GateFenced, GateState
 from hotswitch.capture.gate_choice import open_gate
 from hotswitch.capture.gate_legacy import LegacyGate
 from hotswitch.capture.gate_table import GateScope, scope_of
-from hotswitch.capture.inspect import State, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import State
 from hotswitch.capture.render import commands
 from hotswitch.capture.spec import Backend, CaptureSpec
 from hotswitch.kernel import nf_tables

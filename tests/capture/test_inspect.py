@@ -10,7 +10,8 @@ import pytest
 
 from hotswitch.capture.gate import Gate
 from hotswitch.capture.gate_table import GateScope
-from hotswitch.capture.inspect import Inspection, State, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import Inspection, State
 from hotswitch.capture.render import commands
 from hotswitch.capture.spec import Backend, CaptureSpec, Interception
 from hotswitch.kernel.command import Command, run

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from hotswitch.capture import deletions, effective, iptables_save
 from hotswitch.capture.deletions import Deletion, by_arguments, fixed_list, left_of, shape_of
-from hotswitch.capture.inspect import State, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import State
 from hotswitch.capture.iptables import Rule
 from hotswitch.capture.istio_commands import Commands, commands
 from hotswitch.capture.older import rules

@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from hotswitch.capture.inspect import State, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import State
 from hotswitch.capture.iptables import restore_text
 from hotswitch.capture.older import Shape, rules
 from hotswitch.capture.render import commands

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hotswitch.capture import iptables_save, nft_list
 from hotswitch.capture.gaps import gaps
-from hotswitch.capture.inspect import State, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import State
 from hotswitch.capture.iptables import Rule, restore_text
 from hotswitch.capture.older import Shape, rules
 from hotswitch.capture.render import commands

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hotswitch.capture.inspect import State, inspect
+from hotswitch.capture.inspect import inspect
+from hotswitch.capture.inspection import State
 from hotswitch.capture.istio_commands import commands
 from hotswitch.capture.version import IstioVersion
 from hotswitch.cluster.exec import ExecOutcome, Executed, exec_in
