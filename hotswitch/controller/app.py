@@ -18,7 +18,6 @@ from hotswitch.act.order import Actuator
 from hotswitch.api import names
 from hotswitch.cluster.client import connect
 from hotswitch.cluster.lease import Elector
-from hotswitch.cluster.pods import Pod
 from hotswitch.config import adoption
 from hotswitch.controller import actuators
 from hotswitch.controller.agents.office import Office
@@ -29,6 +28,7 @@ from hotswitch.controller.figures import refresh
 from hotswitch.controller.fleet import Fleet
 from hotswitch.controller.invalid import InvalidObjects
 from hotswitch.controller.means import Means
+from hotswitch.controller.news import News
 from hotswitch.controller.picture import Picture
 from hotswitch.controller.policies import Reports
 from hotswitch.controller.preparing import Preparing
@@ -59,11 +59,23 @@ class Controller:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Controller:
+        self._shift_s = time.time() - asyncio.get_running_loop().time()
+        self.cluster = await self._stack.enter_async_context(connect(self.settings.kubeconfig, self.settings.context))
+        self.speaker = Speaker(self.cluster, self.settings, self.metrics)
+        self._make_picture()
+        self._make_hands()
+        self._make_watches()
+        self.serving: Serving | None = None
+        if self.settings.endpoints:
+            self.serving = await self._open_serving()
+        return self
+
+    def _leads(self) -> bool:
+        return self.elector.leading
+
+    def _make_picture(self) -> None:
+        """What is known of pods, and who looks at those that are ill."""
         settings = self.settings
-        loop = asyncio.get_running_loop()
-        self._shift_s = time.time() - loop.time()
-        self.cluster = await self._stack.enter_async_context(connect(settings.kubeconfig, settings.context))
-        self.speaker = Speaker(self.cluster, settings, self.metrics)
         self.picture = Picture(
             self.cluster,
             settings.root_namespace,
@@ -71,36 +83,38 @@ class Controller:
             self.speaker.invalid,
             tells_clients=bool(settings.istiod),
         )
-        self.fleet = Fleet(self.picture.known, self._ill, self.picture.forget, self.picture.node_of)
+        self.fleet = Fleet(
+            self.picture.known, lambda uid: self.news.ill(uid), self.picture.forget, self.picture.node_of
+        )
         pace = CentralPace(idle_s=settings.probe_idle_s, fast_s=settings.probe_fast_s)
         self.eyes = CentralProber(self.fleet.news, pace)
-        self.actuators: Mapping[str, Actuator] = actuators.offered(self.cluster, settings, lambda: self.elector.leading)
+
+    def _make_hands(self) -> None:
+        """Whatever acts, or lets others act."""
+        self.actuators: Mapping[str, Actuator] = actuators.offered(self.cluster, self.settings, self._leads)
         self.office = Office(
-            self.cluster,
-            settings,
-            self.picture,
-            self.fleet,
-            self.metrics,
-            lambda: self.elector.leading,
-            lambda uid, timeout_s, done: self.eyes.look(uid, timeout_s, done),
+            self.cluster, self.settings, self.picture, self.fleet, self.metrics, self._leads, self.eyes.look
         )
         words = Words(self.speaker.journal, self.speaker.tell, self._about, self.metrics.drills)
-        self.drills = Drills(self.cluster, self.picture, self.office, words, lambda: self.elector.leading)
+        self.drills = Drills(self.cluster, self.picture, self.office, words, self._leads)
         self.office.ordered = self.drills.order_of
-        self.preparing = Preparing(self.picture, self.actuators, self._say_problem)
+        self.preparing = Preparing(self.picture, self.actuators, self.speaker.trouble)
+        self.news = News(self.picture, self.eyes, self.fleet, self.office, self.drills, self.preparing)
+
+    def _make_watches(self) -> None:
+        """Whatever the API server tells, and who leads."""
+        settings = self.settings
         self.watching = Watching(
             self.cluster,
             self.picture,
             settings.root_namespace,
-            news=self._news,
-            moved=self._moved,
-            gone=self._gone,
-            problem=self._say_problem,
+            news=self.news.heard,
+            moved=self.news.moved,
+            gone=self.news.gone,
+            problem=self.speaker.trouble,
             policies_changed=self._policies_changed,
         )
-        self.reports = Reports(
-            self.cluster, self.watching.policies, lambda key: self.picture.policies.get(key), self._say_problem
-        )
+        self.reports = Reports(self.cluster, self.watching.policies, self.picture.policies.get, self.speaker.trouble)
         self.elector = Elector(
             self.cluster,
             settings.namespace,
@@ -111,31 +125,29 @@ class Controller:
             retry_s=settings.retry_s,
             least_term=self._least_term,
         )
-        self.serving: Serving | None = None
-        if settings.endpoints:
-            from hotswitch.controller.serving import Serving  # heavy, and not everybody's
 
-            opened = Serving.open(
-                self.cluster,
-                settings,
-                self.speaker,
-                self.metrics,
-                lambda: self.elector.leading,
-                self._no_adopting,
-                self.picture.settings.outputs,
-            )
-            self.serving = await self._stack.enter_async_context(opened)
-        return self
+    async def _open_serving(self) -> Serving:
+        from hotswitch.controller.serving import Serving  # heavy, and not everybody's
+
+        outputs = self.picture.settings.outputs
+        opened = Serving.open(
+            self.cluster, self.settings, self.speaker, self.metrics, self._leads, self._no_adopting, outputs
+        )
+        return await self._stack.enter_async_context(opened)
 
     async def __aexit__(self, *_: object) -> None:
+        self._let_go()
+        await self.speaker.stop()
+        await self._stack.aclose()
+
+    def _let_go(self) -> None:
+        """Of all that only a leader may do."""
         self.preparing.stop()
         self.drills.follow()
         self.office.follow()
         self.fleet.follow()
         if self.serving is not None:
             self.serving.follow()
-        await self.speaker.stop()
-        await self._stack.aclose()
 
     def _least_term(self) -> int:
         elected = 0 if self.serving is None else self.serving.highest_term
@@ -216,12 +228,7 @@ class Controller:
         self.metrics.leads(False)
         self._sweeping.cancel()
         self.reports.follow()
-        self.preparing.stop()
-        self.drills.follow()
-        self.office.follow()
-        self.fleet.follow()
-        if self.serving is not None:
-            self.serving.follow()
+        self._let_go()
         self.speaker.pause()
 
     def _means(self) -> Means:
@@ -251,38 +258,6 @@ class Controller:
         around = self.fleet.neighbours.around(pod, limits, pods=pods, now_s=now_s)
         return self.office.beside_agents(around, pod, limits)
 
-    # ---- news ----
-
-    def _news(self, uid: str, ill: bool) -> None:
-        """`ill`: by its status."""
-        if ill:
-            self.eyes.hurry(uid)
-        self.fleet.news(uid, ill=ill or self._doubted(uid))
-
-    def _ill(self, uid: str) -> bool:
-        return self.picture.ill(uid) or self._doubted(uid)
-
-    def _doubted(self, uid: str) -> bool:
-        """15021 does not answer as it should, or an agent has something to tell."""
-        return self.eyes.doubts(uid) or self.office.restless(uid)
-
-    def _moved(self, pod: Pod) -> None:
-        found = self.picture.watched(pod)
-        found = None if pod.is_completed else found
-        self.drills.moved(pod, found)
-        self.office.pod_moved(pod, watched=found is not None)
-        if found is not None and pod.addresses:
-            self.eyes.watch(pod.uid, pod.addresses[0])
-            self.preparing.consider(pod.uid)
-        else:
-            self.eyes.forget(pod.uid)
-
-    def _gone(self, uid: str) -> None:
-        self.drills.gone(uid)
-        self.office.pod_gone(uid)
-        self.eyes.forget(uid)
-        self.fleet.news(uid)
-
     def _policies_changed(self) -> None:
         self.reports.news()
         self.speaker.policies_changed()
@@ -291,22 +266,12 @@ class Controller:
             self.serving.istio.policies_changed()
         for uid in list(self.fleet.workers):
             self.fleet.news(uid)
-        self._reviewing = asyncio.get_running_loop().create_task(self._review())
-
-    async def _review(self) -> None:
-        """A policy may switch pods on or off. Not in one go: there may be thousands."""
-        for done, pod in enumerate(list(self.picture.pods.values())):
-            self._moved(pod)
-            if done % 100 == 99:
-                await asyncio.sleep(0)
+        self._reviewing = asyncio.get_running_loop().create_task(self.news.review())
 
     # ---- words ----
 
     def _about(self, regarding: Regarding, code: str, sentence: str) -> None:
         self.speaker.about(regarding, code, sentence, warning=False)
-
-    def _say_problem(self, sentence: str) -> None:
-        log.warning("cluster", extra={"problem": sentence})
 
     @property
     def _invalid(self) -> list[InvalidObjects]:
