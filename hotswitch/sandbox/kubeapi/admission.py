@@ -76,6 +76,7 @@ class Admission:
         """Raises ApiError with the policy's reason (422 unless it says another)."""
         if ask.resource.group == GROUP:
             return  # as on a real API server: a policy cannot lock its own removal
+        names = None  # seldom needed, and the same for all policies
         for record in self._store.records(BINDINGS):
             binding = record.decode()
             policy = self._read().get(at(binding, "spec", "policyName") or "")
@@ -84,7 +85,8 @@ class Admission:
                 continue
             places = (policy.spec.get("matchConstraints") or {}, at(binding, "spec", "matchResources") or {})
             if all(self._matches(place, ask, operation, before, after) for place in places):
-                self._ask(policy, record.name, ask, operation, before, after)
+                names = names or self._names(ask, operation, before, after)
+                self._ask(policy, record.name, names, ask, after)
 
     def _read(self) -> dict[str, _Policy]:
         if self._policies is None:
@@ -107,10 +109,9 @@ class Admission:
         record = self._store.find(("", "namespaces"), ("", ask.namespace))
         return record.labels if record is not None else {}
 
-    def _ask(
-        self, policy: _Policy, binding: str, ask: Ask, operation: str, before: Obj | None, after: Obj | None
-    ) -> None:
-        names = {
+    def _names(self, ask: Ask, operation: str, before: Obj | None, after: Obj | None) -> dict[str, Any]:
+        """What an expression may speak of."""
+        return {
             "object": cel(after),
             "oldObject": cel(before),
             "request": cel(_request(ask, operation)),
@@ -118,6 +119,8 @@ class Admission:
             "params": None,
             "authorizer": Authorizer(lambda action: self._rbac.permits(ask.user, action, count=False), Action("")),
         }
+
+    def _ask(self, policy: _Policy, binding: str, names: dict[str, Any], ask: Ask, after: Obj | None) -> None:
         for why, reason in _objections(policy, names):
             said = f"ValidatingAdmissionPolicy '{policy.name}' with binding '{binding}' denied request: {why}"
             kind, name = ask.resource.qualified, ask.name or at(after, "metadata", "name") or ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from hotswitch.sandbox.kubeapi import authorizer
@@ -29,16 +30,10 @@ class Expression:
     def __init__(self, text: str) -> None:
         self.text = text
         try:
-            import celpy
-            import celpy.celparser
+            from celpy import Environment
         except ImportError:
             raise CelError(MISSING) from None
-        environment = celpy.Environment()
-        try:
-            tree = environment.compile(text)
-        except celpy.celparser.CELParseError as error:
-            raise CelError(f"compilation failed: {error}") from None
-        self._run = environment.program(tree, functions=dict(_functions()))
+        self._run = _program(Environment, text)
 
     def value(self, names: Mapping[str, Any]) -> Any:
         """With these variables (already CEL values: `cel`). Raises CelError for any failure in it."""
@@ -58,6 +53,20 @@ class Expression:
         if not isinstance(value, (bool, celpy.celtypes.BoolType)):
             raise CelError(f"expression '{self.text}' is not a boolean")
         return bool(value)
+
+
+@lru_cache(maxsize=1024)
+def _program(environment_of: Callable[[], Any], text: str) -> Any:
+    """It keeps nothing between evaluations. To read an expression takes longer than to evaluate it, and whoever writes
+    a policy again has changed one expression at the most. Raises CelError."""
+    from celpy.celparser import CELParseError
+
+    environment = environment_of()
+    try:
+        tree = environment.compile(text)
+    except CELParseError as error:
+        raise CelError(f"compilation failed: {error}") from None
+    return environment.program(tree, functions=dict(_functions()))
 
 
 def cel(value: Any, schema: Obj | None = None) -> Any:
