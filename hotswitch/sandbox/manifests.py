@@ -25,6 +25,7 @@ _FILE = "kustomization.yaml"
 _KNOWN = frozenset(
     {"apiVersion", "kind", "resources", "components", "patches", "namespace", "labels", "images", "metadata"}
 )
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where there is it, in a tenth of the time
 _FIRST = ("Namespace", "CustomResourceDefinition", "ServiceAccount", "Role", "ClusterRole")
 
 
@@ -81,7 +82,7 @@ def _resources(folder: Path, entry: str) -> Iterator[Obj]:
 
 def _documents(path: Path) -> Iterator[Obj]:
     try:
-        found = list(yaml.safe_load_all(path.read_text()))
+        found = list(yaml.load_all(path.read_text(), _LOADER))
     except OSError as failure:
         raise ManifestError(f"{path} cannot be read: {failure.strerror}") from failure
     for document in found:
