@@ -8,13 +8,14 @@ still listening is only suspected, until it has stood for SETTLE_S; unless all c
 
 from __future__ import annotations
 
-from hotswitch.decide.evidence import FRESH_S, PROXY_PORTS, described
+from hotswitch.decide.evidence import FRESH_S, described
 from hotswitch.decide.verdict import Case, Source
 from hotswitch.model import (
     ADMIN,
     ENVOY_INBOUND,
     ENVOY_OUTBOUND,
     HEALTH,
+    PROXY_PORTS,
     Diagnosis,
     Facts,
     Fault,

@@ -9,11 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hotswitch.model import (
-    ADMIN,
     ENVOY_INBOUND,
     ENVOY_OUTBOUND,
     HEALTH,
-    STATS,
     AcceptQueue,
     Facts,
     Listeners,
@@ -24,7 +22,6 @@ from hotswitch.model import (
     Thresholds,
 )
 
-PROXY_PORTS: frozenset[Port] = frozenset({ADMIN, ENVOY_OUTBOUND, ENVOY_INBOUND, HEALTH, STATS})
 SERVING_PORTS: tuple[Port, ...] = (HEALTH, ENVOY_INBOUND, ENVOY_OUTBOUND)  # whose accept queues tell of a hang
 FRESH_S = 1.0  # an older dump of the listeners says nothing about now; on suspicion one is taken every 50 ms
 UNKNOWN_PRESSURE_FACTOR = 2  # nothing can be excluded without the cgroup, so twice as much is asked for

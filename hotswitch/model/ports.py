@@ -12,6 +12,8 @@ ADMIN: Port = 15000
 AGENT_STATUS: Port = 15020
 HEALTH: Port = 15021
 STATS: Port = 15090
+PROXY_PORTS: frozenset[Port] = frozenset({ADMIN, ENVOY_OUTBOUND, ENVOY_INBOUND, HEALTH, STATS})
+"""Where Envoy itself listens."""
 # Where the rescue Envoy listens inside a pod's namespace
 RESCUE_OUTBOUND: Port = 15101
 RESCUE_INBOUND: Port = 15106

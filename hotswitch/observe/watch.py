@@ -18,10 +18,7 @@ from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.netns import PinnedNamespace
 from hotswitch.model import (
     ADMIN,
-    ENVOY_INBOUND,
-    ENVOY_OUTBOUND,
-    HEALTH,
-    STATS,
+    PROXY_PORTS,
     Facts,
     Port,
     Probe,
@@ -45,7 +42,6 @@ SHARED_SLOTS = 10  # a pace that asks in fewer slots than this is too quick for 
 DEAF_S = 1.0  # a held connection that gives no answer for so long is replaced
 TEARDOWN_S = 0.0003  # between looks while a killed proxy's sockets close; all are closed about 2 ms after the kill
 TEARDOWN_LOOKS = 20
-PROXY_PORTS = frozenset({ADMIN, ENVOY_OUTBOUND, ENVOY_INBOUND, HEALTH, STATS})
 
 
 class PodWatch:
