@@ -119,6 +119,7 @@ class EventWriter:
     _series: OrderedDict[tuple[Regarding, str, str], _Series] = field(default_factory=OrderedDict)
     _buckets: OrderedDict[Regarding, _Bucket] = field(default_factory=OrderedDict)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one Event is written at a time
 
     def tell(self, notice: Notice) -> None:
         """Of a pod. What concerns no object is no Event."""
@@ -185,8 +186,11 @@ class EventWriter:
             await self._wait()
 
     async def try_all(self) -> None:
-        """What was never written, once: nobody will come back to it."""
-        for series in [each for each in self._series.values() if not each.is_made and each.due_s is not None]:
+        """What was never written, once: nobody will come back to it. What is being written now may be put off yet, so
+        that is waited for."""
+        async with self._turn:
+            left = [each for each in self._series.values() if not each.is_made and each.due_s is not None]
+        for series in left:
             await self._write(series)
 
     def _due(self) -> list[_Series]:
@@ -202,6 +206,10 @@ class EventWriter:
                 await self._news.wait()
 
     async def _write(self, series: _Series) -> None:
+        async with self._turn:
+            await self._try(series)
+
+    async def _try(self, series: _Series) -> None:
         series.due_s = None
         try:
             self.count(await self._write_once(series))

@@ -182,6 +182,32 @@ def test_asked_to_come_again_later() -> None:
 
 
 @pytest.mark.unit
+def test_the_process_ends_while_an_event_is_being_refused() -> None:
+    class SlowApi(FailingApi):
+        def __init__(self):
+            super().__init__(failure(429, retry_after_s=60))
+            self.asked, self.answers = asyncio.Event(), asyncio.Event()
+
+        async def create(self, kind, namespace, body):
+            self.asked.set()
+            await self.answers.wait()
+            return await super().create(kind, namespace, body)
+
+    async def main():
+        api = SlowApi()
+        async with writing(api) as (writer, counts):
+            writer.tell(notice("HSD001"))
+            await api.asked.wait()
+            last = asyncio.create_task(writer.try_all())
+            await asyncio.sleep(0)
+            api.answers.set()
+            await last
+            assert counts == {"created": 1} and [each["reason"] for each in api.created] == ["HSD001"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.unit
 @pytest.mark.parametrize("status", [400, 403, 404, 422])
 def test_event_that_the_api_server_will_never_take_holds_up_no_other(status) -> None:
     async def run():
