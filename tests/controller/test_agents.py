@@ -31,7 +31,7 @@ AGENTS = {**POLICY, "spec": {**POLICY["spec"], "actuators": ["agent"]}}
 
 def run(story: Story, tmp_path: Path, **more: Any) -> None:
     async def within() -> None:
-        async with town(**{"policy": AGENTS, "more": ["agents"], **more}) as made:
+        async with town(**{"policy": AGENTS, "more": ["agents"], "led_before": False, **more}) as made:
             await story(made, certificate(tmp_path / "tls"))
             assert not made.api.denied, made.api.denied
 

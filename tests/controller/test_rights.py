@@ -160,7 +160,7 @@ async def _words(made: Town, controller: Controller) -> None:
 
 def test_every_right_is_used_and_none_is_missing(tmp_path: Any) -> None:
     async def story() -> None:
-        async with town(tier="tier-2-direct", policy=ALERTING) as made:
+        async with town(tier="tier-2-direct", policy=ALERTING, led_before=False) as made:
             await everything(made)
             assert not made.api.denied
             left = sorted(granted(tmp_path) - used(made))

@@ -20,7 +20,7 @@ import yaml
 from hotswitch.api import names
 from hotswitch.api.status import PodStatus, decode
 from hotswitch.controller.app import Controller
-from hotswitch.controller.settings import ControllerSettings
+from hotswitch.controller.settings import LEASE, SYSTEM_NAMESPACE, ControllerSettings
 from hotswitch.model import HEALTH, Diagnosis, Direction, Fault, Grade, Level
 from hotswitch.sandbox.kubeapi.server import EmbeddedApi
 from hotswitch.sandbox.manifests import render
@@ -47,6 +47,13 @@ MESH_CONFIG = {
     "metadata": {"name": "istio", "namespace": "istio-system"},
     "data": {"mesh": "rootNamespace: istio-system\ntrustDomain: cluster.local\n"},
 }
+LEFT = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {"name": LEASE, "namespace": SYSTEM_NAMESPACE},
+    "spec": {"holderIdentity": "", "leaseDurationSeconds": 1, "leaseTransitions": 1},
+}
+"""As a leader leaves it that ends in order: the next one does not wait for a lease to run out, which takes 3 s."""
 ISTIO = (
     ("security.istio.io", "v1", "PeerAuthentication", "peerauthentications"),
     ("security.istio.io", "v1", "AuthorizationPolicy", "authorizationpolicies"),
@@ -253,13 +260,15 @@ async def town(
     policy: dict[str, Any] | None = POLICY,
     objects: Sequence[dict[str, Any]] = (),
     more: Sequence[str] = (),
+    led_before: bool = True,
 ) -> AsyncIterator[Town]:
+    """`led_before`: by a controller that has given the Lease away; False: there is none yet."""
     async with EmbeddedApi() as api:
         for name in ("istio-system", "shop"):
             api.admin.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}])
         api.admin.apply(render(shipped(api.directory, tier, *more)))
         api.admin.apply([istio_crd(*each) for each in ISTIO])
-        api.admin.apply([MESH_CONFIG, *([policy] if policy else []), *objects])
+        api.admin.apply([MESH_CONFIG, *([policy] if policy else []), *([LEFT] if led_before else []), *objects])
         made = Town(api)
         made.kernel.beside = Diagnosis(Fault.WELL, Grade.NONE, "well")
         try:
