@@ -21,6 +21,7 @@ from hotswitch.rescue.calls import Call, Line
 METHOD = "/hotswitch.agent.v1.AgentLink/Speak"
 RECEIVED_BYTES = 4 * 2**20
 CONNECT_WITHIN_S = 10.0
+GOODBYE_S = 1.0  # gRPC never answers the one of TLS, and sees no end of the link before the connection is closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,11 @@ class Dialer:
         tls = self._tls()
         async with asyncio.timeout(CONNECT_WITHIN_S):
             reader, writer = await asyncio.open_connection(
-                host.strip("[]"), int(port), ssl=tls, server_hostname=self._name if tls is not None else None
+                host.strip("[]"),
+                int(port),
+                ssl=tls,
+                server_hostname=self._name if tls is not None else None,
+                ssl_shutdown_timeout=GOODBYE_S if tls is not None else None,
             )
         return Line(reader, writer, RECEIVED_BYTES)
 

@@ -143,7 +143,7 @@ def test_the_agent_starts_anew_while_open(tmp_path: Path) -> None:  # I1, I6
                 await opened(made, node, uid)
                 await made.until(lambda: Code.OPENED in made.codes("web-0"), "told")
                 left, holders = node.guards[uid].standing, controller.office.desk.ledger.holders
-            await made.until(lambda: not controller.office.desk.agents, "the link has ended")
+            await made.until(lambda: not controller.office.desk.agents, "the link has ended", timeout_s=15.0)
             assert controller.office.told(uid) is not None  # nobody else acts on it meanwhile
             async with running(settings) as node:
                 assert may_open_at_once(node, uid), "from memory, before any word of the controller"

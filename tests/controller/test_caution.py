@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hotswitch.controller.agents import record
+from hotswitch.controller.agents import desk, record
 from hotswitch.controller.app import Controller
 from hotswitch.controller.ledgers import NAME as RECORDS
 from hotswitch.controller.settings import LEASE, SYSTEM_NAMESPACE
@@ -18,7 +18,7 @@ from tests.controller.town import Town
 
 pytestmark = pytest.mark.k8s
 
-SHORT_S = 4.0  # of a life, where a story has to outlast one
+SHORT_S, SKEW_S = 4.0, 1.0  # of a life, and of clocks, where a story has to outlast both
 Content = dict[str, Any]
 
 
@@ -95,6 +95,12 @@ def test_the_lease_was_deleted(tmp_path: Path) -> None:  # I3, I6
     run(story, tmp_path)
 
 
+@pytest.fixture
+def clocks_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk, "SKEW_S", SKEW_S)
+
+
+@pytest.mark.usefixtures("clocks_agree")
 def test_it_is_careful_for_one_life_and_no_longer(tmp_path: Path) -> None:
     async def story(made: Town, tls: Path) -> None:
         uid = await made.pod("web-0")
@@ -207,6 +213,7 @@ def test_something_odd_happens_to_the_record(tmp_path: Path, monkeypatch: pytest
     run(story, tmp_path)
 
 
+@pytest.mark.usefixtures("clocks_agree")
 def test_the_record_cannot_be_written_for_a_life(tmp_path: Path) -> None:  # I1
     """Protection does not end for good by an object that somebody has deleted."""
 
