@@ -14,10 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from msgspec import structs
 
@@ -27,10 +25,12 @@ from hotswitch.agent.granted import GrantedGuard
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.linked import speaking
 from hotswitch.agent.main import give_back
-from hotswitch.agent.node.describe import Undescribed, described, known, reached, wanted
-from hotswitch.agent.node.finder import Finder, Found, NotFound, Proxy, Wanted
-from hotswitch.agent.node.leaving import served, until_nobody_is_served
-from hotswitch.agent.node.memory import Manifests, Memory, trimmed
+from hotswitch.agent.node.describe import Undescribed, described, reached, wanted
+from hotswitch.agent.node.finder import Finder, Found, NotFound, Wanted
+from hotswitch.agent.node.leaving import NODE, Leaving
+from hotswitch.agent.node.proxies import Proxies
+from hotswitch.agent.node.reader import Reader
+from hotswitch.agent.node.retries import Retries
 from hotswitch.agent.node.roster import Roster
 from hotswitch.agent.node.settings import NodeSettings
 from hotswitch.agent.rehearsal import rehearse
@@ -39,23 +39,15 @@ from hotswitch.cluster import pods
 from hotswitch.cluster.client import connect
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.config.agentfile import Pod
-from hotswitch.kernel import pins, procfs
-from hotswitch.kernel.cgroup import Container
-from hotswitch.kernel.process import read
-from hotswitch.model import Fault, PodRef, PodUid, Surroundings
-from hotswitch.observe.ends import ENVOY
+from hotswitch.kernel import pins
+from hotswitch.model import PodRef, Surroundings
 from hotswitch.observe.podlife import reference, terminating
 from hotswitch.report.journal import entry
 from hotswitch.rescue.service import Rescue, RescueBusy, RescueUnavailable
 from hotswitch.rescue.xds import RescueUnanswered
 
 ATTACH_S = 20.0
-READ_AT_ONCE = 8
 LOOK_S = 1.0  # how often proxies that have no process are looked for, and pods that were not found
-WELL_ROUNDS = 10  # of such looks, until each pod that is well has had one
-RETRY_MOST_S = 15.0
-DRAINED_WITHIN_S = 40.0  # after what was closed in the end
-_NODE = PodRef("-", "-", PodUid(""))
 
 
 class NodeAgent(Agent):
@@ -66,14 +58,11 @@ class NodeAgent(Agent):
         self.node, self.authority = node, authority
         self.journal.heard = authority.acted
         self.finder = Finder(node.proc, node.cgroups)
-        self.proxies: dict[str, Proxy] = {}
-        self._memory = Memory(node.directory / "pods")
-        self._manifests = Manifests()
-        self._manifests.update({found["metadata"]["uid"]: found for found in self._memory.read()})
-        self._retry_s: dict[str, tuple[float, float]] = {}  # uid: not before, and the pause that led there
-        self._said: dict[str, str] = {}
-        self._round, self._ill = 0, set[str]()
-        self._leaves = False  # and nobody new is led to its rescue
+        self.proxies = Proxies(self.finder)
+        self._reader = Reader(node.directory / "pods")
+        self._manifests = self._reader.manifests
+        self._retries = Retries()
+        self._leaving = Leaving(self.guards.values, self.journal)
         self._news = asyncio.Event()
         self._stack = contextlib.AsyncExitStack()
         self._keeping: asyncio.Task[None] | None = None
@@ -84,8 +73,7 @@ class NodeAgent(Agent):
         await self._stack.enter_async_context(speaking(self.authority))
         self._cluster = await self._stack.enter_async_context(connect(self.node.kubeconfig))
         await super().start()
-        remembered = _remembered(self._manifests)
-        self.roster = Roster(self._cluster, self.node.node, remembered, self._news.set)
+        self.roster = Roster(self._cluster, self.node.node, self._reader.remembered(), self._news.set)
         self.roster.start()
         self._stack.push_async_callback(self.roster.close)
         self._keeping = asyncio.get_running_loop().create_task(self._keep_up())
@@ -95,26 +83,7 @@ class NodeAgent(Agent):
         await super().run()
         await self.drills.close()
         if self.node.leave_within is not None:
-            await self._leave(self.node.leave_within)
-
-    async def _leave(self, patience_s: float) -> None:
-        guards, now_s = self.guards.values, asyncio.get_running_loop().time()
-        if not (waited_for := served(guards(), now_s)):
-            return
-        self._say_leaving(waited_for, f"the rescue ends with this agent, which waits {patience_s:g} s for them at most")
-        for guard in await until_nobody_is_served(guards, patience_s):
-            self._say_leaving([guard], "its proxy is not back, and the rescue ends: closed")
-            guard.give_up()
-        self._leaves = True
-        for guard in list(guards()):
-            if isinstance(guard, GrantedGuard):
-                guard.leave()
-        await until_nobody_is_served(guards, DRAINED_WITHIN_S)
-        self._say_leaving([], "nobody is rescued: the agent ends")
-
-    def _say_leaving(self, pods: Iterable[Guard], what: str) -> None:
-        named = {f"pod {number}": str(each.pod) for number, each in enumerate(pods, 1)}
-        self.journal.write(entry("leaving", _NODE, why=what, evidence=named))
+            await self._leaving.done(self.node.leave_within)
 
     async def close(self) -> None:
         if self._keeping is not None:
@@ -168,53 +137,33 @@ class NodeAgent(Agent):
                 guard.change_policy(structs.replace(guard.settings, terminating=True))
         for uid in set(self._manifests) - wanted.keys():
             self._forget(uid)
-        due = {uid: pod for uid, pod in wanted.items() if uid not in self.guards and self._is_due(uid)}
+        due = {uid: pod for uid, pod in wanted.items() if uid not in self.guards and self._retries.is_due(uid)}
         await self._attach_all(due)
-        await self._find_proxies()
+        await self.proxies.look(self.guards, self._asked)
 
     def _missing(self) -> list[str]:
         return [uid for uid in self.roster.wanted() if uid not in self.guards]
 
-    def _is_due(self, uid: str) -> bool:
-        return asyncio.get_running_loop().time() >= self._retry_s.get(uid, (0.0, 0.0))[0]
-
     async def _attach_all(self, new: dict[str, pods.Pod]) -> None:
         if not new:
             return
-        slots = asyncio.Semaphore(READ_AT_ONCE)
-        read = await asyncio.gather(*(self._wanted(pod, slots) for pod in new.values()))
+        read = await asyncio.gather(*(self._wanted(pod) for pod in new.values()))
         asked = {each.uid: each for each in read if each is not None}
         found = await asyncio.to_thread(self.finder.find, asked.values()) if asked else {}
         for uid, each in found.items():
             await self._attach_one(new[uid], each)
 
-    async def _wanted(self, pod: pods.Pod, slots: asyncio.Semaphore) -> Wanted | None:
+    async def _wanted(self, pod: pods.Pod) -> Wanted | None:
         """Whatever is odd about one pod keeps no other one from being guarded."""
         try:
-            manifest = await self._read(pod, slots)
-            return None if manifest is None else wanted(pod, manifest)
-        except Undescribed as failure:
+            if not self.roster.synced and pod.uid in self._manifests:
+                return wanted(pod, self._manifests[pod.uid])
+            return wanted(pod, await self._reader.read(self._cluster, pod))
+        except (Undescribed, ApiFailure) as failure:
             self._not_guarded(reference(pod), str(failure))
         except Exception as failure:
             self._not_guarded(reference(pod), f"{type(failure).__name__}: {failure}")
         return None
-
-    async def _read(self, pod: pods.Pod, slots: asyncio.Semaphore) -> dict[str, Any] | None:
-        """Its whole manifest; while the API cannot be asked, as it was remembered."""
-        if not self.roster.synced and pod.uid in self._manifests:
-            return self._manifests[pod.uid]
-        async with slots:
-            try:
-                whole = trimmed(await pods.manifest(self._cluster, pod))
-            except ApiFailure as failure:
-                if pod.uid not in self._manifests:
-                    self._not_guarded(reference(pod), str(failure))
-                return self._manifests.get(pod.uid)
-        if whole != self._manifests.get(pod.uid):
-            self._manifests[pod.uid] = whole
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(self._memory.keep, pod.uid, whole)
-        return whole
 
     async def _attach_one(self, pod: pods.Pod, found: Found | NotFound) -> None:
         if isinstance(found, NotFound):
@@ -225,7 +174,8 @@ class NodeAgent(Agent):
             async with asyncio.timeout(ATTACH_S):
                 await asyncio.to_thread(pins.pin, found.namespace, pin)
                 settings = described(pod, self._manifests[pod.uid], pin, found.proxy, self.node.proc)
-                self.specs[pod.uid], self.proxies[pod.uid] = self._spec(settings), found.proxy
+                self.specs[pod.uid] = self._spec(settings)
+                self.proxies.put(pod.uid, found.proxy)
                 await self.attach(structs.replace(settings, terminating=bool(terminating(pod))))
         except (OSError, ValueError, TimeoutError) as failure:
             self._not_guarded(reference(pod), str(failure) or f"not within {ATTACH_S:g} s")
@@ -236,8 +186,7 @@ class NodeAgent(Agent):
         if (guard := self.guards.get(pod.uid)) is not None:
             if len(self.guards) == 1:
                 rehearse(guard)
-            self._retry_s.pop(pod.uid, None)
-            self._said.pop(pod.uid, None)
+            self._retries.forget(pod.uid)
         else:
             self._unpin(pin)
 
@@ -247,26 +196,20 @@ class NodeAgent(Agent):
 
     def _not_guarded(self, pod: PodRef, why: str) -> None:
         """Said once for each reason; tried again after a pause that doubles."""
-        now_s = asyncio.get_running_loop().time()
-        pause_s = min(max(LOOK_S, 2 * self._retry_s.get(pod.uid, (0.0, 0.0))[1]), RETRY_MOST_S)
-        self._retry_s[pod.uid] = now_s + pause_s, pause_s
-        if self._said.get(pod.uid) != why:
-            self._said[pod.uid] = why
+        self._retries.put_off(pod.uid)
+        if self._retries.is_news(pod.uid, why):
             super()._not_guarded(pod, why)
 
     def _say_of_node(self, why: str) -> None:
-        if self._said.get("") != why:
-            self._said[""] = why
-            self.journal.write(entry("node", _NODE, failed=why))
+        if self._retries.is_news("", why):
+            self.journal.write(entry("node", NODE, failed=why))
 
     def _forget(self, uid: str) -> None:
-        self._manifests.pop(uid, None)
-        self._retry_s.pop(uid, None)
-        self._said.pop(uid, None)
+        self._retries.forget(uid)
         if uid not in self.guards:  # one that could never be guarded
             self.specs.pop(uid, None)
-            self.proxies.pop(PodUid(uid), None)
-        self._memory.forget(uid)
+            self.proxies.forget(uid)
+        self._reader.forget(uid)
 
     async def _settle_inherited(self) -> bool:
         """What the rescue and the pins have from before and no pod here has any more ends."""
@@ -282,48 +225,21 @@ class NodeAgent(Agent):
         give_back()
         return True
 
-    # ---- proxies come and go within their pods ----
-
-    async def _find_proxies(self) -> None:
-        """Where the container that was known has no process any more, or its Envoy has only begun. Before that a proxy
-        is ill, most often; so the well ones are looked at in turn."""
-        before, self._ill = self._ill, {uid for uid, guard in self.guards.items() if _is_ill(guard)}
-        self._round += 1
-        in_turn = set(list(self.guards)[self._round % WELL_ROUNDS :: WELL_ROUNDS])
-        ill = (before | self._ill) & self.guards.keys()
-        lost = {uid for uid in ill if not self._has_envoy(self.guards[uid].pod)}
-        lost |= {uid for uid in in_turn - ill if not self._members(self.guards[uid].pod)}
-        asked = []
-        for uid in lost & self._manifests.keys():
+    def _asked(self, uids: Iterable[str]) -> list[Wanted]:
+        """What to look for; nothing of a pod that is not wanted any longer, or cannot be read."""
+        found = []
+        for uid in uids:
             pod = self.roster.wanted().get(uid)
-            if pod is not None:
+            if pod is not None and uid in self._manifests:
                 with contextlib.suppress(Undescribed):
-                    asked.append(wanted(pod, self._manifests[uid]))
-        found = await asyncio.to_thread(self.finder.proxies, asked) if asked else {}
-        for uid, proxy in found.items():
-            guard = self.guards.get(uid)
-            if guard is not None and proxy.pids and proxy != self.proxies.get(uid):
-                self.proxies[uid] = proxy
-                guard.watch.see_container(self._container(guard.pod))
-                guard.watch.look_soon()  # whose threads are to be heard of from now on
-
-    def _has_envoy(self, ref: PodRef) -> bool:
-        return any(read(pid, self.node.proc).name == ENVOY for pid in self._members(ref))
-
-    def _container(self, ref: PodRef) -> Container:
-        return Container(self.proxies[ref.uid].cgroups, self.node.proc, partial(self._members, ref))
-
-    def _members(self, ref: PodRef) -> list[int]:
-        """The known processes of the proxy's container that are still there."""
-        proxy = self.proxies.get(ref.uid, Proxy())
-        here = procfs.Place(ref.uid, proxy.container)
-        return [pid for pid in proxy.pids if procfs.place(pid, self.node.proc) == here]
+                    found.append(wanted(pod, self._manifests[uid]))
+        return found
 
     # ---- guards ----
 
     def _spare(self, pod: Pod) -> Spare:
         def reach(socket: Path) -> contextlib.AbstractContextManager[Path]:
-            return reached(socket, pod.ref, self.proxies.get(pod.uid, Proxy()), self.node.proc)
+            return reached(socket, pod.ref, self.proxies.of(pod.uid), self.node.proc)
 
         return Spare(pod, self.specs[pod.uid], self.rescue, self.journal, self.no_rescue, reach)
 
@@ -331,18 +247,18 @@ class NodeAgent(Agent):
         """Its guard begins, once a grant says what the rescue must keep up."""
 
     def _guard(self, pod: Pod, spare: Spare) -> Guard:
-        proxy = self.proxies[pod.uid]
+        proxy = self.proxies.of(pod.uid)
         guard = GrantedGuard(
             pod,
             self.specs[pod.uid],
             self._means(),
             spare,
             self.authority,
-            container=self._container(pod.ref),
+            container=self.proxies.container(pod.ref),
             proxy_user=proxy.user,
             mapped=proxy.mapped,
         )
-        guard.leaves = self._leaves
+        guard.leaves = self._leaving.begun
         return guard
 
     def _surroundings(self, guard: Guard) -> Surroundings:
@@ -351,7 +267,7 @@ class NodeAgent(Agent):
 
     def _gone(self, guard: Guard) -> None:
         super()._gone(guard)
-        self.proxies.pop(guard.pod.uid, None)
+        self.proxies.forget(guard.pod.uid)
         self.specs.pop(guard.pod.uid, None)
         self._unpin(Path(guard.settings.netns))
         self._news.set()
@@ -361,16 +277,3 @@ class NodeAgent(Agent):
             pins.unpin(pin)
         except OSError as failure:
             self._say_of_node(str(failure))
-
-
-def _is_ill(guard: Guard) -> bool:
-    return guard.standing.fault is not Fault.WELL or guard.watch.suspicious
-
-
-def _remembered(manifests: Mapping[str, dict[str, Any]]) -> dict[str, pods.Pod]:
-    """A pod that was written down otherwise, by an earlier version, is none: the API tells of it."""
-    found = {}
-    for uid, manifest in manifests.items():
-        with contextlib.suppress(Undescribed):
-            found[uid] = known(manifest)
-    return found

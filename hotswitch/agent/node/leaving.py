@@ -13,11 +13,44 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+from hotswitch.agent.granted import GrantedGuard
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.ordered import needs_rescue
+from hotswitch.model import PodRef, PodUid
+from hotswitch.report.journal import Journal, entry
 
 LOOK_S = 0.1
+DRAINED_WITHIN_S = 40.0  # after what was closed in the end
+NODE = PodRef("-", "-", PodUid(""))  # in the journal, for what is of no pod
 Guards = Callable[[], Iterable[Guard]]
+
+
+class Leaving:
+    """`begun`: the rescue is about to end, and nobody new may be led to it."""
+
+    def __init__(self, guards: Guards, journal: Journal) -> None:
+        self._guards, self._journal = guards, journal
+        self.begun = False
+
+    async def done(self, patience_s: float) -> None:
+        """Nobody is rescued any longer."""
+        guards = self._guards
+        if not (waited_for := served(guards(), asyncio.get_running_loop().time())):
+            return
+        self._say(waited_for, f"the rescue ends with this agent, which waits {patience_s:g} s for them at most")
+        for guard in await until_nobody_is_served(guards, patience_s):
+            self._say([guard], "its proxy is not back, and the rescue ends: closed")
+            guard.give_up()
+        self.begun = True
+        for guard in list(guards()):
+            if isinstance(guard, GrantedGuard):
+                guard.leave()
+        await until_nobody_is_served(guards, DRAINED_WITHIN_S)
+        self._say([], "nobody is rescued: the agent ends")
+
+    def _say(self, pods: Iterable[Guard], what: str) -> None:
+        named = {f"pod {number}": str(each.pod) for number, each in enumerate(pods, 1)}
+        self._journal.write(entry("leaving", NODE, why=what, evidence=named))
 
 
 def served(guards: Iterable[Guard], now_s: float) -> list[Guard]:

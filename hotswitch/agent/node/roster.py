@@ -38,6 +38,7 @@ class Roster:
             cluster, NAMESPACES, Namespace, on_event=self._heard, on_synced=changed, label_selector=MODE_LABEL
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._wanted: dict[str, Pod] | None = None  # None: something was told since
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -49,6 +50,7 @@ class Roster:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _heard(self, change: Change[Pod] | Change[Namespace]) -> None:
+        self._wanted = None
         if change.type is ChangeType.DELETED or self.synced:
             self._changed()
 
@@ -62,11 +64,13 @@ class Roster:
         """Why the API cannot be followed now; "" when it can."""
         return self._pods.problem or self._namespaces.problem
 
-    def wanted(self) -> dict[str, Pod]:
-        """By uid: those that are to be guarded."""
+    def wanted(self) -> Mapping[str, Pod]:
+        """By uid: those that are to be guarded. Asked each second, and nearly always the same as before."""
         if not self.synced:
-            return dict(self._remembered)
-        return {pod.uid: pod for pod in self._pods.store.values() if not self.why_not(pod)}
+            return self._remembered
+        if self._wanted is None:
+            self._wanted = {pod.uid: pod for pod in self._pods.store.values() if not self.why_not(pod)}
+        return self._wanted
 
     def why_not(self, pod: Pod) -> str:
         """Why a pod is left alone; "" when it is guarded."""
