@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -41,29 +42,30 @@ def _container(container: Mapping[str, Any]) -> Manifest:
 
 
 class Manifests(MutableMapping[str, Manifest]):
-    """By uid, as text: unpacked, those of a full node would take as much memory as all else of the agent's pods."""
+    """By uid, packed: each is looked at seldom, and those of a full node would, as objects, take as much memory as all
+    else of the agent's pods."""
 
     def __init__(self) -> None:
-        self._texts: dict[str, bytes] = {}
+        self._packed: dict[str, bytes] = {}
 
     def __getitem__(self, uid: str) -> Manifest:
-        found: Manifest = msgspec.json.decode(self._texts[uid])
+        found: Manifest = msgspec.json.decode(zlib.decompress(self._packed[uid]))
         return found
 
     def __setitem__(self, uid: str, manifest: Manifest) -> None:
-        self._texts[uid] = msgspec.json.encode(manifest)
+        self._packed[uid] = zlib.compress(msgspec.json.encode(manifest))
 
     def __delitem__(self, uid: str) -> None:
-        del self._texts[uid]
+        del self._packed[uid]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._texts)
+        return iter(self._packed)
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._packed)
 
     def __contains__(self, uid: object) -> bool:
-        return uid in self._texts
+        return uid in self._packed
 
 
 class Memory:

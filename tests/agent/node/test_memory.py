@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hotswitch.agent.authority import OwnAuthority
-from hotswitch.agent.node import agent as node
 from hotswitch.agent.node.agent import NodeAgent
 from hotswitch.agent.node.describe import known
-from hotswitch.agent.node.memory import Memory, trimmed
+from hotswitch.agent.node.memory import Manifests, Memory, trimmed
+from hotswitch.agent.node.reader import Reader
 from hotswitch.agent.node.settings import NodeSettings
 from hotswitch.cluster import pods
 
@@ -41,9 +42,21 @@ def test_no_variable_of_the_app_is_written_down(tmp_path: Path) -> None:
     assert kept["metadata"]["annotations"] == {"traffic.sidecar.istio.io/excludeOutboundPorts": "5432"}
 
 
-def test_a_pod_that_was_written_down_otherwise_is_none() -> None:
-    odd = {"metadata": {"uid": "odd", "labels": "none"}}
-    assert set(node._remembered({"odd": odd, "uid": trimmed(manifest())})) == {"uid"}
+def test_a_pod_that_was_written_down_otherwise_is_none(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.keep("odd", {"metadata": {"uid": "odd", "labels": "none"}})
+    memory.keep("uid", trimmed(manifest()))
+    reader = Reader(tmp_path)
+    assert set(reader.manifests) == {"odd", "uid"} and set(reader.remembered()) == {"uid"}
+
+
+def test_what_is_kept_of_a_pod_is_what_was_read(tmp_path: Path) -> None:
+    """And takes less memory than its text: nearly all of it is said over and over."""
+    kept, whole = Manifests(), trimmed(manifest())
+    whole["spec"]["volumes"] = [{"name": f"volume-{number}", "emptyDir": {}} for number in range(100)]
+    kept["uid"] = whole
+    assert kept["uid"] == whole
+    assert len(kept._packed["uid"]) < len(json.dumps(whole)) / 4
 
 
 def test_one_odd_pod_keeps_no_other_from_being_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,15 +70,17 @@ def test_one_odd_pod_keeps_no_other_from_being_found(tmp_path: Path, monkeypatch
             asked.extend(each.uid for each in wanted)
             return {}
 
-        async def read(pod: pods.Pod, slots: object) -> dict[str, Any]:
+        async def read(cluster: object, pod: pods.Pod) -> dict[str, Any]:
             if pod.uid == "odd":
                 raise RecursionError("its annotations are odd")
             return manifest(pod.uid)
 
         monkeypatch.setattr(agent.finder, "find", find)
-        monkeypatch.setattr(agent, "_read", read)
+        monkeypatch.setattr(agent._reader, "read", read)
+        monkeypatch.setattr(agent, "_cluster", None, raising=False)
+        monkeypatch.setattr(agent, "roster", SimpleNamespace(synced=True), raising=False)
         await agent._attach_all({uid: known(trimmed(manifest(uid))) for uid in ("odd", "uid")})
-        assert asked == ["uid"] and not agent._is_due("odd")
+        assert asked == ["uid"] and not agent._retries.is_due("odd")
         await agent.close()
 
     asyncio.run(story())
