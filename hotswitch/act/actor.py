@@ -54,9 +54,10 @@ class Actor:
         self.pod, self.gate = pod, gate
         self._journal, self._metrics, self._app_ports = journal, metrics, app_ports
         self._diag = NetlinkSocket(NETLINK_SOCK_DIAG, gate.netns)
-        self._after: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
+        self._after: list[Callable[[], None]] = []  # what follows the acts so far, in turn
         self.in_thread: Callable[[Callable[[], None]], Awaitable[None]] = _in_thread
-        self._worker = asyncio.get_running_loop().create_task(self._work())
+        self._worker: asyncio.Task[None] | None = None  # lives while there is work: most pods never have any
+        self._closed = False
         self._now: dict[Direction, Opening] = {}
         self._ways_past = 0  # how often a way past the proxy was opened or, at least, asked of the kernel
         self.istio_rules = ""  # digest of Istio's rules at the last inspection
@@ -67,7 +68,9 @@ class Actor:
         self._now, self.generation = dict(openings), generation
 
     def close(self) -> None:
-        self._worker.cancel()
+        self._closed = True
+        if self._worker is not None:
+            self._worker.cancel()
         self._diag.close()
 
     def perform(self, decision: Decision, *, news_s: float | None = None, who: str = "agent") -> Result:
@@ -145,32 +148,43 @@ class Actor:
         loop = asyncio.get_running_loop()
         if decision.act is Act.OPEN:
             for delay_s in (FORGET_S, TEARDOWN_S):  # a cut of the same step goes first
-                loop.call_later(delay_s, self._after.put_nowait, self._forget_ended)
+                loop.call_later(delay_s, self._soon, self._forget_ended)
         if _names_open(self._now) is not _names_open(before):
-            self._after.put_nowait(partial(self._forget_names, opened=_names_open(self._now)))
+            self._soon(partial(self._forget_names, opened=_names_open(self._now)))
         if _is_direct(before) and not _is_direct(self._now):
-            loop.call_later(DIRECT_GRACE_S, self._after.put_nowait, partial(self._cut_direct, self._ways_past))
+            loop.call_later(DIRECT_GRACE_S, self._soon, partial(self._cut_direct, self._ways_past))
 
     def _soon_cut(self, decision: Decision) -> None:
         job = partial(self._cut, decision)
         if _dies(decision):
-            asyncio.get_running_loop().call_later(DYING_S, self._after.put_nowait, job)
+            asyncio.get_running_loop().call_later(DYING_S, self._soon, job)
         else:
-            self._after.put_nowait(job)
+            self._soon(job)
+
+    def _soon(self, job: Callable[[], None]) -> None:
+        if self._closed:
+            return
+        self._after.append(job)
+        if self._worker is None:
+            self._worker = asyncio.get_running_loop().create_task(self._work())
 
     async def _work(self) -> None:
-        while True:
-            job = await self._after.get()
-            try:
-                await self.in_thread(job)
-            except (OSError, CommandFailed) as failure:
-                self._journal.write(entry("follow-up", self.pod, failed=str(failure)))
-            finally:
-                self._after.task_done()
+        try:
+            while self._after:
+                await self._done(self._after.pop(0))
+        finally:
+            self._worker = None
+
+    async def _done(self, job: Callable[[], None]) -> None:
+        try:
+            await self.in_thread(job)
+        except (OSError, CommandFailed) as failure:
+            self._journal.write(entry("follow-up", self.pod, failed=str(failure)))
 
     async def settled(self) -> None:
         """Wait until all that follows the acts so far is done."""
-        await self._after.join()
+        while self._worker is not None:
+            await asyncio.wait([self._worker])
 
     def _forget(self) -> None:
         for command in forget_commands(self.gate.netns, self.gate.scope):
