@@ -6,6 +6,7 @@ kernel says that somebody changed a rule since (the fence of `Gate.write`).
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from hotswitch.capture.gate_choice import AnyGate
@@ -33,7 +34,8 @@ def look(netns: str, spec: CaptureSpec, rules_generation: int, gate: AnyGate | N
     thread: the gate's socket is not touched. Raises CommandFailed when a tool cannot be run."""
     seen = inspect(netns, spec)
     refusal = _refusal(seen, spec) or _refusal_of(gate, seen)
-    return Scene(refusal, seen.fingerprint, seen.digest, rules_generation, not _incomplete(seen, spec))
+    fingerprint = sys.intern(seen.fingerprint)  # kept for each pod, and nearly all pods have the same
+    return Scene(refusal, fingerprint, seen.digest, rules_generation, not _incomplete(seen, spec))
 
 
 def _refusal_of(gate: AnyGate | None, seen: Inspection) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from hotswitch.model import Probe, ProbeOutcome
 
 KEPT_PROBES = 16
@@ -15,19 +13,20 @@ class Answers:
     anything."""
 
     def __init__(self) -> None:
-        self._probes: deque[Probe] = deque(maxlen=KEPT_PROBES)
+        self._probes: list[Probe] = []  # the kept ones: a deque of so few takes four times the memory
         self.calm, self.were_ready = True, False
 
     def remember(self, result: Probe) -> None:
         late = bool(self._probes) and result.started_s < self._probes[-1].started_s
         self._probes.append(result)
+        del self._probes[:-KEPT_PROBES]
         if late:
-            self._probes = deque(sorted(self._probes, key=lambda each: each.started_s), maxlen=KEPT_PROBES)
+            self._probes.sort(key=lambda each: each.started_s)
         said = (probe.outcome for probe in reversed(self._probes) if probe.outcome is not ProbeOutcome.INVALID)
         self.were_ready = next(said, None) is ProbeOutcome.OK
         if self.calm and result.outcome is ProbeOutcome.OK:
             return
-        recent = list(self._probes)[-CALM_PROBES:]
+        recent = self._probes[-CALM_PROBES:]
         self.calm = all(probe.outcome is ProbeOutcome.OK for probe in recent)
 
     @property

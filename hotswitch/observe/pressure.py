@@ -14,7 +14,6 @@ has none, one that waits for memory stands in D. So less of either is enough the
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from hotswitch.kernel.cgroup import Container, Reading, Worker
@@ -33,9 +32,9 @@ class Gauge:
 
     def __init__(self, container: Container) -> None:
         self._container = container
-        self._readings: deque[Reading] = deque()
-        self._full: deque[Reading] = deque()  # those with threads; the last two are kept, however long ago they were
-        self._memory: deque[tuple[float, int]] = deque()
+        self._readings: list[Reading] = []  # at rest two of each kind: a deque takes some 700 bytes, however few it has
+        self._full: list[Reading] = []  # those with threads; the last two are kept, however long ago they were
+        self._memory: list[tuple[float, int]] = []
 
     def look(self, at_s: float) -> None:
         """Counters and threads: about 1 ms."""
@@ -53,7 +52,7 @@ class Gauge:
             _keep(self._full, reading)
         self._memory.append((reading.at_s, reading.memory))
         while reading.at_s - self._memory[0][0] > MEMORY_WINDOW_S and len(self._memory) > 2:
-            self._memory.popleft()
+            del self._memory[0]
 
     def pressure(self) -> Pressure:
         if not self._readings:
@@ -86,12 +85,12 @@ def _replaced(then: Reading, now: Reading) -> bool:
     return bool(then.workers and now.workers) and then.workers.keys().isdisjoint(now.workers)
 
 
-def _keep(readings: deque[Reading], newest: Reading) -> None:
+def _keep(readings: list[Reading], newest: Reading) -> None:
     """A window of them, and never fewer than two: on a starved machine our own looks are rare, too, and one look alone
     would say that nothing is wanting."""
     readings.append(newest)
     while newest.at_s - readings[0].at_s > WINDOW_S and len(readings) > 2:
-        readings.popleft()
+        del readings[0]
 
 
 # ---- each worker, over the readings of a window: (when, what) ----
