@@ -6,7 +6,6 @@ What failed in a proxy while it started, or in the one before, says nothing of t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from dataclasses import replace
@@ -40,7 +39,7 @@ class Comparisons:
 
     def __init__(self, probe: PathProbe | None, pace: Pace, watcher: Watcher) -> None:
         self._probe, self._pace, self._watcher = probe, pace, watcher
-        self._hurried = asyncio.Event()
+        self._rest: asyncio.Future[None] | None = None  # the long wait, while it lasts
         self._task: asyncio.Task[None] | None = None
         self.certificate_ends_unix_s: float | None = None
         self.forget()
@@ -60,7 +59,9 @@ class Comparisons:
             self._task.cancel()
 
     def hurry(self) -> None:
-        self._hurried.set()
+        """The long wait, if it lasts, is over."""
+        if self._rest is not None and not self._rest.done():
+            self._rest.set_result(None)
 
     def obey(self, *, strict: bool) -> None:
         """`strict`: the port of the app's probe takes mTLS only."""
@@ -82,10 +83,13 @@ class Comparisons:
         if self._watcher.urgent or (self._path is not None and self._path.blames_proxy):
             await asyncio.sleep(self._pace.path_fast_s)
             return
-        self._hurried.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(idle_s):
-                await self._hurried.wait()
+        loop = asyncio.get_running_loop()
+        self._rest = loop.create_future()
+        end = loop.call_later(idle_s, self.hurry)
+        try:
+            await self._rest
+        finally:
+            end.cancel()
 
     def _compared(self, report: PathReport) -> None:
         last, this = self._path, report.comparison

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import ssl
 from dataclasses import dataclass
@@ -129,7 +130,9 @@ async def _handshake(sock: socket.socket) -> tuple[ProbeOutcome, float | None]:
             return ProbeOutcome.TLS, _ends(tls.getpeercert(binary_form=True))
 
 
+@functools.cache
 def _context() -> ssl.SSLContext:
+    """One for all greetings, which leave nothing in it: to make one takes longer than to greet."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # we ask whether it answers, not whom; nothing is sent over this connection
     context.verify_mode = ssl.CERT_NONE
