@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -402,6 +402,30 @@ def test_evidence_without_end_is_not_kept() -> None:
     room.desk.hear(agent, wire.FromAgent(pod=report))
     told = room.desk.told("web0/node-0")
     assert told is not None and len(told.state.diagnosis.evidence) == 64
+
+
+def test_a_report_that_was_longer_on_its_way_says_nothing_new() -> None:
+    """Ages become instants as they are heard; each other instant would be a write to the pod."""
+    room = Room()
+    agent, began_s = room.come("node-0"), room.now_s
+    stands = Standing(
+        levels={Direction.INBOUND: Level.RESCUE, Direction.OUTBOUND: Level.HOLD}, fault=Fault.DEAD, opened_s=began_s,
+        fault_since_s=began_s, recent_faults_s=(began_s,), expires_s=began_s + 60.0, hold_down_until_s=began_s + 5.0,
+    )  # fmt: skip
+
+    def heard(stands: Standing, late_s: float) -> Standing:
+        said = wire.PodReport(uid="web0/node-0", standing=standing_message(stands, room.now_s))
+        said.diagnosis.CopyFrom(diagnosis_message(Diagnosis(Fault.DEAD, Grade.CORROBORATED, "dead"), room.now_s))
+        room.now_s += late_s
+        room.desk.hear(agent, wire.FromAgent(pod=said))
+        told = room.desk.told("web0/node-0")
+        assert told is not None
+        return told.state.standing
+
+    first = heard(stands, 0.003)
+    assert heard(stands, 0.4) == first
+    renewed = heard(replace(stands, expires_s=began_s + 90.0), 0.1)
+    assert renewed.expires_s == pytest.approx(began_s + 90.1) and replace(renewed, expires_s=first.expires_s) == first
 
 
 def test_a_pod_that_has_its_own_agent_is_that_ones() -> None:

@@ -19,7 +19,7 @@ from hotswitch.controller.agents.heard import Heard
 from hotswitch.controller.agents.limits import PODS_AT_MOST, SCOPES_AT_MOST, Rejected
 from hotswitch.controller.agents.plan import Plan
 from hotswitch.controller.agents.present import Agent, Around
-from hotswitch.controller.agents.told import Told, state_of
+from hotswitch.controller.agents.told import Told, state_of, steady
 from hotswitch.controller.agents.trust import Speaker
 from hotswitch.controller.agents.witness import Look, Wire, Witness, nobody_looks
 from hotswitch.decide.grants import Holder, Ledger, Scope, namespace_scope, scopes_of
@@ -222,7 +222,9 @@ class Desk:
             return
         if len(agent.told) >= PODS_AT_MOST and pod.uid not in agent.told:
             raise Rejected("too-many", f"more than {PODS_AT_MOST} pods")
+        known = agent.told.get(pod.uid)
         state = state_of(report, str(agent.speaker), self._now_s())
+        state = state if known is None else steady(known.state, state)
         before = self._heard.report(agent, pod.uid, state)
         agent.told[pod.uid].confirm = partial(_confirm, agent.link, pod.uid)
         if state.waits or (before is not None and before.waits):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hotswitch.api.agent.checked import seconds, text
 from hotswitch.api.agent.reports import ability_of, diagnosis_of, drilled_of, standing_of
@@ -18,6 +18,8 @@ from hotswitch.decide.levels import justified
 from hotswitch.model import Capabilities, Diagnosis, Fault, PodUid, Standing
 from hotswitch.report.journal import Entry
 
+SAME_S = 1.0
+_INSTANTS = ("opened_s", "expires_s", "fault_since_s", "hold_down_until_s")
 _WELL = frozenset({Fault.WELL, Fault.UNKNOWN, Fault.STARTING})
 
 
@@ -63,6 +65,21 @@ def state_of(report: wire.PodReport, agent: str, now_s: float) -> PodState:
         istio_rules=text(report.istio_rules),
         drilled=drilled_of(report.drilled) if report.HasField("drilled") else None,
     )
+
+
+def steady(known: PodState, state: PodState) -> PodState:
+    """With the instants of `known` where they are the same: they come as ages, of messages that were on their way for a
+    little longer or shorter, and each that differs would be a write to the pod."""
+    was, now = known.standing, state.standing
+    same = {name: getattr(was, name) for name in _INSTANTS if _is_same(getattr(was, name), getattr(now, name))}
+    before, recent = was.recent_faults_s, now.recent_faults_s
+    if len(before) == len(recent) and all(map(_is_same, before, recent)):
+        same["recent_faults_s"] = before
+    return replace(state, standing=replace(now, **same))
+
+
+def _is_same(one_s: float | None, other_s: float | None) -> bool:
+    return one_s is not None and other_s is not None and abs(one_s - other_s) <= SAME_S
 
 
 def nobody_waits(up_to: int) -> None:
