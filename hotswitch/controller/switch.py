@@ -78,16 +78,19 @@ class Switch:
         return replace(protection, policy=policy, refusals=refusals)
 
     async def perform(self, turn: Turn, pen: Pen) -> Standing:
-        """Carry out, tell, remember; what stands now."""
+        """Carry out, remember, tell; what stands now. People are told of what was only decided once it is written down:
+        else who leads after a controller that was killed in between decides it again, and tells it as something new."""
         stands, known = (turn.after, not turn.in_doubt) if not turn.acts else await self._act(turn, pen)
         if pen.status is not None and pen.status.tls_mode_before is not None and not _plain(stands):
             if known:  # the gate's part is done and told, also should the label's be cut off
                 pen.status = pens.at_rest(pen.status, stands, turn.shift_s)
             await self._label_back(turn, pen)
-        for each in turn.decisions:
-            if each.act not in ACTS:
-                self._teller.decided(pen.pod, each, turn)
+        words = [each for each in turn.decisions if each.act not in ACTS]
+        for each in words:
+            self._teller.decided(pen.pod, each)
         await self._remember(turn, pen, stands, known)
+        for each in words:
+            self._teller.told(pen.pod, each, turn)
         return stands
 
     async def conclude(self, turn: Turn, pen: Pen, found: Truth) -> Standing:

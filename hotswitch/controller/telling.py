@@ -126,8 +126,8 @@ class Teller:
         if opened_s is None and turn.after.opened_s is not None and turn.seen_since_s is not None:
             metrics.detected(str(turn.after.fault), max(0.0, turn.now_s - turn.seen_since_s))
 
-    def decided(self, pod: SeenPod, decision: Decision, turn: Turn) -> None:
-        """HOLD and PAGE: nothing is done in the kernel, people are told."""
+    def decided(self, pod: SeenPod, decision: Decision) -> None:
+        """HOLD and PAGE: nothing is done in the kernel, people are `told`."""
         line = entry(
             str(decision.act),
             pod.ref,
@@ -137,11 +137,13 @@ class Teller:
             evidence=decision.evidence,
         )
         self._means.journal(line)
-        self._notice(pod, decision, turn)
         self._means.metrics.decided(decision.code)
         for why in decision.evidence.values() if decision.act is Act.HOLD else ():
             if code := _CODE.match(why):
                 self._means.metrics.refused(code[0])
+
+    def told(self, pod: SeenPod, decision: Decision, turn: Turn) -> None:
+        self._notice(pod, decision, turn)
 
     def reported(self, pod: SeenPod, line: Entry, turn: Turn) -> None:
         """What an agent did, or could not do."""

@@ -130,6 +130,26 @@ def test_killed_when_it_had_told_and_not_yet_written() -> None:
     run(story)
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_as_it_wrote_down_that_nothing_was_done(after: bool) -> None:
+    """Nobody is told before it is written down, so nobody is told twice."""
+
+    async def story() -> None:
+        world, uid = leading(policy=replace(POLICY, inbound=(Level.HOLD,), outbound=(Level.HOLD,)))
+        world.kill(uid)
+        world.api.mischief = Mischief(at=0, after=after)
+        with pytest.raises(Killed):
+            await world.turn()
+        world.api.mischief = Mischief()
+        world.lead()
+        await world.turn(2)
+        assert told(world)[Code.HELD] == 1 and ("hold", Code.HELD) in journalled(world)
+        status = world.api.status(uid)
+        assert status is not None and Code.HELD in status.alerts
+
+    run(story)
+
+
 def test_answer_was_lost() -> None:
     async def story() -> None:
         world, uid = leading()
