@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hotswitch.act.steps import StepFailed, again
+from hotswitch.act.steps import StepFailed, again, step_failed
 from hotswitch.api.names import TOUCHED
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
@@ -50,7 +50,8 @@ async def of_pod(cluster: Cluster, pod: PodRef) -> tuple[Slice, ...]:
     try:
         return tuple(holding(await again(lambda: cluster.list(ENDPOINTSLICES, pod.namespace)), pod))
     except ApiFailure as failure:
-        raise StepFailed(f"the EndpointSlices of {pod.namespace} cannot be read: {failure}") from failure
+        right = f"list endpointslices.discovery.k8s.io in namespace {pod.namespace}"
+        raise step_failed(f"the EndpointSlices of {pod.namespace} cannot be read", right, failure) from failure
 
 
 async def touch(cluster: Cluster, pod: PodRef, mark: str) -> None:
@@ -71,7 +72,8 @@ async def _touched(cluster: Cluster, pod: PodRef, found: Slice, mark: str) -> bo
     except ApiFailure as failure:
         if failure.is_missing or failure.is_conflict:
             return False
-        raise StepFailed(f"EndpointSlice {found.name} cannot be touched: {failure}") from failure
+        right = f"patch endpointslices.discovery.k8s.io (annotation {TOUCHED}) in namespace {pod.namespace}"
+        raise step_failed(f"EndpointSlice {found.name} cannot be touched", right, failure) from failure
     return True
 
 
@@ -95,5 +97,6 @@ async def _ports(cluster: Cluster, namespace: str, service: str) -> list[Port]:
     except ApiFailure as failure:
         if failure.is_missing:
             return []
-        raise StepFailed(f"Service {service} cannot be read: {failure}") from failure
+        right = f"get services in namespace {namespace}"
+        raise step_failed(f"Service {service} cannot be read", right, failure) from failure
     return [int(port["port"]) for port in spec.get("ports") or () if port.get("protocol", "TCP") == "TCP"]

@@ -15,15 +15,17 @@ from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.failure import ApiFailure
 
 T = TypeVar("T")
+FORBIDDEN = 403
 AGAIN_S, AGAIN_AT_MOST_S, WITHIN_S = 0.1, 2.0, 10.0
 
 
 class StepFailed(RuntimeError):
-    """The step is not done; the message is a sentence. `again`: it may be tried again as it is."""
+    """The step is not done; the message is a sentence. `again`: it may be tried again as it is. `is_refused`: the API
+    server does not allow it, and will not until somebody changes that."""
 
-    def __init__(self, sentence: str, *, again: bool = True) -> None:
+    def __init__(self, sentence: str, *, again: bool = True, is_refused: bool = False) -> None:
         super().__init__(sentence)
-        self.again = again
+        self.again, self.is_refused = again, is_refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,16 @@ async def carry_out(steps: Sequence[Step], begin: Callable[[str], Awaitable[None
         if not await step.done():
             await begin(step.name)
             await step.do()
+
+
+def step_failed(what: str, right: str, failure: ApiFailure) -> StepFailed:
+    """`what` is not done, because of this answer. `right`: what one must be allowed to do, verb and resource."""
+    if failure.status == FORBIDDEN:
+        sentence = (
+            f"{what}: hotswitch may not {right}, which is a right that its account lacks or an admission policy's no"
+        )
+        return StepFailed(f"{sentence}: {failure}", is_refused=True)
+    return StepFailed(f"{what}: {failure}", again=not failure.is_missing)
 
 
 async def again(call: Callable[[], Awaitable[T]], within_s: float = WITHIN_S) -> T:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Protocol
 
 from hotswitch.act import slices
-from hotswitch.act.steps import Step, StepFailed, again
+from hotswitch.act.steps import Step, StepFailed, again, step_failed
 from hotswitch.api.names import TLS_MODE_LABEL, TOUCHED
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
@@ -110,7 +110,8 @@ async def _label(mesh: Meshed, value: str) -> None:
         except ApiFailure as failure:
             if failure.is_conflict:
                 continue  # somebody else wrote the pod: look again
-            raise StepFailed(f"the label of {mesh.pod} cannot be written: {failure}") from failure
+            right = f"patch pods/status (label {TLS_MODE_LABEL}) in namespace {mesh.pod.namespace}"
+            raise step_failed(f"the label of {mesh.pod} cannot be written", right, failure) from failure
         return
     raise StepFailed(f"the label of {mesh.pod} cannot be written: the pod changes all the time")
 
@@ -124,7 +125,8 @@ async def _read(mesh: Meshed) -> tuple[str | None, str]:
     try:
         pod = await again(lambda: mesh.cluster.get(PODS, mesh.pod.namespace, mesh.pod.name))
     except ApiFailure as failure:
-        raise StepFailed(f"{mesh.pod} cannot be read: {failure}", again=not failure.is_missing) from failure
+        right = f"get pods in namespace {mesh.pod.namespace}"
+        raise step_failed(f"{mesh.pod} cannot be read", right, failure) from failure
     metadata = pod.get("metadata") or {}
     if metadata.get("uid") != mesh.pod.uid:
         raise StepFailed(f"another pod is called {mesh.pod} now", again=False)

@@ -43,7 +43,7 @@ def carried_out(status: PodStatus | None, before: Standing, truth: Truth | None)
 def told_lately(status: PodStatus, now_unix_s: float) -> list[tuple[Code, str, str]]:
     """What whoever wrote `status` had told just before, and may not have been heard with: each with the instant by
     which it is known, and a sentence. Of what an act under way will tell nothing is told yet."""
-    last = [] if status.under_way else [(status.code, status.at)]
+    last = [] if status.wanted else [(status.code, status.at)]
     pairs = dict.fromkeys([*status.alerts.items(), *last])
     found = []
     for code, at in pairs:

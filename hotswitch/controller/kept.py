@@ -10,11 +10,14 @@ from dataclasses import replace
 from hotswitch.api import names
 from hotswitch.api import status as statuses
 from hotswitch.api.status import PodStatus
+from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller import memory
 from hotswitch.controller.pen import Pen
 from hotswitch.controller.seen import SeenPod
 from hotswitch.controller.writer import Writer
 from hotswitch.model import OPEN_LEVELS, Standing
+
+LEAVE_ALONE_AT_MOST_S = 10.0  # an overloaded API server asks for a second or some; a pod without its proxy waits
 
 
 class Kept:
@@ -24,6 +27,8 @@ class Kept:
         self.standing = Standing()
         self.status: PodStatus | None = None
         self.loaded = False
+        self.leave_alone_s = 0.0
+        """For so long the API server wants to be asked nothing more about this pod; of this turn."""
         self._replaced: frozenset[str] = frozenset()
         self._version = ""
 
@@ -47,6 +52,12 @@ class Kept:
 
     def put_down(self, pen: Pen) -> None:
         self.status, self._replaced, self._version = pen.status, pen.replaced, pen.pod.resource_version
+        self.heed(pen.busy)
+
+    def heed(self, failure: Exception | None) -> None:
+        """It may be the API server's word to ask later."""
+        if isinstance(failure, ApiFailure) and failure.retry_after_s:
+            self.leave_alone_s = min(failure.retry_after_s, LEAVE_ALONE_AT_MOST_S)
 
     def _newest(self, pod: SeenPod) -> SeenPod:
         if self.status is None or pod.resource_version not in self._replaced:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 
 from hotswitch.api import names
 from hotswitch.api.status import PodStatus, StatusError, decode, encode
+from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller import memory
 from hotswitch.controller.memory import instant
 from hotswitch.controller.seen import SeenPod
@@ -26,13 +28,16 @@ class Pen:
         self.status = status
         self.replaced: frozenset[str] = frozenset()
         """Versions of the pod that our own writes have made old."""
+        self.busy: ApiFailure | None = None
+        """The API server's word to ask later (Retry-After): nothing more is asked with this pen."""
 
     @property
     def page(self) -> PodStatus:
         return self.status or PodStatus(uid=self.pod.ref.uid, levels=dict(Standing().levels))
 
     async def write(self, status: PodStatus, *, condition: Mapping[str, Any] | None = None) -> None:
-        version = await self._writer.write(self.pod, status, condition)
+        with self._asking():
+            version = await self._writer.write(self.pod, status, condition)
         self.replaced |= {self.pod.resource_version} - {version}
         annotations = {**self.pod.annotations, names.STATUS: encode(status)}
         self.pod, self.status = replace(self.pod, resource_version=version, annotations=annotations), status
@@ -40,7 +45,19 @@ class Pen:
     async def turn_to_newest(self) -> None:
         """The pod was written by somebody else, on our behalf: all but its status, or it is Stale. Raises Stale when it
         is another one, ApiFailure."""
-        self.pod = replace(self.pod, resource_version=await self._writer.version(self.pod, self.status))
+        with self._asking():
+            version = await self._writer.version(self.pod, self.status)
+        self.pod = replace(self.pod, resource_version=version)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        if self.busy is not None:
+            raise self.busy
+        try:
+            yield
+        except ApiFailure as failure:
+            self.busy = failure if failure.retry_after_s else None
+            raise
 
     @property
     def is_written(self) -> bool:

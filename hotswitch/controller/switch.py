@@ -28,7 +28,7 @@ from hotswitch.controller.telling import Teller
 from hotswitch.controller.turn import ACTS, Turn
 from hotswitch.controller.writer import Stale
 from hotswitch.decide.damping import closed, in_episode
-from hotswitch.model import Direction, Generation, Level, Mode, Opening, Standing
+from hotswitch.model import Act, Direction, Generation, Level, Mode, Opening, Standing
 from hotswitch.report.journal import Entry
 
 GATE = "gate"
@@ -38,22 +38,26 @@ NO_LABEL = "-"  # no value that a label can have
 
 
 class Patience:
-    """With steps that others must take part in: each failure lets more time pass before the next try."""
+    """With steps that others must take part in: each failure lets more time pass before the next try. One that the API
+    server does not allow is given up for the longest time, once it has said so twice: an API server that has just begun
+    may not know yet who may do what."""
 
     def __init__(self) -> None:
         self.why = ""
         self._pause_s = 0.0
+        self._refused = False
         self._until_s = float("-inf")
 
     def waits(self, now_s: float) -> bool:
         return now_s < self._until_s
 
-    def failed(self, why: str, now_s: float) -> None:
-        self._pause_s = min(max(PATIENCE_S, 2 * self._pause_s), PATIENCE_MOST_S)
+    def failed(self, why: str, now_s: float, *, is_refused: bool = False) -> None:
+        longer_s = PATIENCE_MOST_S if is_refused and self._refused else 2 * self._pause_s
+        self._pause_s, self._refused = min(max(PATIENCE_S, longer_s), PATIENCE_MOST_S), is_refused
         self.why, self._until_s = why, now_s + self._pause_s
 
     def succeeded(self) -> None:
-        self._pause_s, self._until_s = 0.0, float("-inf")
+        self._pause_s, self._refused, self._until_s = 0.0, False, float("-inf")
 
 
 class Switch:
@@ -64,6 +68,7 @@ class Switch:
         self.unwritten: dict[str, str] = {}
         """Matters of a pod to which nothing is written: as in PodStatus.alerts."""
         self._telling, self._taking_back = Patience(), Patience()
+        self._told = Generation(0)  # of the newest act that was told as done
 
     def without_plain(self, protection: Protection, standing: Standing, now_s: float) -> Protection:
         """Clients could not be told a moment ago (istiod is away): not tried again at once, or the label would go back
@@ -95,7 +100,8 @@ class Switch:
 
     async def conclude(self, turn: Turn, pen: Pen, found: Truth) -> Standing:
         """An act of before was carried out, and nobody could say so: tell, remember; what stands now."""
-        self._teller.concluded(pen.pod, turn, pen.page.by, found)
+        if turn.generation > self._told:  # else only the write after it failed
+            self._teller.concluded(pen.pod, turn, pen.page.by, found)
         await self._remember(turn, pen, turn.after, not turn.in_doubt)
         return turn.after
 
@@ -127,11 +133,18 @@ class Switch:
         if not turn.renews_only:
             wanted = _with_outbound_alone(turn) if early else replace(turn.after, generation=turn.generation)
             await pen.write(self._write_ahead(turn, pen.page, wanted))
+        if early:
+            first = replace(order, openings=early, generation=turn.generation)
+            outcome = (await self._carry_out(turn, pen, first)).outcome
+            if outcome is Outcome.UNKNOWN:
+                return moved, False
+            is_told = outcome is Outcome.DONE
         if flips:
             try:
-                is_told = await self._speak_plainly(turn, pen, order, early)
+                await self._speak_plainly(turn, pen, order, is_told=is_told)
             except StepFailed as failure:
-                self._telling.failed(f"meshed clients could not be told: {failure}", turn.now_s)
+                why = f"meshed clients could not be told: {failure}"
+                self._telling.failed(why, turn.now_s, is_refused=failure.is_refused)
                 self._teller.failed(pen.pod, order, str(failure), turn.protection)
                 return moved, True
             self._telling.succeeded()
@@ -167,24 +180,25 @@ class Switch:
             raise Stale(f"{pen.pod.ref}: this controller leads no longer")
         answer = await turn.actuator.carry_out(turn.protection.target(pen.pod), order)
         self._teller.acted(pen.pod, turn, order, answer, time.perf_counter() - started, is_told=is_told)
+        if answer.outcome is Outcome.DONE:
+            self._told = order.generation
         return answer
 
     # ---- plaintext for meshed clients ----
 
-    async def _speak_plainly(self, turn: Turn, pen: Pen, order: Order, early: Mapping[Direction, Opening]) -> bool:
-        """`early` at once; then label, slices, and istiod's word that clients know. Whether people were told of the act
-        by then. Raises StepFailed."""
-        is_told = False
-        if early:
-            first = replace(order, openings=early, generation=turn.generation)
-            is_told = (await self._carry_out(turn, pen, first)).outcome is Outcome.DONE
+    async def _speak_plainly(self, turn: Turn, pen: Pen, order: Order, *, is_told: bool) -> None:
+        """Label, slices, and istiod's word that clients know. `is_told`: people were told of the act, and what they
+        were told is written down: should it not have left this process, the next one tells it. Raises StepFailed."""
         page = pens.begun(pen.page, replace(turn.after, generation=order.generation), turn.shift_s)
+        if is_told:
+            opened = (each.code for each in turn.acts if each.act is Act.OPEN)
+            page = changed(page, alerts={**dict.fromkeys(opened, turn.at), **page.alerts})
         if page.tls_mode_before is None:
             page = changed(page, tls_mode_before=pen.pod.labels.get(names.TLS_MODE_LABEL, NO_LABEL))
         if page != pen.page:
+            await pen.turn_to_newest()  # the kubelet writes the pod of a crash loop all the time, and an act takes some
             await pen.write(page)
         await self._steps(turn, pen, before_opening(self._meshed(pen)))
-        return is_told
 
     async def _label_back(self, turn: Turn, pen: Pen) -> None:
         if self._taking_back.waits(turn.now_s):

@@ -120,6 +120,7 @@ class PodWorker:
             await self.turn()
             if self.at_rest:
                 return
+            await asyncio.sleep(self.kept.leave_alone_s)
             try:
                 async with asyncio.timeout(self._pause_s()):
                     await self._wake.wait()
@@ -139,6 +140,7 @@ class PodWorker:
 
     async def turn(self) -> None:
         self._wake.clear()
+        self.kept.leave_alone_s = 0.0
         pod = self._means.picture.pod(self.uid)
         try:
             if pod is not None:
@@ -148,6 +150,7 @@ class PodWorker:
                 self._teller.pod_gone(self.pod, self.matters)
                 self.gone = True
         except (Stale, ApiFailure) as failure:  # looked at again at the next turn; what stands in the kernel stands
+            self.kept.heed(failure)
             self._teller.api_failed(self.pod, failure)
 
     async def _turn(self, pod: SeenPod) -> None:

@@ -4,6 +4,7 @@ before it, so none fails for what passes within seconds (S4.3)."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -120,14 +121,26 @@ def test_slice_that_others_write_in_the_same_moment_is_touched_all_the_same() ->
     asyncio.run(story())
 
 
-def test_what_does_not_pass_fails_at_once() -> None:
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("pod", "get pods in"),
+        ("label", "patch pods/status (label security.istio.io/tlsMode) in"),
+        ("slices", "list endpointslices.discovery.k8s.io in"),
+        ("touch", "patch endpointslices.discovery.k8s.io (annotation hotswitch.io/touched) in"),
+        ("service", "get services in"),
+    ],
+)
+def test_right_is_missing(name: str, right: str) -> None:
+    """Asked once, and told as what it is."""
+
     async def story() -> None:
         async with apis.embedded() as place:
             assert place.embedded is not None
             mesh = await built(place)
-            fault = place.embedded.faults.fail(403, **ASKED["touch"])
-            with pytest.raises(StepFailed, match="403"):
-                await slices.touch(mesh.cluster, mesh.pod, MARK)
-            assert fault.struck == 1
+            fault = place.embedded.faults.fail(403, **ASKED[name])
+            with pytest.raises(StepFailed, match=re.escape(f"hotswitch may not {right} namespace")) as failure:
+                await carry_out(tlsmode.before_opening(mesh), noted)
+            assert fault.struck == 1 and failure.value.is_refused
 
     asyncio.run(story())

@@ -14,6 +14,7 @@ import pytest
 
 from hotswitch.api import names
 from hotswitch.api.status import PodStatus, encode
+from hotswitch.controller.carried import told_lately
 from hotswitch.controller.memory import instant
 from hotswitch.controller.seen import LATELY_S, spoke_lately
 from hotswitch.decide.codes import Code
@@ -355,3 +356,12 @@ def test_pod_that_was_acted_on_lately_gets_a_worker(age_s: float) -> None:
 @pytest.mark.parametrize("at", ["", "soon", "0001-01-01T00:00:00+23:00", "9" * 50])
 def test_instant_that_nobody_wrote_hires_nobody(at: str) -> None:
     assert not spoke_lately(f'{{"uid":"x","at":"{at}"}}', 1_800_000_000.0)
+
+
+def test_killed_while_the_label_goes_back() -> None:
+    """Capture was restored by then, and is told; that what is under way will tell is not."""
+    at = instant(0.0, SHIFT_S)
+    status = PodStatus(uid="x", step="mtls-eds", code=Code.RESTORED, why="restored", at=at)
+    assert told_lately(status, SHIFT_S) == [(Code.RESTORED, at, "restored")]
+    begun = PodStatus(uid="x", step="gate", code=Code.RESTORED, at=at, wanted={Direction.INBOUND: Level.CAPTURE})
+    assert told_lately(begun, SHIFT_S) == []

@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 
+from hotswitch.act.steps import step_failed
 from hotswitch.act.tlsmode import Meshed
 from hotswitch.api.status import PodStatus
+from hotswitch.cluster.failure import ApiFailure
 from hotswitch.controller.pen import Pen
 from hotswitch.controller.seen import SeenPod
+from hotswitch.controller.switch import PATIENCE_MOST_S, PATIENCE_S
+from hotswitch.controller.telling import ACT_FAILED
 from hotswitch.decide.codes import Code
 from hotswitch.decide.preflight import Preflight
 from hotswitch.model import Direction, Level, Mtls
-from tests.controller.world import CLOSED, POLICY, Killed, Mischief, World, leading, run, server_error
+from tests.controller.world import CLOSED, POLICY, Killed, Mischief, World, leading, lost, run, server_error
 
 pytestmark = pytest.mark.k8s
 ACTS = (Code.OPENED, Code.CHANGED, Code.RESTORED, Code.EXPIRED)
@@ -79,10 +83,12 @@ def _calls() -> int:
     return asyncio.run(count())
 
 
+@pytest.mark.parametrize("heard", [True, False], ids=["heard", "unheard"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("at", range(_calls()))
-def test_controller_is_killed_between_the_acts_of_one_opening(at: int, after: bool) -> None:  # I6
-    """Outbound may be open by then; what the next one does about inbound is a change. Nothing is told twice."""
+def test_controller_is_killed_between_the_acts_of_one_opening(at: int, after: bool, heard: bool) -> None:  # I6, I8
+    """Outbound may be open by then; what the next one does about inbound is a change. Nothing is told twice, and
+    nothing never: what the killed one said in its last turn may not have left its process (`heard`)."""
 
     async def story() -> None:
         world, uid = flipping()
@@ -90,9 +96,12 @@ def test_controller_is_killed_between_the_acts_of_one_opening(at: int, after: bo
         for happens, level in ((world.kill, Level.DIRECT), (world.heal, Level.CAPTURE)):
             happens(uid)
             for _ in range(6):
+                told_before = len(world.notices)
                 try:
                     await world.turn()
                 except Killed:
+                    if not heard:
+                        del world.notices[told_before:]
                     world.term = (world.term or 0) + 1
                     world.lead()
             assert world.levels(uid) == (level, level)
@@ -126,5 +135,90 @@ def test_a_status_at_rest_says_of_inbound_what_stands(
         world.kill(uid)
         await world.turn(6)
         assert world.levels(uid) == (Level.DIRECT, Level.DIRECT)
+
+    run(story)
+
+
+def test_kubelet_writes_the_pod_during_each_act() -> None:  # I6, I8
+    """One in a crash loop changes all the time: inbound is opened all the same, and each act is told once."""
+
+    async def story() -> None:
+        world, uid = flipping()
+        world.kernel.meanwhile = lambda uid: world.api.change(uid)
+        world.kill(uid)
+        await world.turn()
+        assert world.levels(uid) == (Level.DIRECT, Level.DIRECT)
+        await world.turn(2)
+        assert [line.event for line in world.journal if line.code == Code.OPENED] == ["open", "open"]
+        assert world.codes().count(Code.OPENED) == 1
+
+    run(story)
+
+
+def test_answer_about_outbound_was_lost() -> None:
+    """It is looked at before anything else is done, and told as the act that it was."""
+
+    async def story() -> None:
+        world, uid = flipping()
+        world.kernel.mischief = Mischief(at=1, after=True, what=lost)  # ability, then the act
+        world.kill(uid)
+        await world.turn()
+        assert world.levels(uid) == (Level.CAPTURE, Level.DIRECT)
+        status = world.api.status(uid)
+        assert status is not None and status.under_way and status.tls_mode_before is None
+        await world.turn(3)
+        assert world.levels(uid) == (Level.DIRECT, Level.DIRECT)
+        acts = [code for code in world.codes() if code in ACTS]
+        assert acts == [Code.OPENED, Code.CHANGED]
+
+    run(story)
+
+
+def test_status_cannot_be_written_once_outbound_is_open(monkeypatch: pytest.MonkeyPatch) -> None:  # I8
+    """What this controller has told itself it does not find told by nobody."""
+
+    async def story() -> None:
+        world, uid = flipping()
+        known = Pen.turn_to_newest
+
+        async def failing(_: Pen) -> None:
+            raise server_error()
+
+        monkeypatch.setattr(Pen, "turn_to_newest", failing)
+        world.kill(uid)
+        await world.turn(2)
+        monkeypatch.setattr(Pen, "turn_to_newest", known)
+        await world.turn(2)
+        assert world.levels(uid) == (Level.DIRECT, Level.DIRECT)
+        assert not [line for line in world.journal if "told by nobody" in line.evidence.get("found", "")]
+        assert world.codes().count(Code.OPENED) == 1
+
+    run(story)
+
+
+def test_right_to_tell_clients_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:  # S4.3, I8
+    """Named as such; inbound falls to the next level, and once it was said twice nobody tries for long."""
+
+    async def story() -> None:
+        world, uid = flipping()
+        asked = 0
+
+        async def refused(*_: object) -> None:
+            nonlocal asked
+            asked += 1
+            raise step_failed("the label", "patch pods/status in namespace shop", ApiFailure(403, "Forbidden", "no"))
+
+        monkeypatch.setattr("hotswitch.controller.switch.carry_out", refused)
+        world.kill(uid)
+        switch = world.workers[uid]._switch
+        for expected in (PATIENCE_S, PATIENCE_MOST_S):
+            await world.turn(3)
+            assert world.levels(uid) == (Level.CAPTURE, Level.DIRECT)
+            left_s = switch._telling._until_s - asyncio.get_running_loop().time()
+            assert expected - PATIENCE_S / 2 < left_s <= expected
+            switch._telling._until_s = float("-inf")
+        told = [each.sentence for each in world.notices if each.code == ACT_FAILED]
+        assert told and all("hotswitch may not patch pods/status in namespace shop" in each for each in told)
+        assert world.api.status(uid).levels[Direction.INBOUND] is Level.HOLD  # type: ignore[union-attr]
 
     run(story)

@@ -163,6 +163,7 @@ class Kernel:
     name: str = "helper"
     outcome: Outcome | None = None
     all_or_nothing: bool = False
+    meanwhile: Callable[[str], None] = lambda uid: None  # happens to the pod while an order is carried out
     expires: bool = True  # False: nothing but a further order closes a gate, as with Istio's own commands
 
     @property
@@ -222,6 +223,7 @@ class Kernel:
         gate.log.append(int(order.generation))
         gate.openings, gate.generation = dict(order.openings), int(order.generation)
         gate.ends_s = asyncio.get_running_loop().time() + order.expiry_s if order.openings else float("inf")
+        self.meanwhile(target.pod.uid)
         return Answer(outcome=Outcome.DONE, truth=self.truth(target.pod.uid))
 
     def plan(self, target: Target, order: Order) -> list[str]:
