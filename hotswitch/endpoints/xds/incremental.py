@@ -40,6 +40,7 @@ class IncrementalSubscription(Subscription):
                 resources = []
             if resources or gone or self._owes:
                 self._owes = False
+                self.refused.difference_update(gone)
                 return self._message(resources, gone)
         return None
 

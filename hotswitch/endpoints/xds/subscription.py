@@ -106,7 +106,7 @@ class Subscription(ABC):
         if names is None:
             return False
         if request.error is None:
-            self.refused.difference_update(names)
+            self.refused.difference_update(names if self._sends_parts else set(self.refused))
         else:
             self._nack(names)
         return True

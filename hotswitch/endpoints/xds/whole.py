@@ -33,10 +33,12 @@ class WholeSubscription(Subscription):
         self._named |= bool(named)
         if self.kind.is_whole and not self._named:
             named.add(WILDCARD)
+        refused = set(self.refused)
         self._give_up(self._dropped)
         self._dropped.clear()
         before = self._wanted | ({WILDCARD} if self._all else set())
         self._give_up(before - named)
+        self._owes |= self.kind.is_whole and self.refused != refused  # what was refused with it may be taken without
         self._want(named - before)
         if request.nonce:  # it has read all that was sent, and took what it still wants
             self._adrift.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Sequence
 
 import pytest
@@ -398,6 +399,28 @@ def test_gone_beside_one_that_is_refused_is_told_all_the_same() -> None:
     assert client.has == {"a": "1", "d": ""}
 
 
+def test_cluster_refused_beside_one_that_is_given_up_is_told_again() -> None:
+    """An answer with all of them was refused for one; without it the others can be taken (found by the random walk)."""
+    client = Client(Shelf(a="1", b="bad"), Kind.CLUSTER, incremental=False, refuses=lambda text: text == "bad")
+    client.want("a", "b")
+    client.settle()
+    assert client.has == {} and client.subscription.refused == {"a", "b"}
+    client.want("a")
+    client.settle()
+    assert client.has == {"a": "1"} and client.subscription.refused == set()
+
+
+def test_what_was_refused_and_is_gone_is_refused_no_more(incremental: bool) -> None:
+    shelf = Shelf(a="1", b="bad")
+    client = Client(shelf, Kind.CLUSTER, incremental, refuses=lambda text: text == "bad")
+    client.want()
+    client.settle()
+    assert "b" in client.subscription.refused
+    change(shelf, client, b=None)
+    client.settle()
+    assert client.has == {"a": "1"} and client.subscription.refused == set()
+
+
 class Agreement(RuleBasedStateMachine):
     """Whatever is changed, asked for, given up and answered in whatever order: at last the client has what there is."""
 
@@ -438,6 +461,7 @@ class Agreement(RuleBasedStateMachine):
         there = {name: text for name, text in self.shelf.content.items() if name in self.client.names}
         said = {name: text for name, text in self.client.has.items() if text}
         assert said == there
+        assert self.client.subscription.refused == set()
 
 
 class IncrementalAgreement(Agreement):
@@ -456,6 +480,6 @@ TestAgreement = Agreement.TestCase
 TestIncrementalAgreement = IncrementalAgreement.TestCase
 TestClusterAgreement = ClusterAgreement.TestCase
 TestIncrementalClusterAgreement = IncrementalClusterAgreement.TestCase
-SETTINGS = settings(max_examples=40, stateful_step_count=30, deadline=None)
+SETTINGS = settings(max_examples=int(os.environ.get("HOTSWITCH_EXAMPLES", "40")), stateful_step_count=30, deadline=None)
 TestAgreement.settings = TestIncrementalAgreement.settings = SETTINGS
 TestClusterAgreement.settings = TestIncrementalClusterAgreement.settings = SETTINGS
