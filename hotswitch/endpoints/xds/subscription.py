@@ -115,7 +115,7 @@ class Subscription(ABC):
         if len(names) > 1 and self._sends_parts:
             self._alone.extend(names)
         else:
-            self.refused.update(names)
+            self.refused.update(names if self._all else self._wanted.intersection(names))
 
     @property
     def _sends_parts(self) -> bool:
@@ -143,6 +143,7 @@ class Subscription(ABC):
         for name in names:
             if name == WILDCARD:
                 self._all = False
+                self.refused &= self._wanted
             if name in self._wanted:
                 self._wanted.remove(name)
                 self._wanted_bytes -= len(name.encode())

@@ -34,7 +34,9 @@ class WholeSubscription(Subscription):
         if self.kind.is_whole and not self._named:
             named.add(WILDCARD)
         refused = set(self.refused)
+        taken = self._dropped & named & self._has.keys()
         self._give_up(self._dropped)
+        self._adrift |= taken  # by a client that wanted it again before it read what was under way
         self._dropped.clear()
         before = self._wanted | ({WILDCARD} if self._all else set())
         self._give_up(before - named)

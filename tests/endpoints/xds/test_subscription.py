@@ -389,6 +389,32 @@ def test_given_up_and_wanted_again_unheard_is_told_again() -> None:
     assert client.has == {"b": "2", "c": "1"}
 
 
+def test_given_up_and_wanted_again_unheard_and_gone() -> None:
+    """The client took what was under way, for by then it wanted it again (found by the random walk)."""
+    shelf = Shelf(a="1")
+    client = Client(shelf, Kind.ENDPOINTS, incremental=False)
+    client.want("a")
+    client.settle()
+    change(shelf, client, c="1")
+    client.want("a", "c")
+    client.receive()
+    client.want("a")
+    change(shelf, client, c=None)
+    client.want("c")
+    client.answer_first()
+    client.settle()
+    assert not client.has.get("c")
+
+
+def test_what_is_given_up_before_its_refusal_is_read_is_not_refused(incremental: bool) -> None:
+    client = Client(Shelf(a="bad"), Kind.ENDPOINTS, incremental, refuses=lambda text: text == "bad")
+    client.want("a")
+    client.receive()
+    client.want("b")
+    client.settle()
+    assert client.subscription.refused == set()
+
+
 def test_gone_beside_one_that_is_refused_is_told_all_the_same() -> None:
     shelf = Shelf(a="1", d="1")
     client = Client(shelf, Kind.ENDPOINTS, incremental=False, refuses=lambda text: text == "bad")
