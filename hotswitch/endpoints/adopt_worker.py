@@ -21,7 +21,7 @@ from hotswitch.backends import Published, ServiceId, ServiceRecord
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.decide.endpoints import everyone
-from hotswitch.decide.endpoints.adopt import Count, Do, Phase, Situation, Verdict, Word, count, step
+from hotswitch.decide.endpoints.adopt import PUBLISHING, Count, Do, Phase, Situation, Verdict, Word, count, step
 from hotswitch.endpoints import mark
 from hotswitch.endpoints.adopt_picture import Picture, is_as_written, kept_selector, of_this, selector_of, taken_from
 from hotswitch.endpoints.adoption_ledger import AdoptionLedger, Entry
@@ -88,6 +88,12 @@ class AdoptWorker:
 
     def wake(self) -> None:
         self._wake.set()
+
+    def found(self) -> None:
+        """Slices of ours stand; where there should be none, it is looked at anew."""
+        if self.phase not in PUBLISHING:
+            self._settled = False
+            self.wake()
 
     async def run(self) -> None:
         """Until cancelled, or there is nothing left to look after."""

@@ -11,23 +11,27 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
+from hotswitch.api.adopt import ADOPTED
 from hotswitch.backends import ServiceId, ServiceRecord
-from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
+from hotswitch.cluster.kinds import ENDPOINTSLICES
 from hotswitch.cluster.lease import clock_s
 from hotswitch.cluster.lease_record import MOST_TRANSITIONS
+from hotswitch.cluster.watch import Change, ChangeType, Watcher
 from hotswitch.config.objects import ObjectRef, Problem
 from hotswitch.decide.endpoints.adopt import Phase
 from hotswitch.endpoints import objects, ordinary
 from hotswitch.endpoints.adopt_worker import AdoptWorker, Means, Tell
 from hotswitch.endpoints.adoption_ledger import AdoptionLedger
-from hotswitch.endpoints.hands import Hands
+from hotswitch.endpoints.hands import Hands, Object
 from hotswitch.endpoints.ledger import Stale
 from hotswitch.endpoints.memory import MemoryUnreadable
 from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.slice_publisher import SlicePublisher
+from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME
 from hotswitch.endpoints.source import Judged, Reading, Source
 
 log = logging.getLogger("hotswitch.endpoints.adopt")
@@ -108,7 +112,7 @@ class Adopter:
             clock=parts.clock,
         )
         led = self._led = _Led(means, slices)
-        led.looking = asyncio.get_running_loop().create_task(self._look_for_orphans(led))
+        led.looking = asyncio.get_running_loop().create_task(self._own_slices(led).run())
         for service in list(self.registry.services):
             self._changed(service)
 
@@ -127,17 +131,22 @@ class Adopter:
         self.follow()
         await asyncio.gather(*self._ending, return_exceptions=True)
 
-    async def _look_for_orphans(self, led: _Led) -> None:
-        """Services that nobody asks us to look after any more, while slices of ours stand."""
-        backoff = Backoff(first_s=1.0, longest_s=30.0)
-        while True:
-            try:
-                for service in await led.means.hands.orphans():
-                    self._look_after(led, service)
-                return
-            except ApiFailure as failure:
-                log.warning("slices of Services that were taken over: %s", failure)
-                await asyncio.sleep(backoff.next_s())
+    def _own_slices(self, led: _Led) -> Watcher[Object]:
+        """Slices of ours, wherever they stand: of Services that nobody asks us to look after any more, and such as one
+        who was deposed had sent, and that come late."""
+        selector = f"{MANAGED_BY}={MANAGER},{ADOPTED}"
+        found = partial(self._found, led)
+        return Watcher(self._parts.cluster, ENDPOINTSLICES, dict, on_event=found, label_selector=selector)
+
+    def _found(self, led: _Led, change: Change[Object]) -> None:
+        metadata = change.object["metadata"]
+        service = ServiceId(metadata["namespace"], (metadata.get("labels") or {}).get(SERVICE_NAME, ""))
+        if change.type is ChangeType.DELETED:
+            return
+        if service in led.workers:
+            led.workers[service].found()
+        else:
+            self._look_after(led, service)
 
     # ---- by which selector ----
 

@@ -143,13 +143,6 @@ class Hands:
         found = frozenset(address for pod in pods if _is_ready(pod) for address in _addresses(pod))
         return frozenset(each for each in found if _family(each) in seen.families)
 
-    async def orphans(self) -> frozenset[ServiceId]:
-        """Services of which slices of a takeover stand."""
-        found = await self._cluster.list(ENDPOINTSLICES, label_selector=f"{MANAGED_BY}={MANAGER},{ADOPTED}")
-        return frozenset(
-            ServiceId(each["metadata"]["namespace"], each["metadata"]["labels"].get(SERVICE_NAME, "")) for each in found
-        )
-
     # ---- doing ----
 
     async def remove_selector(self, seen: Seen) -> None:
