@@ -58,9 +58,11 @@ def _open(levels: Mapping[Direction, Level]) -> dict[Direction, Level]:
 
 
 def concluded(turn: Turn, pod: PodRef, status: PodStatus, truth: Truth) -> Turn:
-    """A turn that has led to what `status` says of an act that was carried out. `turn`: one without decisions."""
+    """A turn that has led to what `status` says of an act that was carried out. `turn`: one without decisions. What was
+    decided beside the act was to be told after it, and so was not."""
     after = memory.load(status.after, turn.shift_s, turn.now_s)
-    after = replace(after, generation=Generation(max(after.generation, status.generation)))
+    generation = Generation(max(after.generation, status.generation))
+    after = replace(after, generation=generation, said=after.said & turn.before.said)
     after = memory.bounded(after, turn.protection.policy, turn.now_s)
     return replace(turn, after=after, decisions=(_decision(pod, status, truth),), begun=status.at)
 

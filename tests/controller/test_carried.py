@@ -151,6 +151,25 @@ def test_killed_as_it_wrote_down_that_nothing_was_done(after: bool) -> None:
     run(story)
 
 
+def test_killed_when_it_had_opened_and_a_person_is_needed() -> None:
+    """What was decided with the act was not told with it: whoever goes on decides it again."""
+
+    async def story() -> None:
+        world, uid = leading()
+        world.kill(uid)
+        await world.turn(2)
+        world.heal(uid)
+        await world.turn(4)
+        world.kill(uid)
+        await killed(world)
+        assert Code.FAULT_AGAIN not in world.codes() and world.levels(uid) == OPEN
+        await world.turn(3)
+        assert told(world)[Code.FAULT_AGAIN] == 1 and ("page", Code.FAULT_AGAIN) in journalled(world)
+        assert journalled(world).count(("open", Code.OPENED)) == 2
+
+    run(story)
+
+
 def test_answer_was_lost() -> None:
     async def story() -> None:
         world, uid = leading()
