@@ -21,7 +21,7 @@ from hotswitch.sandbox.cluster.manifest import PROXY, Injected
 from hotswitch.sandbox.cluster.rights import Rights
 from hotswitch.sandbox.cluster.status import stamp
 from hotswitch.sandbox.network import Attachment
-from hotswitch.sandbox.pod import SPIFFE_MOUNT
+from hotswitch.sandbox.podfiles import SPIFFE_MOUNT
 from hotswitch.sandbox.podspec import PodSpec
 from hotswitch.sandbox.sidecar import PROXY_GID, PROXY_UID
 

@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hotswitch.sandbox.envoy import publish
 from hotswitch.sandbox.estate import ProcessId
+from hotswitch.sandbox.lds import Lds
 from hotswitch.sandbox.process import Process, module_argv, start
-from hotswitch.sandbox.recovery import PATIENCE_S, POLL_S, FaultUnavailable, Recovery, until
-from hotswitch.sandbox.sidecar import inbound, outbound
+from hotswitch.sandbox.recovery import POLL_S, FaultUnavailable, Recovery, until
 from hotswitch.sandbox.squeeze import Squeeze
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Faults:
     def __init__(self, pod: Pod) -> None:
         self._pod = pod
         self._sidecar = Recovery(pod)
-        self._lds_version = 1
+        self._lds = Lds(pod)
 
     # ---- death ----
 
@@ -211,20 +210,14 @@ class Faults:
     async def break_listener(self) -> Fault:
         """An LDS update after which 15006 does not find the app any more (503), while 15021 says 200."""
         at_s = time.monotonic()
-        await self._publish(cluster="BlackHoleCluster")
-        return Fault("bad-listener", at_s, lambda: self._publish())
+        await self._lds.publish(cluster="BlackHoleCluster")
+        return Fault("bad-listener", at_s, lambda: self._lds.publish())
 
     async def reject_configuration(self) -> Fault:
         """The control plane sends a listener that Envoy cannot take: it says so, and serves on as before (S4.2c)."""
-        at_s, spec = time.monotonic(), self._pod.sidecar
-        before = await self._count("listener_manager.lds.update_rejected")
-        self._lds_version += 1
-        nobody = {"@type": "type.googleapis.com/envoy.config.listener.v3.Listener"}  # without an address
-        publish(spec.lds, [inbound(spec, "InboundPassthroughCluster"), outbound(spec), nobody], self._lds_version)
-        async with asyncio.timeout(PATIENCE_S):
-            while await self._count("listener_manager.lds.update_rejected") == before:
-                await asyncio.sleep(POLL_S)
-        return Fault("rejected-configuration", at_s, lambda: self._publish())
+        at_s = time.monotonic()
+        await self._lds.reject()
+        return Fault("rejected-configuration", at_s, lambda: self._lds.publish())
 
     async def drain(self, *, inbound_only: bool = True, graceful: bool = False) -> Fault:
         """A drain over admin: inbound only, or every listener, 15021 too. `graceful`, as pilot-agent asks for when it
@@ -244,7 +237,7 @@ class Faults:
         await self._sidecar.until_health_answers()
 
         async def undo() -> None:
-            await self._publish(wait=False)
+            await self._lds.publish(wait=False)
             await self._pod.ready()
 
         return Fault("without-lds", at_s, undo)
@@ -286,23 +279,6 @@ class Faults:
     async def _rotate(self, lifetime_s: float) -> None:
         self._pod.identify(lifetime_s)
         await self._pod.tell_pilot("/rotate")
-
-    async def _publish(self, cluster: str = "InboundPassthroughCluster", *, wait: bool = True) -> None:
-        """A new LDS version, and wait until Envoy has taken it."""
-        self._lds_version += 1
-        spec = self._pod.sidecar
-        before = await self._lds_updates() if wait else 0
-        publish(spec.lds, [inbound(spec, cluster), outbound(spec)], self._lds_version)
-        async with asyncio.timeout(PATIENCE_S):
-            while wait and await self._lds_updates() == before:
-                await asyncio.sleep(POLL_S)
-
-    async def _lds_updates(self) -> int:
-        return await self._count("listener_manager.lds.update_success")
-
-    async def _count(self, name: str) -> int:
-        answer = await self._pod.admin(f"/stats?filter=^{name}$")
-        return int(answer.body.rpartition(b":")[2])
 
 
 def _threads(pid: int) -> list[Path]:

@@ -18,22 +18,20 @@ from typing import Any
 from hotswitch.capture.render import commands
 from hotswitch.kernel.command import run
 from hotswitch.model import ADMIN, AGENT_STATUS, HEALTH, Port
+from hotswitch.sandbox import podfiles
 from hotswitch.sandbox.app import APP_UID, GRPC_PORT, HTTP_PORT, TCP_PORT, AppConfig
 from hotswitch.sandbox.ask import Answer, ask, ask_unix
-from hotswitch.sandbox.ca import TRUST_DOMAIN, CertificateAuthority, spiffe_id
-from hotswitch.sandbox.envoy import find_envoy
+from hotswitch.sandbox.ca import CertificateAuthority, spiffe_id
 from hotswitch.sandbox.estate import Estate, ProcessId
 from hotswitch.sandbox.faults import Faults
 from hotswitch.sandbox.kubelet import Check, Container, ContainerSpec, Kubelet, KubeletProbe, Restart
 from hotswitch.sandbox.network import Attachment
-from hotswitch.sandbox.pilot import PilotConfig
 from hotswitch.sandbox.podspec import PodSpec
 from hotswitch.sandbox.process import Process, module_argv, start
 from hotswitch.sandbox.registry import TLS_MODE_LABEL
 from hotswitch.sandbox.sidecar import PROXY_GID, SidecarSpec
 
 APP, PROXY = "app", "istio-proxy"
-SPIFFE_MOUNT = "/var/run/secrets/workload-spiffe-uds"
 READINESS_PATH, LIVENESS_PATH = "/app-health/app/readyz", "/app-health/app/livez"
 
 
@@ -160,7 +158,7 @@ class Pod:
             self.sidecar.write()
             if not self.spec.configured:
                 self.sidecar.withhold()
-            self._pilot_config().save(self._proxy_dir / "pilot.json")
+            podfiles.for_pilot(self).save(self._proxy_dir / "pilot.json")
             self.proxy_cgroups = self.make_cgroups(PROXY)
             self.kubelet.add(self._proxy_container())
         if self.spec.app:
@@ -170,23 +168,6 @@ class Pod:
         """istio-init."""
         for command in commands(self.spec.capture(), netns=self.netns):
             run(command, check=True)
-
-    def _pilot_config(self) -> PilotConfig:
-        return PilotConfig(
-            envoy=str(find_envoy()),
-            bootstrap=str(self.sidecar.bootstrap),
-            directory=str(self._proxy_dir),
-            certificates=str(self._proxy_dir / "certs"),
-            sds_socket=str(self.sds_socket),
-            control=str(self._proxy_dir / "control"),
-            termination_message=str(self._proxy_dir / "termination-message"),
-            pod_ip=self.ip,
-            probers=self.probers,
-            termination_drain_s=self.spec.termination_drain_s,
-            uid=self.sidecar.uid,
-            resolver=next(iter(self.spec.resolvers), ""),
-            volumes={SPIFFE_MOUNT: str(self.workload_socket)},
-        )
 
     def _proxy_container(self) -> ContainerSpec:
         health = self._check(HEALTH, "/healthz/ready")
@@ -281,30 +262,7 @@ class Pod:
 
     def agent_config(self, policy: Mapping[str, Any]) -> dict[str, Any]:
         """This pod's entry in the agent's file (config.agentfile.Pod)."""
-        return {
-            "name": self.name,
-            "namespace": self.namespace,
-            "uid": self.uid,
-            "workload": self.workload,
-            "netns": self.netns,
-            "addresses": list(self.addresses),
-            "cgroups": [str(cgroup) for cgroup in self.proxy_cgroups],
-            "capture": {
-                "args": list(self.spec.init_args),
-                "env": self.spec.init_env,
-                "ipv6": "v6" in self.spec.families,
-                "dns_servers": list(self.spec.resolvers),
-            },
-            "identity": {"socket": str(self.sds_socket), "spiffe_id": self.spiffe_id, "trust_domains": [TRUST_DOMAIN]},
-            "app": {
-                "ports": list(self.app_ports),
-                "probe": {"port": HTTP_PORT, "path": "/healthz", "timeout_s": 1.0},
-                "probers": self.probers,
-            },
-            "logs": [str(self._proxy_dir / "envoy.log"), str(self.directory / "pilot.log")],
-            "termination_message": str(self._proxy_dir / "termination-message"),
-            "policy": dict(policy),
-        }
+        return podfiles.for_agent(self, policy)
 
 
 async def _tell(control: Path, what: str) -> None:

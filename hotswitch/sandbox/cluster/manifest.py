@@ -16,7 +16,7 @@ from hotswitch.model import AGENT_STATUS, HEALTH, STATS
 from hotswitch.sandbox.app import APP_UID, GRPC_PORT, HTTP_PORT, TCP_PORT
 from hotswitch.sandbox.ca import TRUST_DOMAIN
 from hotswitch.sandbox.cluster.images import ISTIO_LATEST
-from hotswitch.sandbox.pod import SPIFFE_MOUNT
+from hotswitch.sandbox.podfiles import SPIFFE_MOUNT
 from hotswitch.sandbox.podspec import PodSpec
 from hotswitch.sandbox.registry import TLS_MODE_LABEL
 from hotswitch.sandbox.sidecar import PROXY_GID, PROXY_UID
