@@ -15,7 +15,7 @@ T = TypeVar("T")
 Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", envvar="KUBECONFIG", help="Else as kubectl finds it.")]
 Context = Annotated[str | None, typer.Option("--context", help="Of the kubeconfig.")]
 Root = Annotated[str, typer.Option("--root-namespace", envvar="HOTSWITCH_ROOT_NAMESPACE", help="Istio's.")]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Of the pod, when its name says none.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Where the name says none.")]
 Everywhere = Annotated[str | None, typer.Option("--namespace", "-n", help="Only this one.")]
 PodName = Annotated[str, typer.Argument(help="namespace/name, name, or uid.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]

@@ -69,7 +69,8 @@ Keepers = Annotated[
 ]
 TrustDomain = Annotated[str, typer.Option("--trust-domain", help="Of SPIFFE ids.")]
 ClusterOf = Annotated[
-    list[str] | None, typer.Option("--cluster-of", help="A further cluster: NAME=KUBECONFIG[#CONTEXT].")
+    list[str] | None,
+    typer.Option("--cluster-of", help="A further cluster: NAME=KUBECONFIG, or NAME=KUBECONFIG#CONTEXT."),
 ]
 ClustersDir = Annotated[
     Path | None,

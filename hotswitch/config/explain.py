@@ -1,4 +1,4 @@
-"""What `hotswitch explain POD` shows: each value, who said it, and what it replaced or was cut by (I2, I8)."""
+"""What `kubectl hotswitch explain POD` shows: each value, who said it, and what it replaced or was cut by (I2, I8)."""
 
 from __future__ import annotations
 

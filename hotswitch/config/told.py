@@ -7,11 +7,13 @@ agent's memory (docs/decisions/0020-agents-without-pydantic.md).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
 import msgspec
+
+from hotswitch.config.choices import choices
 
 
 class ConfigError(ValueError):
@@ -49,12 +51,13 @@ def _text(value: object) -> str:
 M = TypeVar("M")
 
 
-def parse_as(kind: type[M], content: object, source: str) -> M:
-    """`content`: of dicts, lists and texts; numbers may be texts. Raises ConfigError naming the first wrong field."""
+def parse_as(kind: type[M], content: object, source: str, spelled: Callable[[str], str] = str) -> M:
+    """`content`: of dicts, lists and texts; numbers may be texts. `spelled`: how people write the name of a top field,
+    where that differs. Raises ConfigError naming the first wrong field."""
     try:
         return msgspec.convert({} if content is None else content, kind, strict=False, str_keys=True, dec_hook=_made)
     except msgspec.ValidationError as failure:
-        raise ConfigError(f"{source}: {_sentence(str(failure), content)}") from failure
+        raise ConfigError(f"{source}: {_sentence(str(failure), content, kind, spelled)}") from failure
 
 
 def _made(kind: type[Any], value: object) -> Any:
@@ -64,10 +67,11 @@ def _made(kind: type[Any], value: object) -> Any:
 
 _SAID = re.compile(r"(?P<what>.*?)( - at (`key` in )?`\$(?P<path>.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
+_WORD = ("Invalid enum value", "Expected `str`")
 _OF_OBJECT = re.compile(r"Object (?P<how>missing required|contains unknown) field `(?P<field>.+)`", re.DOTALL)
 
 
-def _sentence(said: str, content: object) -> str:
+def _sentence(said: str, content: object, kind: type, spelled: Callable[[str], str]) -> str:
     """msgspec says "WHAT - at `$.pods[0].uid`": where it is as people write it, and what stands there."""
     parts = _SAID.fullmatch(said)
     assert parts is not None
@@ -76,11 +80,14 @@ def _sentence(said: str, content: object) -> str:
     if (of_object := _OF_OBJECT.fullmatch(what)) is not None:
         steps.append(of_object["field"])
         what = "is missing" if of_object["how"] == "missing required" else "there is no such field"
-    where = ".".join(map(str, steps)) or "file"
+    elif what.startswith(_WORD) and (words := choices(kind, steps)):
+        what = f"is none of {', '.join(words)}"
+    where = ".".join([spelled(str(step)) if place == 0 else str(step) for place, step in enumerate(steps)]) or "file"
     try:
-        given = repr(_at(content, steps))
+        value = _at(content, steps)
     except (LookupError, TypeError):
         return f"{where}: {what}"
+    given = repr(value) + ("; YAML takes off, on, yes and no for this: quote it" if isinstance(value, bool) else "")
     return f"{where}: {what} (given: {given if len(given) <= 80 else given[:77] + '...'})"
 
 

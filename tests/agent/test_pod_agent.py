@@ -109,12 +109,12 @@ def test_capture_by_annotations_alone(tmp_path: Any) -> None:  # S4.3a
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"HOTSWITCH_UID": ""}, "uid"),
+        ({"HOTSWITCH_UID": ""}, "environment: HOTSWITCH_UID: is missing"),
         ({"HOTSWITCH_ADDRESSES": "nowhere"}, "addresses"),
         ({"HOTSWITCH_PORTS": "http"}, "ports"),
-        ({"HOTSWITCH_CAPTURE": "{"}, "capture"),
-        ({"HOTSWITCH_CAPTURE": '{"words": []}'}, "words"),
-        ({"HOTSWITCH_PROBERS": "[]"}, "probers"),
+        ({"HOTSWITCH_CAPTURE": "{"}, "HOTSWITCH_CAPTURE: not JSON"),
+        ({"HOTSWITCH_CAPTURE": '{"words": []}'}, "HOTSWITCH_CAPTURE.words: there is no such field"),
+        ({"HOTSWITCH_PROBERS": "[]"}, "HOTSWITCH_PROBERS: "),
     ],
 )
 def test_what_cannot_be_used_is_named(changed: dict[str, str], said: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from hotswitch.api.adopt import ADOPT_ANNOTATIONS
 from hotswitch.api.crd import crd
@@ -78,7 +79,7 @@ def test_every_annotation() -> None:
 
 
 def test_every_command() -> None:
-    commands = {each.name or each.callback.__name__ for each in app.registered_commands if each.callback} - {"version"}
+    commands = {each.name or each.callback.__name__ for each in app.registered_commands if each.callback}
     grouped = [(group.name, group.typer_instance) for group in app.registered_groups]
     commands |= {
         f"{group} {command.name or command.callback.__name__}"
@@ -88,6 +89,11 @@ def test_every_command() -> None:
         if command.callback
     }
     assert {name for name in commands if f"| `{name}" not in page("commands")} == set()
+
+
+def test_every_option_of_the_controller() -> None:
+    options = {each for param in get_command(app).commands["controller"].params for each in param.opts}  # type: ignore[attr-defined]
+    assert [each for each in sorted(options) if f"`{each}`" not in page("commands").split("## controller")[1]] == []
 
 
 def test_every_metric() -> None:

@@ -69,9 +69,14 @@ async def test_who_is_left_out_of_managed_fields_owns_nothing(api):
     left = await api.patch(WEB, {"metadata": {"managedFields": others}}, fieldManager="hand")
     assert list(entries(left)) == [("tool", "Apply")]
     assert (await applied(api, {"app": "web"}))["spec"]["selector"] == {"app": "web"}
-    empty = await api.patch(WEB, {"metadata": {"managedFields": []}}, fieldManager="hand")
-    assert list(entries(empty)) == [("tool", "Apply")]  # nothing said
-    reset = await api.patch(WEB, {"metadata": {"managedFields": [{}]}}, fieldManager="hand")
+    said = await api.patch(WEB, {"metadata": {"labels": {"a": "b"}}}, fieldManager="hand")
+    assert set(entries(said)) == {("tool", "Apply"), ("hand", "Update")}  # of managedFields nothing was said
+
+
+@pytest.mark.parametrize("nobody", [[], [{}]], ids=["none", "one that is empty"])
+async def test_a_list_of_nobody_forgets_all_owners(api, nobody):
+    await applied(api, {"app": "web"}, status=201)
+    reset = await api.patch(WEB, {"metadata": {"managedFields": nobody}}, fieldManager="hand")
     assert not reset["metadata"].get("managedFields")
 
 

@@ -246,15 +246,9 @@ def test_telling_never_raises_and_needs_a_pod() -> None:
     assert not writer._series
 
 
-@asynccontextmanager
-async def embedded():
-    async with EmbeddedApi() as api, connect(api.kubeconfig()) as cluster, apis.namespace(cluster) as name:
-        yield cluster, name
-
-
 API = pytest.mark.parametrize(
     "opened",
-    [pytest.param(embedded, marks=pytest.mark.k8s), pytest.param(apis.real, marks=pytest.mark.e2e)],
+    [pytest.param(apis.embedded, marks=pytest.mark.k8s), pytest.param(apis.real, marks=pytest.mark.e2e)],
     ids=["embedded", "real"],
 )
 
@@ -262,7 +256,8 @@ API = pytest.mark.parametrize(
 @API
 def test_pod_gets_an_event_that_counts_up_and_a_policy_one_of_its_own(opened) -> None:
     async def run():
-        async with opened() as (cluster, namespace):
+        async with opened() as place:
+            cluster, namespace = place.cluster, place.namespace
             made = await apis.make_pod(cluster, namespace, "web-0")
             pod = PodRef("web-0", namespace, PodUid(made["metadata"]["uid"]))
             policy = Regarding(kind=POLICIES, namespace=namespace, name="mesh", uid="7")
@@ -307,7 +302,8 @@ def test_event_whose_answer_was_lost_is_not_written_twice(how) -> None:
 @API
 def test_condition_is_written_beside_the_kubelets(opened) -> None:
     async def run():
-        async with opened() as (cluster, namespace):
+        async with opened() as place:
+            cluster, namespace = place.cluster, place.namespace
             await apis.make_pod(cluster, namespace, "web-0")
             ready = {"type": "Ready", "status": "True"}
             await cluster.patch_strategic(PODS, namespace, "web-0", conditions.fragment(ready), "status")

@@ -51,19 +51,19 @@ class NodeSettings(Allowing, frozen=True, kw_only=True):
 def from_environment(environment: Mapping[str, str] = os.environ) -> NodeSettings:
     """HOTSWITCH_NODE, HOTSWITCH_PROC ... Raises ConfigError naming field and value."""
     names = NodeSettings.__struct_fields__
-    given: dict[str, Any] = {name: environment[PREFIX + name.upper()] for name in names if _set(name, environment)}
+    given: dict[str, Any] = {name: environment[_variable(name)] for name in names if environment.get(_variable(name))}
     if "node" not in given:
-        raise ConfigError(f"{PREFIX}NODE: is missing; it is the node's name in the API (spec.nodeName)")
+        raise ConfigError(f"environment: {_variable('node')}: is missing; it is the node's name (spec.nodeName)")
     given |= {name: _duration(name, given[name]) for name in _DURATIONS if name in given}
-    return parse_as(NodeSettings, given, "environment")
+    return parse_as(NodeSettings, given, "environment", _variable)
 
 
 def _duration(name: str, text: str) -> float:
     try:
         return duration_s(text)
     except ValueError as failure:
-        raise ConfigError(f"environment: {name}: {failure} (given: {text!r})") from failure
+        raise ConfigError(f"environment: {_variable(name)}: {failure} (given: {text!r})") from failure
 
 
-def _set(name: str, environment: Mapping[str, str]) -> bool:
-    return bool(environment.get(PREFIX + name.upper()))
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()

@@ -137,14 +137,18 @@ def _annotations(file: Path) -> dict[str, str]:
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> PodSettings:
     """HOTSWITCH_POD, HOTSWITCH_UID ... Raises ConfigError naming field and value."""
-    named = ((name, f"{PREFIX}{name.upper()}") for name in PodSettings.__struct_fields__)
+    named = ((name, _variable(name)) for name in PodSettings.__struct_fields__)
     given: dict[str, Any] = {name: environment[key] for name, key in named if environment.get(key)}
     given |= {name: _unpacked(name, given[name]) for name in _JSON if name in given}
-    return parse_as(PodSettings, given, "environment")
+    return parse_as(PodSettings, given, "environment", _variable)
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
 
 
 def _unpacked(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as failure:
-        raise ConfigError(f"environment: {name}: not JSON: {failure} (given: {text[:80]!r})") from failure
+        raise ConfigError(f"environment: {_variable(name)}: not JSON: {failure} (given: {text[:80]!r})") from failure

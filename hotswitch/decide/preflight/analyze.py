@@ -1,4 +1,4 @@
-"""Many pods' preflights in few lines, for `hotswitch analyze` (I8): what is said of whom, by code and by cause.
+"""Many pods' preflights in few lines, for `kubectl hotswitch analyze` (I8): what is said of whom, by code and by cause.
 
 A mesh of a thousand pods has a dozen causes. So findings that differ only in the pod are one concern, which counts its
 pods and names their workloads; refusals come first, and those that hit most pods before others.

@@ -202,7 +202,7 @@ def _levels(estate: Estate) -> Iterator[Check]:
         counts = {level: estate.analysis.usable.get((direction, level), 0) for level in (Level.RESCUE, Level.DIRECT)}
         told = ", ".join(f"{level} for {count} of {every} pods" for level, count in counts.items())
         state = State.PASS if any(counts.values()) else State.WARN
-        remedy = "" if any(counts.values()) else "`hotswitch analyze` says why"
+        remedy = "" if any(counts.values()) else "`kubectl hotswitch analyze` says why"
         yield Check(f"{direction} levels", state, f"the preflight leaves {told}", remedy)
 
 

@@ -146,8 +146,9 @@ def born(ask: Ask, obj: Obj, config: Obj | None) -> None:
 
 def updated(ask: Ask, old: Obj, new: Obj) -> None:
     """`new` has been written over `old`: whose changed fields are now. What the writer says of managedFields himself
-    counts, if it is not empty, and not through a subresource; [{}] forgets all (fieldmanager.go, decodeLiveOrNew)."""
-    if ask.sub or not new["metadata"].get("managedFields"):
+    counts, where he says it, and not through a subresource; [] and [{}] forget all (fieldmanager.go, decodeLiveOrNew,
+    isResetManagedFields)."""
+    if ask.sub or new["metadata"].get("managedFields") is None:
         new["metadata"]["managedFields"] = old["metadata"].get("managedFields") or []
     before = owners_of(new)
     there, here = leaves(ask.resource, old), leaves(ask.resource, new)
