@@ -20,6 +20,8 @@ from hotswitch.kernel.command import Command, run
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?!https?:)([^)#]+)")
+PLACE = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]*)#([^)]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 TARGET = re.compile(r"^([a-z][a-z0-9-]*):", re.MULTILINE)
 
 
@@ -35,6 +37,19 @@ EXAMPLES = [(page, body) for page in PAGES for body in blocks(page, "yaml")]
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_that_exist(page):
     assert [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()] == []
+
+
+def anchors(page):
+    """As GitHub makes them of headings."""
+    heads = [re.sub(r"[^\w\- ]", "", head.lower()) for head in HEADING.findall(page.read_text())]
+    return {head.replace(" ", "-") for head in heads}
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_headings_that_exist(page):
+    places = [((page.parent / path) if path else page, place) for path, place in PLACE.findall(page.read_text())]
+    assert [(str(path), place) for path, place in places if place not in anchors(path)] == []
 
 
 @pytest.mark.unit
