@@ -115,7 +115,7 @@ class Subscription(ABC):
         if len(names) > 1 and self._sends_parts:
             self._alone.extend(names)
         else:
-            self.refused.update(names if self._all else self._wanted.intersection(names))
+            self.refused.update(self._has.keys() & names)  # the others are given up or gone by now
 
     @property
     def _sends_parts(self) -> bool:

@@ -415,6 +415,16 @@ def test_what_is_given_up_before_its_refusal_is_read_is_not_refused(incremental:
     assert client.subscription.refused == set()
 
 
+def test_what_is_gone_before_its_refusal_is_read_is_not_refused(incremental: bool) -> None:
+    shelf = Shelf(a="bad")
+    client = Client(shelf, Kind.CLUSTER, incremental, refuses=lambda text: text == "bad")
+    client.want()
+    client.receive()
+    change(shelf, client, a=None)
+    client.settle()
+    assert client.has == {} and client.subscription.refused == set()
+
+
 def test_gone_beside_one_that_is_refused_is_told_all_the_same() -> None:
     shelf = Shelf(a="1", d="1")
     client = Client(shelf, Kind.ENDPOINTS, incremental=False, refuses=lambda text: text == "bad")
