@@ -84,6 +84,7 @@ class Rules:
         self._onlooker.look_ended()
 
     def _looked(self, scene: Scene) -> None:
+        self._looking = None  # it has looked: what its news leads to is seen by another one alone
         changed = scene.fingerprint != self._original
         self._see(scene)
         evidence = {"istio_rules_unchanged": str(not changed), "refusal": scene.refusal}
