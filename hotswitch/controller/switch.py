@@ -28,7 +28,7 @@ from hotswitch.controller.telling import Teller
 from hotswitch.controller.turn import ACTS, Turn
 from hotswitch.controller.writer import Stale
 from hotswitch.decide.damping import closed, in_episode
-from hotswitch.model import Act, Direction, Generation, Level, Mode, Opening, Standing
+from hotswitch.model import Act, Decision, Direction, Generation, Level, Mode, Opening, Standing
 from hotswitch.report.journal import Entry
 
 GATE = "gate"
@@ -67,6 +67,7 @@ class Switch:
         self._means, self._teller = means, teller
         self.unwritten: dict[str, str] = {}
         """Matters of a pod to which nothing is written: as in PodStatus.alerts."""
+        self._untold: list[tuple[Decision, Turn]] = []
         self._telling, self._taking_back = Patience(), Patience()
         self._told = Generation(0)  # of the newest act that was told as done
 
@@ -90,12 +91,15 @@ class Switch:
             if known:  # the gate's part is done and told, also should the label's be cut off
                 pen.status = pens.at_rest(pen.status, stands, turn.shift_s)
             await self._label_back(turn, pen)
-        words = [each for each in turn.decisions if each.act not in ACTS]
+        waited, words = bool(self._untold), [each for each in turn.decisions if each.act not in ACTS]
         for each in words:
             self._teller.decided(pen.pod, each)
+        self._untold += [(each, turn) for each in words]
         await self._remember(turn, pen, stands, known)
-        for each in words:
-            self._teller.told(pen.pod, each, turn)
+        if pen.is_written or waited:  # a write that failed is tried once more before
+            for each, decided in self._untold:
+                self._teller.told(pen.pod, each, decided)
+            self._untold.clear()
         return stands
 
     async def conclude(self, turn: Turn, pen: Pen, found: Truth) -> Standing:

@@ -151,6 +151,22 @@ def test_killed_as_it_wrote_down_that_nothing_was_done(after: bool) -> None:
     run(story)
 
 
+def test_nothing_can_be_written_and_people_hear_of_it_all_the_same() -> None:
+    async def story() -> None:
+        world, uid = leading(policy=replace(POLICY, inbound=(Level.HOLD,), outbound=(Level.HOLD,)))
+        world.kill(uid)
+        world.api.mischief = Mischief(at=0, what=server_error)
+        await world.turn()
+        assert Code.HELD not in world.codes()
+        await world.turn()
+        assert ends(world, Code.HELD) == [False]
+        world.api.mischief = Mischief()
+        await world.turn(2)
+        assert ends(world, Code.HELD) == [False]
+
+    run(story)
+
+
 def test_killed_when_it_had_opened_and_a_person_is_needed() -> None:
     """What was decided with the act was not told with it: whoever goes on decides it again."""
 
