@@ -1,8 +1,10 @@
-"""A controller is killed exactly at one step of what it does to one pod, by whom it speaks to: the API server, the pod.
+"""A controller is killed exactly at one step of what it does to one pod, by whom it speaks to: the API server, the pod,
+an agent (wiretap).
 
-A step is a write that the API server takes, or a command that acts in the pod. BEFORE: it has arrived, and has no
-effect. AFTER: it has had its effect, and the answer has not gone out. Of commands also DURING: it runs, and has all
-that it was sent; LATE: it runs only when whoever wants it has long been killed. Nothing in the product takes part.
+A step is a write that the API server takes, a command that acts in the pod, or a message on an agent's link. BEFORE: it
+has arrived, and has no effect. AFTER: it has had its effect, and the answer has not gone out (a message: it was passed
+on). Of commands also DURING: it runs, and has all that it was sent; LATE: it runs only when whoever wants it has long
+been killed. Nothing in the product takes part.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from hotswitch.sandbox.kubeapi.request import Ask
 from hotswitch.sandbox.kubeapi.server import EmbeddedApi
 
 Object = dict[str, Any]
+UNCOUNTED = ("says", "hears", "ledger", "status stands")
+"""How often depends on what comes together: of these the first counts."""
 TABLES = (("", "pods"), ("", "events"), ("discovery.k8s.io", "endpointslices"), ("", "configmaps"))
 
 
@@ -39,14 +43,16 @@ class When(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """At the `nth` step called `step` from when it is set."""
+    """At the `nth` step called `step` from when it is set. `then`: of the controller that comes after."""
 
     step: str
     nth: int
     when: When
+    then: Cut | None = None
 
     def __str__(self) -> str:
-        return f"{self.when} {self.step}" + (f" ({self.nth})" if self.nth > 1 else "")
+        times = f" ({self.nth})" if self.nth > 1 else ""
+        return f"{self.when} {self.step}{times}" + (f", then {self.then}" if self.then else "")
 
 
 @dataclass(slots=True)
@@ -117,9 +123,8 @@ class Knife:
         step = _step(ask, self.pod, before, after)
         if not step:
             return
-        self.steps.append(step)
         self._applied = None
-        cut = self.due(step)
+        cut = self.met(step)
         if cut is None:
             return
         if cut.when is When.BEFORE:
@@ -127,6 +132,11 @@ class Knife:
             raise ApiError(503, "the controller has just been killed")
         if operation != "CONNECT" and after is not None:
             self._applied = ask.resource.table, after["metadata"]["name"]
+
+    def met(self, step: str) -> Cut | None:
+        """Written down; whether it is the one."""
+        self.steps.append(step)
+        return self.due(step)
 
     def due(self, step: str) -> Cut | None:
         cut = self._cut
@@ -146,6 +156,8 @@ def cuts(steps: Sequence[str], *whens: When) -> list[Cut]:
     found = []
     for at, step in enumerate(steps):
         nth = steps[: at + 1].count(step)
+        if nth > 1 and step.startswith(UNCOUNTED):
+            continue
         of_a_write = When.BEFORE, When.AFTER
         found += [Cut(step, nth, when) for when in whens if acts(step) or when in of_a_write]
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ from hotswitch.cluster.watch import Watcher
 from hotswitch.kernel.command import Command, run
 from hotswitch.model import OPEN_LEVELS, Direction, Level, Mode, Mtls, PodRef, PodUid, Policy
 from hotswitch.sandbox.cluster.cluster import SandboxCluster
-from hotswitch.sandbox.cluster.installed import HELPER_IMAGE, ROOT_NAMESPACE, Controller, Installation
+from hotswitch.sandbox.cluster.installed import HELPER_IMAGE, OPT_INS, ROOT_NAMESPACE, Controller, Installation
 from hotswitch.sandbox.cluster.published import Published
 from hotswitch.sandbox.kubelet import Timings
 
@@ -187,10 +187,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(tier: str = "tier-1-rescue", **policy: Any) -> AsyncIterator[Stage]:
+async def staged(tier: str = "tier-1-rescue", opt_ins: Sequence[str] = OPT_INS, **policy: Any) -> AsyncIterator[Stage]:
     """Without a controller yet."""
     async with SandboxCluster(namespace=SHOP) as cluster:
-        stage = Stage(cluster, await cluster.install(tier))
+        stage = Stage(cluster, await cluster.install(tier, opt_ins))
         labels = {"metadata": {"labels": {names.MODE_LABEL: "auto"}}}
         await cluster.cluster.patch_merge(NAMESPACES, None, SHOP, labels)
         await stage.policy(**policy)

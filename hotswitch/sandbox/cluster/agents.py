@@ -84,6 +84,11 @@ class NodeAgent:
         return self.process
 
     @property
+    def token_file(self) -> Path:
+        """What it shows to its controller, while it runs."""
+        return self._own / "cluster" / "token"
+
+    @property
     def _own(self) -> Path:
         return self._cluster.box.estate.directory / "node-agent-container"
 
