@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from bench.fleet import BenchFailed
 from hotswitch.api.names import HELPER_CAPABILITIES
-from hotswitch.sandbox.ca import TRUST_DOMAIN
 from hotswitch.sandbox.cluster.rights import Rights
 from hotswitch.sandbox.pod import Pod
+from hotswitch.sandbox.podfiles import for_own_agent
 from hotswitch.sandbox.process import Process, start
 from hotswitch.sandbox.protector import JournalTail, asked
 from hotswitch.sandbox.sandbox import Sandbox
@@ -49,20 +48,8 @@ class PodAgent:
         self._process = start(self._box.estate, argv, log=log, netns=self._pod.netns, cgroups=cgroups)
 
     def _environment(self) -> dict[str, str]:
-        told = self._pod.agent_config({})
         return {
-            "HOTSWITCH_POD": told["name"],
-            "HOTSWITCH_NAMESPACE": told["namespace"],
-            "HOTSWITCH_UID": told["uid"],
-            "HOTSWITCH_WORKLOAD": told["workload"],
-            "HOTSWITCH_ADDRESSES": ",".join(told["addresses"]),
-            "HOTSWITCH_TRUST_DOMAIN": TRUST_DOMAIN,
-            "HOTSWITCH_PORTS": ",".join(map(str, told["app"]["ports"])),
-            "HOTSWITCH_PROBERS": json.dumps(told["app"]["probers"]),
-            "HOTSWITCH_PROBE": json.dumps(told["app"]["probe"]),
-            "HOTSWITCH_IDENTITY": told["identity"]["socket"],
-            "HOTSWITCH_CAPTURE": json.dumps({key: told["capture"][key] for key in ("args", "env")}),
-            "HOTSWITCH_DIRECTORY": str(self._directory),
+            **for_own_agent(self._pod.agent_config({}), self._directory),
             "HOTSWITCH_TOKEN": str(self._directory / "token"),
             **self._obeys,
         }

@@ -1,8 +1,10 @@
-"""What others are told of a pod in their files: its pilot-agent, and the agent that guards it."""
+"""What others are told of a pod: its pilot-agent, and the agent that guards it, by a file or by its environment."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hotswitch.sandbox.app import HTTP_PORT
@@ -61,4 +63,24 @@ def for_agent(pod: Pod, policy: Mapping[str, Any]) -> dict[str, Any]:
         "logs": [str(directory / "envoy.log"), str(pod.directory / "pilot.log")],
         "termination_message": str(directory / "termination-message"),
         "policy": dict(policy),
+    }
+
+
+def for_own_agent(told: Mapping[str, Any], directory: Path) -> dict[str, str]:
+    """The environment of an agent in the pod, as the injection template writes it; whom it obeys is not in it. `told`:
+    what `for_agent` gives. `directory`: the agent's own."""
+    app = told["app"]
+    return {
+        "HOTSWITCH_POD": told["name"],
+        "HOTSWITCH_NAMESPACE": told["namespace"],
+        "HOTSWITCH_UID": told["uid"],
+        "HOTSWITCH_WORKLOAD": told["workload"],
+        "HOTSWITCH_ADDRESSES": ",".join(told["addresses"]),
+        "HOTSWITCH_TRUST_DOMAIN": TRUST_DOMAIN,
+        "HOTSWITCH_PORTS": ",".join(map(str, app["ports"])),
+        "HOTSWITCH_PROBERS": json.dumps(app["probers"]),
+        "HOTSWITCH_PROBE": json.dumps(app["probe"]),
+        "HOTSWITCH_IDENTITY": told["identity"]["socket"],
+        "HOTSWITCH_CAPTURE": json.dumps({key: told["capture"][key] for key in ("args", "env")}),
+        "HOTSWITCH_DIRECTORY": str(directory),
     }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import yaml
 
-from hotswitch.sandbox.ca import TRUST_DOMAIN
+from hotswitch.sandbox.podfiles import for_own_agent
 from hotswitch.sandbox.process import start
 from hotswitch.sandbox.protector import asked
 from tests.agent.inpod import InPod, confined, program
@@ -34,24 +33,9 @@ class Agent(InPod):
     """As with shareProcessNamespace; here it sees the processes of all other pods as well."""
 
     def environment(self) -> dict[str, str]:
-        settings = self.pod_settings
         (self.directory / "policy.yaml").write_text(yaml.safe_dump({"policy": POLICY}))
         own = {"HOTSWITCH_POLICY": str(self.directory / "policy.yaml")}
-        return {
-            "HOTSWITCH_POD": settings["name"],
-            "HOTSWITCH_NAMESPACE": settings["namespace"],
-            "HOTSWITCH_UID": settings["uid"],
-            "HOTSWITCH_WORKLOAD": settings["workload"],
-            "HOTSWITCH_ADDRESSES": ",".join(settings["addresses"]),
-            "HOTSWITCH_TRUST_DOMAIN": TRUST_DOMAIN,
-            "HOTSWITCH_PORTS": ",".join(map(str, settings["app"]["ports"])),
-            "HOTSWITCH_PROBERS": json.dumps(settings["app"]["probers"]),
-            "HOTSWITCH_PROBE": json.dumps(settings["app"]["probe"]),
-            "HOTSWITCH_IDENTITY": settings["identity"]["socket"],
-            "HOTSWITCH_CAPTURE": json.dumps({key: settings["capture"][key] for key in ("args", "env")}),
-            "HOTSWITCH_DIRECTORY": str(self.directory),
-            **(self.obeys or own),
-        }
+        return {**for_own_agent(self.pod_settings, self.directory), **(self.obeys or own)}
 
     async def launch(self) -> None:
         words = [f"{key}={value}" for key, value in self.environment().items()]
