@@ -7,82 +7,27 @@ real thing: tests/agent/node/test_drill.py.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import time
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hotswitch.agent.link import ControllerAuthority
 from hotswitch.api import names
 from hotswitch.api.agent.v1 import agent_pb2 as wire
-from hotswitch.api.drills import Drilled, DrillOrder, DrillRecord, Told, read_record, text_of
+from hotswitch.api.drills import Drilled, Told, text_of
 from hotswitch.api.values import shown_instant
-from hotswitch.cluster.client import Cluster
-from hotswitch.cluster.failure import ApiFailure
-from hotswitch.cluster.lease import Elector
-from hotswitch.cluster.pods import Pod
-from hotswitch.controller.app import Controller
-from hotswitch.controller.drills.record import begun, write
+from hotswitch.controller.drills.record import begun
 from hotswitch.controller.drills.record import ended as ending
 from hotswitch.decide.codes import Code
-from hotswitch.decide.drill import Schedule, turn_s
 from tests.cli.test_cluster import mesh
-from tests.controller.agency import Guard, Node, agent_pod, link, running, token_of
-from tests.controller.test_agents import AGENTS, leads, may_open, opened, run, serving
+from tests.controller.agency import Guard, agent_pod, link, running, token_of
+from tests.controller.drilling import BY_SCHEDULE, EVERY_S, attached, ended, heeded, metric, order, record, soon
+from tests.controller.test_agents import leads, may_open, opened, run, serving
 from tests.controller.town import Town
 
 pytestmark = pytest.mark.k8s
-
-EVERY_S = 60.0
-BY_SCHEDULE = {**AGENTS, "spec": {**AGENTS["spec"], "drill": {"every": "60s", "for": "2s"}}}
-
-
-def record(made: Town, name: str) -> DrillRecord | None:
-    return read_record(made.annotations(name), made.api.admin.get("pods", name, "shop")["metadata"]["uid"])
-
-
-def order(made: Town, name: str, **more: Any) -> DrillOrder:
-    """A person's, as the command writes it."""
-    said = DrillOrder(**{"id": f"o-{time.monotonic_ns()}", "at": shown_instant(time.time()), "by": "ann", **more})
-    annotations = {names.DRILL_ORDER: text_of(said)}
-    made.api.admin.patch("pods", name, {"metadata": {"annotations": annotations}}, namespace="shop")
-    return said
-
-
-async def heeded(made: Town, guard: Guard, number: int = 1) -> None:
-    await made.until(lambda: len(guard.orders) >= number, "the agent is told to drill")
-
-
-async def ended(made: Town, name: str, said: str, result: str) -> DrillRecord:
-    """The pod says so."""
-    found: list[DrillRecord] = []
-
-    def told() -> bool:
-        known = record(made, name)
-        found[:] = [known] if known is not None and known.id == said and not known.under_way else []
-        return bool(found)
-
-    await made.until(told, f"{name}: {result}; {made.annotations(name).get(names.DRILLED)}")
-    assert found[0].result == result, found[0]
-    return found[0]
-
-
-def metric(controller: Controller, name: str, **labels: str) -> float | None:
-    controller.refresh_metrics()
-    return controller.metrics.registry.get_sample_value(name, labels)
-
-
-def soon(number: int) -> list[str]:
-    """Names of workloads whose turn comes in a second or two."""
-    now_s = time.time()
-    every = (f"w{number}" for number in itertools.count())
-    schedule = Schedule(EVERY_S)
-    near = (each for each in every if 1.0 < turn_s(schedule, f"shop/deploy/{each}", now_s) - now_s < 2.0)
-    return list(itertools.islice(near, number))
 
 
 def test_in_their_turn_one_pod_of_each_workload(tmp_path: Path) -> None:  # S4.4, S4.6, I3, I8
@@ -206,82 +151,6 @@ def test_an_order_that_is_none_or_comes_late_drills_nobody(tmp_path: Path) -> No
     run(story, tmp_path)
 
 
-def test_another_controller_leads_while_a_drill_is_under_way(tmp_path: Path) -> None:  # I6
-    """It orders no second one, and hears from the agent how the first one ended."""
-
-    async def story(made: Town, tls: Path) -> None:
-        async with AsyncExitStack() as first:
-            old = await first.enter_async_context(serving(made, tls, "c0"))
-            await leads(made, old)
-            async with serving(made, tls, "c1") as new:
-                await made.until(lambda: new.office.port, "serves")
-                both = tuple(f"127.0.0.1:{each.office.port}" for each in (old, new))
-                settings = link(made, old, tls, token_of(made, agent_pod(made)), addresses=both)
-                async with running(settings) as node:
-                    guard = node.attach("web-0", await made.pod("web-0"))
-                    await made.until(lambda: may_open(node, guard.pod.uid), "granted")
-                    said = order(made, "web-0")
-                    await heeded(made, guard)
-                    await first.aclose()
-                    await leads(made, new)
-                    await made.until(lambda: new.office.told(guard.pod.uid), "the new one is told")
-                    under_way = record(made, "web-0")
-                    assert under_way is not None and under_way.under_way and under_way.term == 1
-                    guard.ends("passed")
-                    await ended(made, "web-0", said.id, "passed")
-                    second = order(made, "web-0")
-                    told = await ended(made, "web-0", second.id, "refused")
-                    assert "the leader is new" in told.why and told.ran
-                    assert len(guard.orders) == 1
-
-    run(story, tmp_path)
-
-
-def test_the_agent_is_killed_in_the_midst(tmp_path: Path) -> None:  # I1, I6
-    """With what it kept its successor knows that the order was heard, and drills no second time."""
-
-    async def story(made: Town, tls: Path) -> None:
-        uid = await made.pod("web-0")
-        async with serving(made, tls) as controller:
-            await leads(made, controller)
-            settings = link(made, controller, tls, token_of(made, agent_pod(made)), kept=tmp_path / "kept")
-            async with running(settings) as node:
-                guard = node.attach("web-0", uid)
-                await made.until(lambda: may_open(node, uid), "granted")
-                said = order(made, "web-0")
-                await heeded(made, guard)
-            async with running(settings) as node:
-                guard = node.attach("web-0", uid)
-                told = await ended(made, "web-0", said.id, "failed")
-                assert "the agent ended" in told.why and guard.drilled is not None
-                assert metric(controller, "hotswitch_drill_failed", workload="shop/deploy/web") == 1
-
-    run(story, tmp_path)
-
-
-def test_the_agents_pod_is_another_one_in_the_midst(tmp_path: Path) -> None:  # I1, I6
-    """It remembers nothing: it is not given the order again, and the drill has failed."""
-
-    async def story(made: Town, tls: Path) -> None:
-        uid = await made.pod("web-0")
-        async with serving(made, tls) as controller:
-            await leads(made, controller)
-            settings = link(made, controller, tls, token_of(made, agent_pod(made)))
-            async with running(settings) as node:
-                guard = node.attach("web-0", uid)
-                await made.until(lambda: may_open(node, uid), "granted")
-                said = order(made, "web-0")
-                await heeded(made, guard)
-            async with running(settings) as node:
-                guard = node.attach("web-0", uid)
-                told = await ended(made, "web-0", said.id, "failed")
-                assert "another one is there now" in told.why
-                await made.until(lambda: Code.DRILL_FAILED in made.codes("web-0"), "Event")
-                assert not guard.orders
-
-    run(story, tmp_path)
-
-
 def test_an_agent_of_an_earlier_version_is_not_ordered(tmp_path: Path) -> None:
     class Earlier(ControllerAuthority):
         def _hello(self) -> wire.Hello:
@@ -299,9 +168,6 @@ def test_an_agent_of_an_earlier_version_is_not_ordered(tmp_path: Path) -> None:
                 assert "of an earlier version" in told.why and not guard.orders
 
     run(story, tmp_path)
-
-
-WRITE = "hotswitch.controller.drills.record.write"
 
 
 def test_an_order_is_heeded_once_whatever_drills_come_after(tmp_path: Path) -> None:  # I2, I6
@@ -330,109 +196,3 @@ def test_an_order_is_heeded_once_whatever_drills_come_after(tmp_path: Path) -> N
                 assert guard.orders[1].id == another.id
 
     run(story, tmp_path)
-
-
-def test_pods_that_cannot_be_written_keep_no_other_from_its_turn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # S4.4
-    refused: set[str] = set()
-
-    async def some(cluster: Cluster, pod: Pod, content: DrillRecord) -> None:
-        if pod.metadata.name != willing[0] or len(refused) < 2:
-            refused.add(pod.metadata.name)
-            raise ApiFailure(422, "Invalid", "a webhook says no")
-        await write(cluster, pod, content)
-
-    monkeypatch.setattr(WRITE, some)
-    willing: list[str] = []
-
-    async def story(made: Town, tls: Path) -> None:
-        async with serving(made, tls) as controller:
-            await leads(made, controller)
-            async with running(link(made, controller, tls, token_of(made, agent_pod(made)))) as node:
-                late = node.attach("late-0", await made.pod("late-0", "late"), "deploy/late")
-                in_turn, other = sorted(
-                    soon(2), key=lambda each: turn_s(Schedule(EVERY_S), f"shop/deploy/{each}", time.time())
-                )
-                willing.append(f"{other}-0")
-                guards = [
-                    node.attach(f"{each}-0", await made.pod(f"{each}-0", each), f"deploy/{each}")
-                    for each in (in_turn, other)
-                ]
-                order(made, late.pod.name, at=shown_instant(time.time() - 3600))
-                await made.until(lambda: refused >= {"late-0", f"{in_turn}-0"}, "not written")
-                await heeded(made, guards[1])
-                assert not guards[0].orders and not late.orders
-
-    run(story, tmp_path, policy=BY_SCHEDULE)
-
-
-def test_who_does_not_lead_any_more_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # I6
-    """As after its process stood still: its lease is over before it could be told."""
-
-    async def story(made: Town, tls: Path) -> None:
-        async with serving(made, tls) as controller:
-            await leads(made, controller)
-            async with running(link(made, controller, tls, token_of(made, agent_pod(made)))) as node:
-                guard = await attached(made, node)
-                monkeypatch.setattr(Elector, "leading", property(lambda _: False))
-                order(made, "web-0")
-                drills = controller.drills
-                await made.until(lambda: guard.pod.uid in drills._town.said, "the order is seen")
-                await drills._look()
-                await drills._look()
-                assert record(made, "web-0") is None and not guard.orders
-                monkeypatch.undo()
-
-    run(story, tmp_path)
-
-
-def test_the_pod_goes_while_its_drill_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # I8
-    """Nobody is paged of a drill that was never begun."""
-
-    async def story(made: Town, tls: Path) -> None:
-        async with serving(made, tls) as controller:
-            drills, gone = controller.drills, asyncio.Event()
-
-            async def and_goes(cluster: Cluster, pod: Pod, content: DrillRecord) -> None:
-                await write(cluster, pod, content)
-                made.api.admin.delete("pods", "web-0", "shop", 0)
-                await made.until(lambda: pod.uid not in drills._town.pods, "seen")
-                gone.set()
-
-            await leads(made, controller)
-            async with running(link(made, controller, tls, token_of(made, agent_pod(made)))) as node:
-                guard = await attached(made, node)
-                monkeypatch.setattr(WRITE, and_goes)
-                order(made, "web-0")
-                await asyncio.wait_for(gone.wait(), 30)
-                await asyncio.sleep(0)
-                assert not drills._under_way and not guard.orders
-
-    run(story, tmp_path)
-
-
-def test_the_agent_goes_while_its_drill_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # I8
-    async def story(made: Town, tls: Path) -> None:
-        async with AsyncExitStack() as agents, serving(made, tls) as controller:
-
-            async def and_its_agent_goes(cluster: Cluster, pod: Pod, content: DrillRecord) -> None:
-                await write(cluster, pod, content)
-                await agents.aclose()
-                await made.until(lambda: controller.office.desk.agent_of(pod.uid) is None, "it is gone")
-
-            await leads(made, controller)
-            settings = link(made, controller, tls, token_of(made, agent_pod(made)))
-            guard = await attached(made, await agents.enter_async_context(running(settings)))
-            monkeypatch.setattr(WRITE, and_its_agent_goes)
-            told = await ended(made, "web-0", order(made, "web-0").id, "refused")
-            assert "its agent went" in told.why and not guard.orders
-            assert metric(controller, "hotswitch_drills_total", workload="shop/deploy/web", result="failed") is None
-
-    run(story, tmp_path)
-
-
-async def attached(made: Town, node: Node) -> Guard:
-    guard = node.attach("web-0", await made.pod("web-0"))
-    await made.until(lambda: may_open(node, guard.pod.uid), "granted")
-    return guard

@@ -22,6 +22,7 @@ MERGE, JSON, STRATEGIC, APPLY = (
 )
 PATIENCE_S = 20.0
 NO_NODE = "hotswitch-no-node"  # of no cluster: what a test writes is changed by no kubelet
+PODS, MAPS = "/api/v1/namespaces/{ns}/pods", "/api/v1/namespaces/{ns}/configmaps"
 
 
 @dataclass
@@ -172,3 +173,7 @@ async def eventually(attempt, within_s=PATIENCE_S):
         while not (found := await attempt()):
             await asyncio.sleep(0.05)
     return found
+
+
+def version(obj):
+    return int(obj["metadata"]["resourceVersion"])

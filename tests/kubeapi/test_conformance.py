@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from tests.kubeapi.client import APPLY, JSON, MERGE, NO_NODE, STRATEGIC, config_map, pod
+from tests.kubeapi.client import APPLY, JSON, MAPS, MERGE, PODS, STRATEGIC, config_map, pod, version
 from tests.kubeapi.realapi import mark
 
 pytestmark = pytest.mark.parametrize(
@@ -18,12 +18,7 @@ pytestmark = pytest.mark.parametrize(
     [pytest.param("embedded", marks=pytest.mark.k8s), pytest.param("real", marks=mark())],
     indirect=True,
 )
-PODS, MAPS = "/api/v1/namespaces/{ns}/pods", "/api/v1/namespaces/{ns}/configmaps"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/{ns}/leases"
-
-
-def version(obj):
-    return int(obj["metadata"]["resourceVersion"])
 
 
 async def test_created_object_has_identity(api):
@@ -171,130 +166,6 @@ async def test_put_of_another_uid_is_a_conflict(api):  # I6
     assert "Precondition failed: UID in precondition" in refused["message"]
 
 
-async def test_pods_status_takes_labels_and_annotations_and_no_spec(api):
-    await api.post(PODS, pod(labels={"app": "web"}))
-    owner = {"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "x"}
-    patch = {
-        "metadata": {
-            "labels": {"security.istio.io/tlsMode": None, "x": "y"},
-            "annotations": {"hotswitch.io/status": "{}"},
-            "finalizers": ["example.com/wait"],
-            "ownerReferences": [owner],
-        },
-        "spec": {"nodeName": "other"},
-        "status": {"phase": "Running"},
-    }
-    changed = await api.patch(f"{PODS}/web-0/status", patch)
-    meta = changed["metadata"]
-    assert meta["labels"] == {"app": "web", "x": "y"}
-    assert meta["annotations"] == {"hotswitch.io/status": "{}"}
-    assert meta["finalizers"] == ["example.com/wait"]
-    assert "ownerReferences" not in meta
-    assert changed["spec"]["nodeName"] == NO_NODE and changed["status"]["phase"] == "Running"
-    assert meta["generation"] == 1
-    await api.patch(f"{PODS}/web-0", {"metadata": {"finalizers": None}})
-
-
-async def test_pods_main_path_takes_no_status(api):
-    await api.post(PODS, pod())
-    changed = await api.patch(f"{PODS}/web-0", {"metadata": {"labels": {"x": "y"}}, "status": {"phase": "Running"}})
-    assert changed["status"]["phase"] == "Pending" and changed["metadata"]["labels"] == {"x": "y"}
-
-
-async def test_pod_spec_stays_as_it_was_made(api):
-    await api.post(PODS, pod())
-    refused = await api.patch(f"{PODS}/web-0", {"spec": {"nodeName": "other"}}, status=422)
-    assert "pod updates may not change fields other than" in refused["message"]
-    patch = {"spec": {"containers": [{"name": "app", "image": "app:2"}]}}
-    changed = await api.patch(f"{PODS}/web-0", patch, STRATEGIC)
-    assert changed["spec"]["containers"][0]["image"] == "app:2" and changed["metadata"]["generation"] == 2
-
-
-async def test_ephemeral_container_is_added_and_never_changed(api):
-    await api.post(PODS, pod())
-    helper = {"name": "hotswitch-helper", "image": "hotswitch:1"}
-    patch = {"spec": {"ephemeralContainers": [helper]}}
-    changed = await api.patch(f"{PODS}/web-0/ephemeralcontainers", patch, STRATEGIC)
-    assert [each["name"] for each in changed["spec"]["ephemeralContainers"]] == ["hotswitch-helper"]
-    await api.patch(f"{PODS}/web-0/status", {"status": {"message": "seen by its node"}}, STRATEGIC)
-    patch = {"spec": {"ephemeralContainers": [{**helper, "image": "hotswitch:2"}]}}
-    await api.patch(f"{PODS}/web-0/ephemeralcontainers", patch, STRATEGIC, status=422)
-    removal = [{"op": "remove", "path": "/spec/ephemeralContainers"}]
-    await api.patch(f"{PODS}/web-0/ephemeralcontainers", removal, JSON, status=422)
-    defaults = {"imagePullPolicy": "IfNotPresent", "resources": {}, "terminationMessagePolicy": "File"}
-    assert changed["spec"]["ephemeralContainers"][0].items() >= {**helper, **defaults}.items()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"name": "app"}, 'name: Duplicate value: "app"'),
-        ({"name": "Helper"}, 'name: Invalid value: "Helper"'),
-        ({"ports": [{"containerPort": 80}]}, "ports: Forbidden: cannot be set for an Ephemeral Container"),
-        ({"targetContainerName": "nobody"}, 'targetContainerName: Not found: "nobody"'),
-        ({"volumeMounts": [{"name": "none", "mountPath": "/x"}]}, 'volumeMounts[0].name: Not found: "none"'),
-        ({"securityContext": {"runAsUser": -1}}, "securityContext.runAsUser: Invalid value: -1: must be between 0"),
-        (
-            {"securityContext": {"privileged": True, "allowPrivilegeEscalation": False}},
-            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
-        ),
-    ],
-)
-async def test_ephemeral_containers_that_are_refused(api, wrong, said):
-    await api.post(PODS, pod())
-    patch = {"spec": {"ephemeralContainers": [{"name": "helper", "image": "x", **wrong}]}}
-    refused = await api.patch(f"{PODS}/web-0/ephemeralcontainers", patch, STRATEGIC, status=422)
-    assert said in refused["message"]
-
-
-async def test_pod_with_an_ephemeral_container_goes_on_changing(api):
-    await api.post(PODS, pod())
-    patch = {"spec": {"ephemeralContainers": [{"name": "hotswitch-helper", "image": "hotswitch:1"}]}}
-    changed = await api.patch(f"{PODS}/web-0/ephemeralcontainers", patch, STRATEGIC)
-    assert changed["metadata"]["generation"] == 2
-    running = [{"name": "hotswitch-helper", "image": "", "imageID": "", "ready": False, "restartCount": 0}]
-    await api.patch(f"{PODS}/web-0/status", {"status": {"ephemeralContainerStatuses": running}})
-    await api.patch(f"{PODS}/web-0", {"metadata": {"labels": {"x": "y"}}})
-    await api.patch(f"{PODS}/web-0", [{"op": "remove", "path": "/spec/ephemeralContainers"}], JSON, status=422)
-
-
-async def test_ephemeral_container_cannot_come_by_the_main_path(api):
-    await api.post(PODS, pod())
-    patch = {"spec": {"ephemeralContainers": [{"name": "x", "image": "x"}]}}
-    await api.patch(f"{PODS}/web-0", patch, STRATEGIC, status=422)
-
-
-async def test_finalizer_holds_a_deleted_object(api):
-    await api.post(MAPS, config_map(finalizers=["example.com/wait"]))
-    held = await api.delete(f"{MAPS}/settings")
-    held = await api.get(f"{MAPS}/settings")
-    assert held["metadata"]["deletionTimestamp"]
-    await api.patch(f"{MAPS}/settings", {"metadata": {"finalizers": None}})
-    await api.get(f"{MAPS}/settings", status=404)
-
-
-async def test_running_pod_goes_when_its_node_says_so(api):  # S4.2a: terminating with a timestamp
-    await api.post(PODS, pod())
-    going = await api.delete(f"{PODS}/web-0")
-    assert going["metadata"]["deletionGracePeriodSeconds"] == 30 and going["metadata"]["deletionTimestamp"]
-    assert (await api.get(f"{PODS}/web-0"))["metadata"]["deletionTimestamp"]
-    await api.delete(f"{PODS}/web-0", {"gracePeriodSeconds": 0})
-    await api.get(f"{PODS}/web-0", status=404)
-
-
-async def test_unscheduled_and_ended_pods_go_at_once(api):
-    unscheduled = pod("waiting")
-    del unscheduled["spec"]["nodeName"]
-    unscheduled["spec"]["schedulerName"] = "hotswitch-no-scheduler"
-    await api.post(PODS, unscheduled)
-    await api.delete(f"{PODS}/waiting")
-    await api.get(f"{PODS}/waiting", status=404)
-    await api.post(PODS, pod("done"))
-    await api.patch(f"{PODS}/done/status", {"status": {"phase": "Succeeded"}})
-    await api.delete(f"{PODS}/done")
-    await api.get(f"{PODS}/done", status=404)
-
-
 async def test_delete_of_another_uid_is_a_conflict(api):
     await api.post(MAPS, config_map())
     await api.delete(f"{MAPS}/settings", {"preconditions": {"uid": "another"}}, status=409)
@@ -307,135 +178,6 @@ async def test_deletecollection_by_label(api):
     await api.delete(MAPS, labelSelector="app=a")
     await api.get(f"{MAPS}/one", status=404)
     await api.get(f"{MAPS}/two")
-
-
-@pytest.mark.parametrize(
-    ("selector", "names"),
-    [
-        ("app=web", {"one", "two"}),
-        ("app==web,tier!=front", {"two"}),
-        ("app", {"one", "two"}),
-        ("!app", {"three"}),
-        ("tier in (front, back)", {"one"}),
-        ("app notin (web)", {"three"}),
-        ("app!=web", {"three"}),
-    ],
-)
-async def test_label_selectors(api, selector, names):
-    labels = {"one": {"app": "web", "tier": "front"}, "two": {"app": "web"}, "three": {}}
-    for name, each in labels.items():
-        await api.post(MAPS, config_map(name, labels=each))
-    found = await api.get(MAPS, labelSelector=selector)
-    assert {item["metadata"]["name"] for item in found["items"]} >= names
-    assert not {item["metadata"]["name"] for item in found["items"]} & (labels.keys() - names)
-
-
-async def test_field_selectors(api):
-    await api.post(PODS, pod("one"))
-    other = pod("two")
-    other["spec"]["nodeName"] = "node-2"
-    await api.post(PODS, other)
-    for selector, name in (("spec.nodeName=node-2", "two"), ("metadata.name!=two,status.phase=Pending", "one")):
-        found = await api.get(PODS, fieldSelector=selector)
-        assert [item["metadata"]["name"] for item in found["items"]] == [name]
-    await api.get(PODS, fieldSelector="spec.containers=x", status=400)
-    await api.get(MAPS, labelSelector="a b c", status=400)
-
-
-async def test_list_has_bare_items_and_a_version(api):
-    made = await api.post(PODS, pod())
-    found = await api.get(PODS)
-    assert (found["kind"], found["apiVersion"]) == ("PodList", "v1")
-    assert version(found) >= version(made)
-    assert "kind" not in found["items"][0] and "apiVersion" not in found["items"][0]
-
-
-async def test_limit_that_is_no_number(api):
-    await api.get(PODS, limit="x", status=400)
-
-
-async def test_body_that_is_too_large(api):
-    await api.post(MAPS, {**config_map(), "data": {"a": "x" * 3_200_000}}, status=413)
-
-
-async def test_list_in_pages(api):
-    for place in range(5):
-        await api.post(PODS, pod(f"web-{place}"))
-    names, token = [], ""
-    while True:
-        page = await api.get(PODS, limit="2", **({"continue": token} if token else {}))
-        names.append([item["metadata"]["name"] for item in page["items"]])
-        token = page["metadata"].get("continue", "")
-        if not token:
-            break
-        assert page["metadata"]["remainingItemCount"] > 0
-    assert names == [["web-0", "web-1"], ["web-2", "web-3"], ["web-4"]]
-
-
-async def test_watch_goes_on_from_a_version(api):
-    await api.post(MAPS, config_map("one"))
-    seen = await api.get(MAPS)
-    await api.post(MAPS, config_map("two"))
-    await api.patch(f"{MAPS}/two", {"data": {"a": "2"}})
-    await api.delete(f"{MAPS}/two")
-    query = {"resourceVersion": seen["metadata"]["resourceVersion"], "fieldSelector": "metadata.name=two"}
-    async with api.watch(MAPS, **query) as events:
-        assert await events.names(3) == [("ADDED", "two"), ("MODIFIED", "two"), ("DELETED", "two")]
-
-
-async def test_watch_from_nothing_shows_what_is_there(api):
-    await api.post(MAPS, config_map("one"))
-    async with api.watch(MAPS, fieldSelector="metadata.name=one") as events:
-        kind, obj = await events.next()
-        assert (kind, obj["kind"], obj["apiVersion"]) == ("ADDED", "ConfigMap", "v1")
-        await api.delete(f"{MAPS}/one")
-        kind, gone = await events.next()
-        assert kind == "DELETED" and version(gone) > version(obj)
-
-
-async def test_watch_of_a_selection_tells_who_comes_and_goes(api):
-    start = (await api.get(MAPS))["metadata"]["resourceVersion"]
-    async with api.watch(MAPS, resourceVersion=start, labelSelector="on=yes") as events:
-        await api.post(MAPS, config_map("one"))
-        await api.patch(f"{MAPS}/one", {"metadata": {"labels": {"on": "yes"}}})
-        await api.patch(f"{MAPS}/one", {"data": {"a": "2"}})
-        await api.patch(f"{MAPS}/one", {"metadata": {"labels": {"on": "no"}}})
-        assert await events.names(3) == [("ADDED", "one"), ("MODIFIED", "one"), ("DELETED", "one")]
-
-
-async def test_watch_ends_after_its_time(api):
-    async with api.watch(MAPS, resourceVersion="0", timeoutSeconds="1", labelSelector="none=here") as events:
-        assert await events.next() is None
-
-
-async def test_watch_with_initial_events_marks_their_end(api):
-    await api.post(MAPS, config_map("one"))
-    query = {
-        "sendInitialEvents": "true",
-        "allowWatchBookmarks": "true",
-        "resourceVersionMatch": "NotOlderThan",
-        "fieldSelector": "metadata.name=one",
-    }
-    async with api.watch(MAPS, **query) as events:
-        kind, first = await events.next()
-        if api.embedded is None and kind == "ERROR" and "RequestWatchProgress" in first["message"]:
-            return  # its etcd is older than 3.4.25: an API server on it has no streamed lists
-        assert kind == "ADDED"
-        kind, mark = await events.next()
-        assert kind == "BOOKMARK" and mark["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
-        assert version(mark) > 0 and mark["kind"] == "ConfigMap"
-
-
-async def test_streamed_list_has_to_say_how_new(api):
-    refused = await api.get(MAPS, watch="1", sendInitialEvents="true", allowWatchBookmarks="true", status=422)
-    assert refused["details"]["causes"][0]["field"] == "resourceVersionMatch"
-
-
-async def test_version_that_is_yet_to_come(api):
-    refused = await api.get(MAPS, resourceVersion="999999999", status=504)
-    assert "Too large resource version" in refused["message"]
-    await api.get(MAPS, resourceVersion="none", status=400)
-    await api.get(MAPS, resourceVersion="none", watch="1", status=(400, 500))
 
 
 async def test_server_side_apply_makes_and_changes_and_takes_back(api):
