@@ -127,7 +127,9 @@ def _identity(content: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def manifest(published: Published, part: Part) -> Object:
-    """The whole object, without version and uid. Its owner is the Service: with that, it goes."""
+    """The whole object, without version and uid. Its owner is the Service: with that, it goes. It does not hold up the
+    Service's deletion: who says so needs the right to change the Service's finalizers, where the API server checks
+    owners (OwnerReferencesPermissionEnforcement, as on OpenShift)."""
     service = published.service
     owner = {"apiVersion": "v1", "kind": "Service", "name": service.id.name, "uid": service.uid}
     labels = {**service.labels, SERVICE_NAME: service.id.name, MANAGED_BY: MANAGER}
@@ -138,7 +140,7 @@ def manifest(published: Published, part: Part) -> Object:
             "namespace": service.id.namespace,
             "labels": labels,
             "annotations": {GENERATION: str(published.generation)},
-            "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
+            "ownerReferences": [{**owner, "controller": True}],
         },
         "addressType": part.family,
         "endpoints": list(part.endpoints),

@@ -117,6 +117,16 @@ def test_what_others_wrote_into_ours_is_made_right() -> None:
     assert slicing.differs(wanted, unowned)
 
 
+def test_its_service_owns_it_and_is_not_held_up() -> None:
+    """An API server that checks owners asks who writes `blockOwnerDeletion` for the right to update the Service's
+    finalizers, which hotswitch has not (OwnerReferencesPermissionEnforcement)."""
+    told = all_of(many(1))
+    (part,) = slicing.parts(told, ())
+    (owner,) = slicing.manifest(told, part)["metadata"]["ownerReferences"]
+    assert owner["kind"] == "Service" and owner["controller"] is True
+    assert "blockOwnerDeletion" not in owner
+
+
 PODS = st.lists(st.integers(0, 400), unique=True, max_size=320)
 
 

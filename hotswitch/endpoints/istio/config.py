@@ -107,7 +107,7 @@ def _serving(published: Published) -> Iterator[Backend]:
 
 
 def _metadata(published: Published) -> Object:
-    """With the Service they go."""
+    """With the Service they go, and do not hold it up (slicing.py says why)."""
     service = published.service
     owner = {"apiVersion": "v1", "kind": "Service", "name": service.id.name, "uid": service.uid}
     return {
@@ -115,7 +115,7 @@ def _metadata(published: Published) -> Object:
         "namespace": service.id.namespace,
         "labels": {MANAGED_BY: MANAGER},
         "annotations": {GENERATION: str(published.generation)},
-        "ownerReferences": [{**owner, "controller": True, "blockOwnerDeletion": True}],
+        "ownerReferences": [{**owner, "controller": True}],
     }
 
 

@@ -55,7 +55,8 @@ def test_a_service_and_its_backend() -> None:
     of = published(one, two)
     entry = config.service_entry(of)
     assert entry["metadata"]["name"] == "db-hotswitch" and entry["metadata"]["namespace"] == "shop"
-    assert entry["metadata"]["ownerReferences"][0]["uid"] == "service-uid"
+    (owner,) = entry["metadata"]["ownerReferences"]
+    assert owner["uid"] == "service-uid" and "blockOwnerDeletion" not in owner, "it would take services/finalizers"
     spec = entry["spec"]
     assert spec["hosts"] == ["db.shop.hotswitch.internal"]
     assert (spec["location"], spec["resolution"]) == ("MESH_INTERNAL", "STATIC")
