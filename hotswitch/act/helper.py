@@ -91,6 +91,7 @@ class HelperActuator:
             levels={} if text.refusal else dict.fromkeys(Direction, _levels(text)),
             refusal=text.refusal,
             rescue_refusal=text.rescue_refusal,
+            rescue_deaths=text.rescue_deaths,
             truth=truth_of(text),
         )
 

@@ -77,6 +77,7 @@ class Ability:
     levels: Mapping[Direction, frozenset[Level]] = field(default_factory=dict)
     refusal: str = ""
     rescue_refusal: str = ""
+    rescue_deaths: int = 0  # inside the hold-down
     truth: Truth | None = None
 
     def can(self, direction: Direction, level: Level) -> bool:

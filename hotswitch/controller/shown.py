@@ -97,6 +97,7 @@ def _capabilities(policy: Policy, able: Ability) -> Capabilities:
         gate_refusal=able.refusal,
         rescue=not able.rescue_refusal and not able.refusal,
         rescue_refusal=able.rescue_refusal,
+        rescue_deaths=able.rescue_deaths,
     )
 
 

@@ -151,6 +151,22 @@ def test_killed_as_it_wrote_down_that_nothing_was_done(after: bool) -> None:
     run(story)
 
 
+def test_rescue_dies_twice_beside_a_helper() -> None:  # I3
+    """What the helper counts is what a person is called for."""
+
+    async def story() -> None:
+        world, uid = leading(policy=replace(POLICY, inbound=(Level.RESCUE, Level.HOLD), outbound=(Level.HOLD,)))
+        world.kill(uid)
+        await world.turn(2)
+        assert world.levels(uid) != CLOSED
+        world.kernel.rescue_deaths = 2
+        await world.turn(2)
+        assert world.levels(uid) == CLOSED and ends(world, Code.RESCUE_DIED_TWICE) == [False]
+        assert Code.CLOSED_NO_LEVEL in world.codes()
+
+    run(story)
+
+
 def test_nothing_can_be_written_and_people_hear_of_it_all_the_same() -> None:
     async def story() -> None:
         world, uid = leading(policy=replace(POLICY, inbound=(Level.HOLD,), outbound=(Level.HOLD,)))

@@ -160,6 +160,7 @@ class Kernel:
     beside: Diagnosis | None = None
     refusal: str = ""
     path_passes: int = 10
+    rescue_deaths: int = 0
     name: str = "helper"
     outcome: Outcome | None = None
     all_or_nothing: bool = False
@@ -194,7 +195,8 @@ class Kernel:
             if self.refusal:
                 return Ability(actuator=self.name, refusal=self.refusal)
             levels = dict.fromkeys(Direction, frozenset(OPEN_LEVELS))
-            return Ability(actuator=self.name, levels=levels, truth=self.truth(target.pod.uid))
+            truth, deaths = self.truth(target.pod.uid), self.rescue_deaths
+            return Ability(actuator=self.name, levels=levels, truth=truth, rescue_deaths=deaths)
 
         try:
             found: Ability = self.mischief(look)
