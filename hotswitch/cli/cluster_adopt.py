@@ -17,7 +17,8 @@ from hotswitch.cluster.kinds import LEASES, POLICIES
 from hotswitch.config.adoption import refusal
 from hotswitch.config.settings import Settings
 from hotswitch.controller.settings import SYSTEM_NAMESPACE
-from hotswitch.decide.endpoints.adopt import Do, Phase, Situation, Word, count, step
+from hotswitch.decide.endpoints.adopt import Do, Phase, Situation, Word, step
+from hotswitch.decide.endpoints.shortage import count
 from hotswitch.endpoints import adoption_ledger, objects, ordinary
 from hotswitch.endpoints.adoption_ledger import Adoption
 from hotswitch.endpoints.memory import MemoryUnreadable, Past

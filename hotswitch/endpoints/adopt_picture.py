@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import msgspec
+
+from hotswitch.api.adopt import ADOPTED
+from hotswitch.backends import Backend, Published, ServiceRecord
+from hotswitch.decide.endpoints import everyone
 from hotswitch.decide.endpoints.adopt import Do, Phase, Verdict
+from hotswitch.endpoints import mark
 from hotswitch.endpoints.adoption_ledger import Adoption, Entry
 from hotswitch.endpoints.hands import Leftover, Seen, Slices
 from hotswitch.endpoints.memory import MemoryUnreadable
@@ -63,3 +69,28 @@ def selector_of(entry: Entry, seen: Seen) -> dict[str, str]:
     if not found:
         raise MemoryUnreadable(f"the selector of {seen.id} stands nowhere any more: a person has to put it back")
     return found
+
+
+def to_publish(
+    term: int, record: ServiceRecord | None, backends: tuple[Backend, ...], entry: Entry, seen: Seen
+) -> Published | None:
+    """Our slices bear the term of who wrote them: what a deposed leader would still delete are others by then; and by
+    which selector, lest the record is lost."""
+    if record is None or not (seen.selector or record.selector == kept_selector(entry, seen)):
+        return None  # the watch has yet to tell of another selector
+    labels = {**record.labels, ADOPTED: mark.label(term, record.selector)}
+    return everyone.published(replace(record, labels=labels), backends)
+
+
+def to_remember(verdict: Verdict, entry: Entry, again: str, picture: Picture) -> Adoption:
+    """What is written down before the step. `again`: the word of its annotation."""
+    before, seen, over = entry.adoption, picture.seen, verdict.phase is Phase.IDLE
+    return msgspec.structs.replace(
+        before,
+        uid=seen.uid,
+        phase=verdict.phase,
+        selector={} if over else dict(seen.selector or kept_selector(entry, seen)),
+        version=taken_from(verdict.phase, before, seen),
+        again=again if verdict.phase is Phase.YIELDED else "",
+        writers=() if over else picture.writers or before.writers,
+    )

@@ -10,59 +10,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
-
-import msgspec
 
 from hotswitch.api.adopt import ADOPTED, Wish, wish
 from hotswitch.backends import Published, ServiceId, ServiceRecord
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.failure import ApiFailure
-from hotswitch.decide.endpoints import everyone
-from hotswitch.decide.endpoints.adopt import PUBLISHING, Count, Do, Phase, Situation, Verdict, Word, count, step
+from hotswitch.decide.endpoints.adopt import PUBLISHING, Do, Phase, Situation, Verdict, Word, step
+from hotswitch.decide.endpoints.shortage import Count, count
 from hotswitch.endpoints import mark
-from hotswitch.endpoints.adopt_picture import Picture, is_as_written, kept_selector, of_this, selector_of, taken_from
-from hotswitch.endpoints.adoption_ledger import AdoptionLedger, Entry
-from hotswitch.endpoints.hands import Hands, Seen, Slices
+from hotswitch.endpoints.adopt_means import Means
+from hotswitch.endpoints.adopt_picture import (
+    Picture,
+    is_as_written,
+    of_this,
+    selector_of,
+    to_publish,
+    to_remember,
+)
+from hotswitch.endpoints.adoption_ledger import Entry
+from hotswitch.endpoints.hands import Seen, Slices
 from hotswitch.endpoints.ledger import Stale
 from hotswitch.endpoints.memory import MemoryUnreadable
-from hotswitch.endpoints.registry import Registry
-from hotswitch.endpoints.slice_publisher import SlicePublisher
 
 log = logging.getLogger("hotswitch.endpoints.adopt")
 SOON_S, LOOK_S, SELDOM_S = 0.1, 5.0, 60.0
 STEPS = 12  # in one turn; more would be a circle
 _WAITING = frozenset({Phase.TAKING, Phase.RETURNING})
 _LASTS = frozenset({Word.REFUSED, Word.FORGED, Word.OTHERS})  # told when they begin, though nothing is done
-
-
-class Tell(Protocol):
-    """How people hear of it; none of it waits. `is_new`: something was done, or begins to be so."""
-
-    def __call__(self, service: ServiceId, uid: str, verdict: Verdict, *, is_new: bool) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
-    """What all workers share. `knows`: the pods of a Service were read. `recall`: told of a Service, its uid and its
-    selector by our record; whether its pods are others than were read by then. `refusal`: why a namespace's Services
-    may not be taken over, "" when they may. `leads`: by the leader's own clock, `term`: of this leadership. `slices`:
-    the publisher of ours. `looks`: how many may look for the first time at once."""
-
-    registry: Registry
-    hands: Hands
-    ledger: AdoptionLedger
-    slices: SlicePublisher
-    knows: Callable[[ServiceId], bool]
-    recall: Callable[[ServiceId, str, Mapping[str, str]], bool]
-    refusal: Callable[[str], str]
-    tell: Tell
-    leads: Callable[[], bool]
-    term: int
-    looks: asyncio.Semaphore
-    clock: Callable[[], float]
 
 
 class AdoptWorker:
@@ -171,7 +145,8 @@ class AdoptWorker:
             entry = self._entry = of_this(entry, picture.seen)
             if self._means.recall(self._id, picture.seen.uid, entry.adoption.selector):
                 return False  # the watch of its pods will tell
-            published = self._to_publish(record, entry, picture.seen)
+            backends = self._means.registry.backends(self._id)
+            published = to_publish(self._means.term, record, backends, entry, picture.seen)
             verdict = step(await self._situation(asked, counted, entry, picture, published))
             if verdict.publish and published is not None:
                 self._publish(published)
@@ -188,14 +163,6 @@ class AdoptWorker:
     def _rests(self, record: ServiceRecord) -> bool:
         """Nothing was taken, and nothing is left. A mark is looked into, whoever wrote it."""
         return self._settled and self.phase is Phase.IDLE and ADOPTED not in record.annotations
-
-    def _to_publish(self, record: ServiceRecord | None, entry: Entry, seen: Seen) -> Published | None:
-        """Our slices bear the term of who wrote them: what a deposed leader would still delete are others by then; and
-        by which selector, lest the record is lost."""
-        if record is None or not (seen.selector or record.selector == kept_selector(entry, seen)):
-            return None  # the watch has yet to tell of another selector
-        labels = {**record.labels, ADOPTED: mark.label(self._means.term, record.selector)}
-        return everyone.published(replace(record, labels=labels), self._means.registry.backends(self._id))
 
     def _counted(self, record: ServiceRecord | None) -> tuple[Wish, Count]:
         asked = wish(record.annotations) if record is not None else Wish()
@@ -271,22 +238,9 @@ class AdoptWorker:
         self._stands(picture.seen.uid, verdict, is_new=True)
 
     async def _write(self, verdict: Verdict, entry: Entry, asked: Wish, picture: Picture) -> None:
-        before, seen = entry.adoption, picture.seen
-        over = verdict.phase is Phase.IDLE
-        wanted = msgspec.structs.replace(
-            before,
-            uid=seen.uid,
-            phase=verdict.phase,
-            selector={} if over else dict(seen.selector or kept_selector(entry, seen)),
-            version=taken_from(verdict.phase, before, seen),
-            again=asked.again if verdict.phase is Phase.YIELDED else "",
-            writers=() if over else picture.writers or before.writers,
-        )
-        self._last, self._entry, self._refused_version = (
-            self.phase,
-            None,
-            "",
-        )  # whether it was done is not known until it has returned
+        wanted = to_remember(verdict, entry, asked.again, picture)
+        # whether it was done is not known until it has returned
+        self._last, self._entry, self._refused_version = self.phase, None, ""
         self._entry = await self._means.ledger.write(self._id, entry, wanted, str(verdict.word), verdict.sentence)
 
     async def _remove(self, entry: Entry, seen: Seen) -> None:

@@ -24,7 +24,8 @@ from hotswitch.cluster.watch import Change, ChangeType, Watcher
 from hotswitch.config.objects import ObjectRef, Problem
 from hotswitch.decide.endpoints.adopt import Phase
 from hotswitch.endpoints import objects, ordinary
-from hotswitch.endpoints.adopt_worker import AdoptWorker, Means, Tell
+from hotswitch.endpoints.adopt_means import Means, Tell
+from hotswitch.endpoints.adopt_worker import AdoptWorker
 from hotswitch.endpoints.adoption_ledger import AdoptionLedger
 from hotswitch.endpoints.hands import Hands, Object
 from hotswitch.endpoints.ledger import Stale

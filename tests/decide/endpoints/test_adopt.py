@@ -24,7 +24,8 @@ from hotswitch.api.adopt import (
 from hotswitch.api.service import CHECK
 from hotswitch.api.values import Allowance, InvalidValue
 from hotswitch.backends import Backend, Rotation
-from hotswitch.decide.endpoints.adopt import Count, Do, Phase, Situation, Verdict, Word, count, step
+from hotswitch.decide.endpoints.adopt import Do, Phase, Situation, Verdict, Word, step
+from hotswitch.decide.endpoints.shortage import Count, count
 from hotswitch.model import Level
 from tests.endpoints.make import backend
 
