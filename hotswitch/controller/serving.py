@@ -27,7 +27,8 @@ from hotswitch.controller.speaking import Speaker
 from hotswitch.decide.endpoints.availability import is_available
 from hotswitch.endpoints.assemble import Place
 from hotswitch.endpoints.cluster_states import ClusterStates
-from hotswitch.endpoints.endpoints import Endpoints, Parts
+from hotswitch.endpoints.endpoints import Endpoints
+from hotswitch.endpoints.parts import Parts
 from hotswitch.endpoints.peer import connect_peer
 from hotswitch.endpoints.publisher import Asked
 from hotswitch.endpoints.registry import Registry

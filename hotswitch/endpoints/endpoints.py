@@ -10,67 +10,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from hotswitch.api.service import MODE
 from hotswitch.backends import (
     BackendId,
-    CheckKind,
-    Health,
     Output,
     Published,
     ServiceId,
     ServiceMode,
-    ServiceRecord,
 )
 from hotswitch.cluster.backoff import Backoff
-from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
-from hotswitch.cluster.lease import clock_s
 from hotswitch.cluster.lease_record import MOST_TRANSITIONS
 from hotswitch.decide.endpoints import everyone
 from hotswitch.decide.endpoints.active_standby import Election, Verdict
-from hotswitch.endpoints import checks
 from hotswitch.endpoints.fences import Confirmed, Fence, Gone, RunOut
 from hotswitch.endpoints.labels import RoleLabels, recalled
 from hotswitch.endpoints.ledger import Ledger, Stale
 from hotswitch.endpoints.memory import MemoryUnreadable
-from hotswitch.endpoints.probing import Ask, Prober
+from hotswitch.endpoints.parts import Parts
+from hotswitch.endpoints.probing import Prober
 from hotswitch.endpoints.publisher import Asked, Publisher
-from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.roles import RoleBook
+from hotswitch.endpoints.settled import Settled
 from hotswitch.endpoints.slice_publisher import SlicePublisher
 from hotswitch.endpoints.source import Source
-from hotswitch.endpoints.worker import LOOK_S, Means, Worker
+from hotswitch.endpoints.worker import Means, Worker
 from hotswitch.model import PodUid
 
 log = logging.getLogger("hotswitch.endpoints")
-
-
-class Teller(Protocol):
-    """How people hear of it. None of it waits."""
-
-    def __call__(self, service: ServiceRecord, verdict: Verdict, *, is_new: bool) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """`namespace`: hotswitch's own, for Leases. `leads`: by the leader's own clock. `more`: further publishers."""
-
-    cluster: Cluster
-    namespace: str
-    sources: Sequence[Source]
-    registry: Registry
-    leads: Callable[[], bool]
-    tell: Teller
-    foreign: Callable[[ServiceId, tuple[str, ...]], None] = lambda service, names: None
-    written: Callable[[str], None] = lambda verb: None
-    more: tuple[Publisher, ...] = ()
-    ask: Ask = checks.ask
-    clock: Callable[[], float] = field(default=clock_s)
 
 
 @dataclass(slots=True)
@@ -80,11 +52,9 @@ class _Led:
     means: Means
     slices: SlicePublisher
     labels: RoleLabels
+    settled: Settled
     workers: dict[ServiceId, Worker] = field(default_factory=dict)
     tasks: dict[ServiceId, asyncio.Task[None]] = field(default_factory=dict)
-    settled: set[ServiceId] = field(default_factory=set)  # whose first answers have come
-    waiting: dict[ServiceId, float] = field(default_factory=dict)  # since when, for clusters that were not read yet
-    timers: set[ServiceId] = field(default_factory=set)  # of those that wait
     leaving: set[ServiceId] = field(default_factory=set)  # whose election is being ended
     tidying: asyncio.Task[None] | None = None
 
@@ -129,7 +99,8 @@ class Endpoints:
         parts = self._parts
         slices = SlicePublisher(parts.cluster, foreign=parts.foreign, written=parts.written, leads=parts.leads)
         labels = RoleLabels(parts.cluster, self.home.pod, slices.written_out, self.home.place.cluster)
-        led = self._led = _Led(self._means(term), slices, labels)
+        settled = Settled(self.registry, parts.sources, parts.clock, self._changed)
+        led = self._led = _Led(self._means(term), slices, labels, settled)
         led.tidying = asyncio.get_running_loop().create_task(self._tidy(led))
         self.prober.start()
         for service in list(self.registry.services):
@@ -240,49 +211,14 @@ class Endpoints:
         if record is None:
             self._drop(service)
         elif not self.home.knows(service):
-            self._led.settled.discard(service)  # by another selector: what was heard of the pods is forgotten
-        elif not self._are_read(record) or not self._is_settled(record):
+            self._led.settled.unsettle(service)  # by another selector
+        elif not self._led.settled.settle(record):
             return
         elif record.mode is ServiceMode.ACTIVE_STANDBY:
             self._elect(service)
         else:
             self._end_election(service)
             self._publish(everyone.published(record, self.registry.backends(service)))
-
-    def _are_read(self, record: ServiceRecord) -> bool:
-        """Other clusters, too, before anything is said for the first time: their pods would be taken out. One that
-        cannot be reached is waited for as long as it takes to count as lost. An election waits only for the cluster of
-        who serves (Worker)."""
-        led = self._led
-        assert led is not None
-        is_elected = record.mode is ServiceMode.ACTIVE_STANDBY
-        if is_elected or record.id in led.settled or all(each.knows(record.id) for each in self._parts.sources):
-            led.waiting.pop(record.id, None)
-            return True
-        now_s = self._parts.clock()
-        if now_s - led.waiting.setdefault(record.id, now_s) >= record.options.lost_after_s:
-            return True
-        if record.id not in led.timers:
-            led.timers.add(record.id)
-            asyncio.get_running_loop().call_later(LOOK_S, self._again, led, record.id)
-        return False
-
-    def _again(self, led: _Led, service: ServiceId) -> None:
-        led.timers.discard(service)
-        self._changed(service)
-
-    def _is_settled(self, record: ServiceRecord) -> bool:
-        """A leader that has just begun has heard no answer yet: to take that for failure would take everybody out. Once
-        settled, a pod that comes later is unavailable until it answers."""
-        led = self._led
-        assert led is not None
-        if record.id not in led.settled:
-            backends = self.registry.backends(record.id)
-            is_asked = record.options.check.kind is not CheckKind.KUBELET
-            if is_asked and any(each.health is Health.UNKNOWN and not each.ended for each in backends):
-                return False
-            led.settled.add(record.id)
-        return True
 
     def _elect(self, service: ServiceId) -> None:
         led = self._led
@@ -320,8 +256,7 @@ class Endpoints:
         led = self._led
         assert led is not None
         self._end_election(service)
-        led.settled.discard(service)
-        led.waiting.pop(service, None)
+        led.settled.forget(service)
         for each in self._publishers(led):
             each.withdraw(service)
 

@@ -15,7 +15,8 @@ from hotswitch.cluster.client import Cluster, connect
 from hotswitch.cluster.kinds import ENDPOINTSLICES, LEASES, NAMESPACES, NODES, PODS, SERVICES
 from hotswitch.config.objects import Problem
 from hotswitch.decide.endpoints.active_standby import Verdict
-from hotswitch.endpoints.endpoints import Endpoints, Parts
+from hotswitch.endpoints.endpoints import Endpoints
+from hotswitch.endpoints.parts import Parts
 from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.source import Source
 from hotswitch.sandbox.kubeapi.server import EmbeddedApi
