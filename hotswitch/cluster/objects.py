@@ -8,7 +8,7 @@ called for each of the twenty parts of a pod would take as long as the decoding.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from sys import intern
 from typing import Any, ClassVar
 
@@ -129,6 +129,12 @@ def identity(content: Any) -> Identity:
     if not name or not version:
         raise ValueError("an object without a name or a resourceVersion")
     return Identity((namespace, name), uid, version)
+
+
+def version_number(content: Mapping[str, Any] | None) -> int:
+    """To know which of two copies of one object is the newer; of nothing else are versions compared (KEP-5504). None:
+    older than any."""
+    return int(content["metadata"]["resourceVersion"]) if content is not None else -1
 
 
 def head(raw: msgspec.Raw) -> Identity | None:

@@ -15,7 +15,8 @@ from hotswitch.backends import Output, Published, ServiceId, ServiceRecord
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
-from hotswitch.endpoints.istio.publisher import IstioPublisher, Refusal
+from hotswitch.endpoints.istio.publisher import IstioPublisher
+from hotswitch.endpoints.istio.refusal import Refusal
 
 log = logging.getLogger("hotswitch.controller.istio")
 

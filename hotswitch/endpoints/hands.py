@@ -20,8 +20,7 @@ from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import ENDPOINTS, ENDPOINTSLICES, PODS, SERVICES, Kind
 from hotswitch.endpoints import managers
-from hotswitch.endpoints.slice_publisher import is_ours
-from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME
+from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME, is_ours
 
 KUBERNETES = "endpointslice-controller.k8s.io"
 CONTROLLER_MANAGER = "kube-controller-manager"  # as it calls itself in managedFields

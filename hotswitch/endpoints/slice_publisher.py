@@ -13,7 +13,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from hotswitch.api.adopt import ADOPTED
 from hotswitch.backends import Published, ServiceId
@@ -21,8 +20,9 @@ from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import ENDPOINTSLICES
+from hotswitch.cluster.objects import version_number
 from hotswitch.cluster.watch import Change, ChangeType, Watcher
-from hotswitch.endpoints import managers, slicing
+from hotswitch.endpoints import slicing
 from hotswitch.endpoints.slicing import MANAGED_BY, MANAGER, SERVICE_NAME, Object
 
 log = logging.getLogger("hotswitch.endpoints.slices")
@@ -137,7 +137,7 @@ class SlicePublisher:
         metadata = change.object["metadata"]
         name = metadata["name"]
         is_gone = change.type is ChangeType.DELETED
-        if not is_ours(change.object) and not is_gone:
+        if not slicing.is_ours(change.object) and not is_gone:
             if desk.known.pop(name, None) is not None:  # it was, before
                 desk.wake.set()
             self._heard_of_others(service, desk, name, False)
@@ -145,7 +145,7 @@ class SlicePublisher:
         self._heard_of_others(service, desk, name, True)
         if change.type is ChangeType.DELETED:
             desk.known.pop(name, None)
-        elif _version(desk.known.get(name)) < _version(change.object):
+        elif version_number(desk.known.get(name)) < version_number(change.object):
             desk.known[name] = change.object
         desk.wake.set()
 
@@ -223,7 +223,7 @@ class SlicePublisher:
                 raise
             desk.known.pop(name, None)
             return
-        if is_ours(found):
+        if slicing.is_ours(found):
             self._note(desk, found)
         else:
             desk.known.pop(name, None)
@@ -274,7 +274,7 @@ class SlicePublisher:
             metadata = content["metadata"]
             labels = metadata.get("labels") or {}
             service = ServiceId(metadata["namespace"], labels.get(SERVICE_NAME, ""))
-            if ADOPTED not in labels and is_ours(content) and is_left(service):
+            if ADOPTED not in labels and slicing.is_ours(content) and is_left(service):
                 uid, version = metadata["uid"], metadata["resourceVersion"]
                 try:
                     await self._cluster.delete(
@@ -288,19 +288,9 @@ class SlicePublisher:
     async def _own(self, service: ServiceId) -> list[Object]:
         selector = f"{SERVICE_NAME}={service.name},{MANAGED_BY}={MANAGER}"
         found = await self._cluster.list(ENDPOINTSLICES, service.namespace, label_selector=selector)
-        return list(filter(is_ours, found))
+        return list(filter(slicing.is_ours, found))
 
     def _note(self, desk: _Desk, written: Object) -> None:
         name = written["metadata"]["name"]
-        if _version(desk.known.get(name)) < _version(written):
+        if version_number(desk.known.get(name)) < version_number(written):
             desk.known[name] = written
-
-
-def is_ours(content: Object) -> bool:
-    labels = content["metadata"].get("labels") or {}
-    return labels.get(MANAGED_BY) == MANAGER and not managers.applied_by_others(content)
-
-
-def _version(content: dict[str, Any] | None) -> int:
-    """Versions of one object are compared only to know which of two copies is the newer (KEP-5504)."""
-    return int(content["metadata"]["resourceVersion"]) if content is not None else -1

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hotswitch.backends import Backend, Published, PublishedEndpoint, Role, ServiceRecord
+from hotswitch.endpoints import managers
 
 AT_MOST = 100
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
@@ -168,3 +169,9 @@ def differs(wanted: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
         or (known.get("ports") or []) != wanted["ports"]
         or (known["metadata"].get("ownerReferences") or []) != wanted["metadata"]["ownerReferences"]
     )
+
+
+def is_ours(content: Mapping[str, Any]) -> bool:
+    """To write: it carries our label, and no GitOps tool says what it is to be."""
+    labels = content["metadata"].get("labels") or {}
+    return labels.get(MANAGED_BY) == MANAGER and not managers.applied_by_others(content)

@@ -18,7 +18,7 @@ from hotswitch.config.told import Strict
 from hotswitch.controller.service_words import FOREIGN, NOT_HEARD
 from hotswitch.decide.codes import MEANING, Code
 from hotswitch.decide.endpoints import active_standby, adopt
-from hotswitch.endpoints.istio.publisher import Refusal
+from hotswitch.endpoints.istio.refusal import Refusal
 from hotswitch.report.controller_metrics import ControllerMetrics
 from hotswitch.report.metrics import Metrics
 

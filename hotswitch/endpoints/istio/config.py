@@ -15,7 +15,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from zlib import crc32
 
-from hotswitch.backends import Backend, Locality, Published, Role, ServiceMode, ServicePort, ServiceRecord, Staleness
+from hotswitch.backends import (
+    Backend,
+    Locality,
+    Published,
+    Role,
+    ServiceId,
+    ServiceMode,
+    ServicePort,
+    ServiceRecord,
+    Staleness,
+)
 from hotswitch.decide.endpoints import failover
 from hotswitch.endpoints.orders import orders
 from hotswitch.endpoints.slicing import GENERATION, MANAGER
@@ -188,3 +198,14 @@ def differs(wanted: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
 
 def is_ours(content: Mapping[str, Any]) -> bool:
     return ((content.get("metadata") or {}).get("labels") or {}).get(MANAGED_BY) == MANAGER
+
+
+def belongs(content: Mapping[str, Any], service: ServiceRecord) -> bool:
+    """To this very Service, not to one that had its name before."""
+    return any(each.get("uid") == service.uid for each in content["metadata"].get("ownerReferences") or ())
+
+
+def service_of(content: Mapping[str, Any]) -> ServiceId | None:
+    metadata = content["metadata"]
+    owners = [each["name"] for each in metadata.get("ownerReferences") or () if each.get("kind") == "Service"]
+    return ServiceId(metadata["namespace"], owners[0]) if owners else None

@@ -12,17 +12,18 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from hotswitch.backends import Published, ServiceId, ServiceRecord
+from hotswitch.backends import Published, ServiceId
 from hotswitch.cluster.backoff import Backoff
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.kinds import DESTINATION_RULES, SERVICE_ENTRIES, Kind
+from hotswitch.cluster.objects import version_number
 from hotswitch.cluster.watch import Change, ChangeType, Watcher
 from hotswitch.endpoints.istio import config
+from hotswitch.endpoints.istio.refusal import No, Refusal, Refused
 from hotswitch.endpoints.slicing import MANAGER
 
 log = logging.getLogger("hotswitch.endpoints.istio")
@@ -30,25 +31,6 @@ KINDS = (SERVICE_ENTRIES, DESTINATION_RULES)
 LASTS_S = 2.0  # failing for longer is told: others write at the same moment, API servers begin anew
 LOOK_S = 60.0  # so often it is looked whether what was in the way has gone
 Object = dict[str, Any]
-
-
-class Refusal(StrEnum):
-    NOT_ALLOWED = "HSE030"
-    NOT_OURS = "HSE031"
-    UNSAID = "HSE032"
-    NOT_SERVED = "HSE033"
-    NOT_WRITTEN = "HSE034"
-    TOO_MANY = "HSE035"
-
-
-Refused = Callable[[ServiceRecord, Refusal | None, str], None]
-"""Why a Service is not, or not wholly, written so; None: it is. Told each time it is looked at."""
-
-
-class _No(RuntimeError):
-    def __init__(self, refusal: Refusal, sentence: str) -> None:
-        super().__init__(sentence)
-        self.refusal = refusal
 
 
 @dataclass(slots=True)
@@ -129,7 +111,7 @@ class IstioPublisher:
         """Take away what stands of Services that ceased to ask for it while nobody led. Raises ApiFailure."""
         for kind in KINDS:
             for content in await self._listed(kind):
-                service = _service_of(content)
+                service = config.service_of(content)
                 if service is not None and is_left(service):
                     await self._delete(kind, content)
 
@@ -159,7 +141,7 @@ class IstioPublisher:
             self._watching.append(loop.create_task(watcher.run()))
 
     def _heard(self, kind: Kind, change: Change[Object]) -> None:
-        service = _service_of(change.object)
+        service = config.service_of(change.object)
         desk = self._desks.get(service) if service is not None else None
         if desk is None or kind not in desk.known:
             return
@@ -168,7 +150,7 @@ class IstioPublisher:
             if known is not None and known["metadata"]["uid"] == change.object["metadata"]["uid"]:
                 desk.known[kind] = None
                 desk.wake.set()
-        elif known is None or _version(known) < _version(change.object):
+        elif known is None or version_number(known) < version_number(change.object):
             desk.known[kind] = change.object
             desk.wake.set()
 
@@ -190,7 +172,7 @@ class IstioPublisher:
                 self._refused(service, None, "")
                 failing_s = None
                 backoff.reset()
-            except _No as no:
+            except No as no:
                 self._refused(service, no.refusal, str(no))
                 failing_s = None
             except Exception as failure:  # a Service whose objects nobody keeps any more would only seem to be kept
@@ -210,7 +192,7 @@ class IstioPublisher:
         namespace = published.service.id.namespace
         if not self._allowed(namespace):
             await self._take_away(desk)
-            raise _No(Refusal.NOT_ALLOWED, f"no policy of the root namespace gives {namespace} the output istio")
+            raise No(Refusal.NOT_ALLOWED, f"no policy of the root namespace gives {namespace} the output istio")
         try:
             wanted = {
                 SERVICE_ENTRIES: config.service_entry(published),
@@ -218,14 +200,14 @@ class IstioPublisher:
             }
         except ValueError as unsaid:
             await self._take_away(desk)
-            raise _No(Refusal.UNSAID, str(unsaid)) from unsaid
+            raise No(Refusal.UNSAID, str(unsaid)) from unsaid
         for kind, content in wanted.items():
             await self._have(desk, kind, content)
         if left_out := config.left_out(published):
             sentence = (
                 f"one ServiceEntry bears {config.AT_MOST} endpoints: {left_out} more get nothing from Istio's clients"
             )
-            raise _No(Refusal.TOO_MANY, sentence)
+            raise No(Refusal.TOO_MANY, sentence)
 
     async def _have(self, desk: _Desk, kind: Kind, wanted: Object | None) -> None:
         service = desk.wanted.service
@@ -233,11 +215,11 @@ class IstioPublisher:
         if known is not None and not config.is_ours(known):
             del desk.known[kind]  # it is not watched: look again next time
             if wanted is not None:
-                raise _No(
+                raise No(
                     Refusal.NOT_OURS, f"{kind.kind} {config.name(service)} was made by somebody else and stays as it is"
                 )
             return
-        if known is not None and (wanted is None or not _belongs(known, service)):
+        if known is not None and (wanted is None or not config.belongs(known, service)):
             await self._delete(kind, known)
             known = desk.known[kind] = None
         if wanted is None or (known is not None and not config.differs(wanted, known)):
@@ -273,7 +255,7 @@ class IstioPublisher:
             )
         except ApiFailure as failure:
             if failure.is_missing:
-                raise _No(Refusal.NOT_SERVED, f"this cluster has no {kind}: Istio 1.22 or newer is needed") from failure
+                raise No(Refusal.NOT_SERVED, f"this cluster has no {kind}: Istio 1.22 or newer is needed") from failure
             raise
         self._written("create" if known is None else "update")
         return found
@@ -310,19 +292,3 @@ class IstioPublisher:
             except ApiFailure as failure:
                 log.warning("Istio's objects of %s, which asks for them no more: %s", desk.wanted.service.id, failure)
                 await asyncio.sleep(backoff.next_s())
-
-
-def _belongs(content: Object, service: ServiceRecord) -> bool:
-    """To this very Service, not to one that had its name before."""
-    return any(each.get("uid") == service.uid for each in content["metadata"].get("ownerReferences") or ())
-
-
-def _service_of(content: Object) -> ServiceId | None:
-    metadata = content["metadata"]
-    owners = [each["name"] for each in metadata.get("ownerReferences") or () if each.get("kind") == "Service"]
-    return ServiceId(metadata["namespace"], owners[0]) if owners else None
-
-
-def _version(content: Object) -> int:
-    """Versions of one object are compared only to know which of two copies is the newer (KEP-5504)."""
-    return int(content["metadata"]["resourceVersion"])

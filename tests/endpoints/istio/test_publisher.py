@@ -28,7 +28,8 @@ from hotswitch.cluster.kinds import (
 from hotswitch.controller.app import Controller
 from hotswitch.controller.settings import ControllerSettings
 from hotswitch.endpoints.istio import config
-from hotswitch.endpoints.istio.publisher import IstioPublisher, Refusal
+from hotswitch.endpoints.istio.publisher import IstioPublisher
+from hotswitch.endpoints.istio.refusal import Refusal
 from hotswitch.endpoints.publisher import Asked
 from hotswitch.sandbox.cluster.installed import ACCOUNT, NAMESPACE, ROOT_NAMESPACE, manifests
 from hotswitch.sandbox.kubeapi import istio
