@@ -149,14 +149,14 @@ class Stage:
                     words += (await each.get("/metrics")).body.decode()[-9000:]
             raise AssertionError(f"not within {timeout_s:g} s: {what}\n{told}\n{words}") from None
 
-    async def captured(self, web: Published) -> None:
+    async def captured(self, web: Published, timeout_s: float = PATIENCE_S) -> None:
         """It is well, captured, and nothing is left to be told."""
 
         def rests() -> bool:
             status = self.status(web)
             return self.is_captured(web) and status is not None and not status.alerts
 
-        await self.until(rests, f"{web.pod.name} is captured")
+        await self.until(rests, f"{web.pod.name} is captured", timeout_s)
 
     def rules(self, web: Published) -> str:
         """All that netfilter has in the pod's namespace, without counters."""
