@@ -2,8 +2,8 @@
 
 An API server that comes back at the same address with other contents would say that every pod is gone: a cluster that
 was built anew, a name that leads elsewhere now, a backup of another day. So before anything is asked of it, it shows
-the uid of its namespace kube-system, as it did the first time. While it is another one, or does not show it, nothing is
-asked: what was known stays, and grows stale.
+the uid of its namespace kube-system, as it did the first time, and once more before its answer is read. While it is
+another one, or does not show it, nothing is asked: what was known stays, and grows stale.
 
 Its kubeconfig is loaded at the first question, and again, later each time, while it cannot be: a file that says
 nothing, or a plugin that fails, is that cluster's trouble and nobody else's (I1).
@@ -98,6 +98,8 @@ class Peer(Cluster):
         if path != IDENTITY:
             await self.hello(PATIENCE_S)
         async with super().opened(method, path, query, data, headers, timeout) as answer:
+            if path != IDENTITY:
+                await self.hello(PATIENCE_S)  # what answers now may be another one than what said hello
             yield answer
 
     async def hello(self, timeout_s: float) -> None:

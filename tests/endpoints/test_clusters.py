@@ -28,6 +28,7 @@ from hotswitch.endpoints.registry import Registry
 from hotswitch.endpoints.source import Source
 from hotswitch.sandbox.cluster.installed import ACCOUNT, NAMESPACE, ROOT_NAMESPACE, manifests
 from hotswitch.sandbox.kubeapi.identity import service_account
+from hotswitch.sandbox.kubeapi.request import Ask
 from hotswitch.sandbox.kubeapi.server import EmbeddedApi
 from hotswitch.sandbox.manifests import MANIFESTS, render
 from tests.endpoints.town import DB, SHOP, Town, leader, story, town, until
@@ -149,6 +150,22 @@ async def is_another_one(api: EmbeddedApi) -> Callable[[], Coroutine[Any, Any, N
         await api.start()
 
     return mended
+
+
+@story
+async def test_it_becomes_another_one_between_its_hello_and_its_answer() -> None:  # S2.4, I1
+    async with both() as (_, east):
+
+        def swaps(ask: Ask) -> bool:
+            east.api.admin.delete("pods", "db-9", SHOP, grace_s=0)
+            east.api.admin.delete("namespaces", "kube-system")
+            east.api.admin.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"}}])
+            return True
+
+        east.api.faults.slow(0.0, verb="list", resource="pods", times=1, when=swaps)
+        east.api.faults.expire_watches("pods")
+        await until(lambda: east.states().get("db-9") is not Staleness.FRESH)
+        assert east.states()["db-9"] is Staleness.STALE, "what the other one says of it counts for nothing"
 
 
 def _identity(api: EmbeddedApi) -> Any:
