@@ -19,7 +19,8 @@ import pytest
 from rich.console import Console
 
 from hotswitch import precheck
-from hotswitch.model import Act
+from hotswitch.decide.evidence import OVERWORKED_FACTOR, WORKER_FACTOR
+from hotswitch.model import Act, Thresholds
 from hotswitch.report.journal import Entry
 from hotswitch.sandbox import demo, result
 from hotswitch.sandbox.board import Board, Counter, PodLine, remark
@@ -123,6 +124,10 @@ class TestTally:
 class TestPlan:
     def test_all_faults_fit_into_a_minute(self) -> None:
         assert [step.name for step in plan(60)] == [step.name for step in WALK]
+
+    def test_a_stuck_worker_is_held_longer_than_a_busy_machine_needs_to_believe_it(self) -> None:
+        (step,) = [step for step in plan(60) if step.name == "one worker stuck"]
+        assert step.hold_s > Thresholds().hung_queue_s * WORKER_FACTOR * OVERWORKED_FACTOR + 1
 
     def test_short_walk_takes_fewer_faults_and_keeps_one_to_be_left_alone(self) -> None:
         steps = plan(SHORTEST_S)
