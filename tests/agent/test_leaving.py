@@ -12,7 +12,7 @@ import pytest
 
 from hotswitch.agent.authority import OwnAuthority
 from hotswitch.agent.granted import GrantedGuard
-from hotswitch.agent.node import agent as node_agent
+from hotswitch.agent.node import leaving
 from hotswitch.agent.node.agent import NodeAgent
 from hotswitch.agent.node.settings import NodeSettings
 from hotswitch.agent.pod.agent import PodAgent
@@ -56,7 +56,7 @@ def test_when_its_patience_ends_nobody_else_is_led_to_its_rescue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # I1
     """The last connections drain for a while yet; who falls ill meanwhile would be led to what ends with the agent."""
-    monkeypatch.setattr(node_agent, "DRAINED_WITHIN_S", 0.0)
+    monkeypatch.setattr(leaving, "DRAINED_WITHIN_S", 0.0)
     listed = (Level.RESCUE, Level.HOLD)
 
     def guard(name: str, openings: dict[Direction, Opening]) -> Any:
@@ -71,7 +71,7 @@ def test_when_its_patience_ends_nobody_else_is_led_to_its_rescue(
         agent = of_node(tmp_path)
         ill, well = guard("ill", {Direction.INBOUND: Opening(Level.RESCUE)}), guard("well", {})
         agent.guards |= {"ill": ill, "well": well}
-        await agent._leave(0.0)
+        await agent._leaving.done(0.0)
         assert (ill.gave_up, well.gave_up) == (True, False)
         assert [each.policy.inbound for each in (ill, well)] == [(Level.HOLD,)] * 2
 

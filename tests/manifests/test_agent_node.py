@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hotswitch.agent.node.agent import DRAINED_WITHIN_S
+from hotswitch.agent.node.leaving import DRAINED_WITHIN_S
 from hotswitch.api.values import duration_s
 from hotswitch.model import Policy
 from hotswitch.sandbox.manifests import MANIFESTS, render

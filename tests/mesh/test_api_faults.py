@@ -33,9 +33,11 @@ from hotswitch.model import Direction, Level
 from hotswitch.sandbox.clients import Client
 from hotswitch.sandbox.cluster.published import Published
 from hotswitch.sandbox.cluster.relay import Relay
+from tests.mesh.killing import LIVES, traces
 from tests.mesh.mishaps import CLOSE, MAKE, OPEN, Armed, Round, alone, arm, lasting, rounds, unmet
 from tests.mesh.stage import PATIENCE_S, SHOP, Stage, staged
-from tests.mesh.test_killed import LEVELS, LIVES, QUICK, traces
+from tests.mesh.sweeping import QUICK
+from tests.mesh.test_killed import LEVELS
 from tests.report.receiving import Server
 
 pytestmark = pytest.mark.envoy
