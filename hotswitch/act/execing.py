@@ -33,6 +33,7 @@ from hotswitch.model import Direction, Level, Opening
 LOOK_TIMEOUT_S, ACT_TIMEOUT_S = 5.0, 30.0  # istio-iptables waits up to 30 s for the legacy lock; longer is UNKNOWN
 RECONCILE = "--reconcile"
 NO_EXPIRY = "nothing closes this by itself: the controller has to, by its deadline"
+NO_RESCUE = "Istio's commands only take capture away"
 BOTH = dict.fromkeys(Direction, Level.DIRECT)
 CAPTURED = dict.fromkeys(Direction, Level.CAPTURE)
 
@@ -122,7 +123,7 @@ class ExecActuator:
         return Ability(
             actuator=self.name,
             levels=dict.fromkeys(Direction, frozenset({Level.DIRECT})),
-            rescue_refusal="Istio's commands only take capture away",
+            rescue_refusal=NO_RESCUE,
             truth=truth,
         )
 
@@ -155,6 +156,8 @@ class ExecActuator:
     # ---- acting ----
 
     async def carry_out(self, target: Target, order: Order) -> Answer:
+        if order.drill is not None:
+            return Answer(outcome=Outcome.REFUSED, sentence=f"a drill uses the rescue alone, and {NO_RESCUE}")
         wanted = _wanted(order.openings)
         if wanted is None:
             return Answer(

@@ -132,7 +132,7 @@ class HelperActuator:
         text = await self._truth(target)
         if isinstance(text, str):
             return Answer(outcome=Outcome.UNKNOWN, sentence=f"{why}; {text}")
-        if text.generation >= order.generation and shows(text, order.openings):
+        if order.drill is None and text.generation >= order.generation and shows(text, order.openings):
             return Answer(outcome=Outcome.DONE, sentence=f"{why}; the kernel shows it", truth=truth_of(text))
         return Answer(outcome=Outcome.UNKNOWN, sentence=why, truth=truth_of(text))
 
@@ -182,6 +182,7 @@ def _text(target: Target, order: Order) -> OrderText:
         reason=order.reason,
         who=order.who,
         cut=order.cut,
+        drill=order.drill,
     )
 
 
@@ -207,6 +208,7 @@ def truth_of(text: TruthText) -> Truth:
         diagnosis=diagnosis_of(text.diagnosis, now_s) if text.diagnosis else None,
         identity_expires_in_s=text.identity_expires_in_s,
         path_passes=text.path_passes,
+        drilled=text.drilled,
     )
 
 

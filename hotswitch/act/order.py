@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from hotswitch.api.drills import Drilled, Told
 from hotswitch.model import Diagnosis, Direction, Generation, Level, Opening, PodRef, Policy
 
 NEVER = Generation(0)
@@ -37,6 +38,7 @@ class Order:
     reason: str = ""
     who: str = "controller"
     cut: bool = False  # also end flows that are stuck in the proxy
+    drill: Told | None = None  # no gate, but a drill: it takes this generation and the next
 
 
 class Outcome(StrEnum):
@@ -66,6 +68,7 @@ class Truth:
     diagnosis: Diagnosis | None = None  # what an observer beside the proxy says; None: there is none
     identity_expires_in_s: float | None = None
     path_passes: int | None = None  # end-to-end passes through the proxy in a row; None: no path to test
+    drilled: Drilled | None = None  # what became of the drill that was ordered last, once it has ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.ordered import OrderedGuard
@@ -66,19 +67,51 @@ class Report:
             self.result, self.why = result, why
 
 
-class Drill:
-    def __init__(self, guard: Guard, for_s: float, who: str) -> None:
-        self._guard, self._for_s, self._who = guard, for_s, who
-        self._loop = asyncio.get_running_loop()
+class Hands(Protocol):
+    """How the gate is opened for a drill, and closed again unless somebody else has it by then."""
 
     def refusal(self) -> str:
-        """Why not now: a sentence, or nothing. Changes nothing."""
+        """Why this pod cannot be drilled now: a sentence, or nothing. Changes nothing."""
+        ...
+
+    async def open(self, expiry_s: float, reason: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class OwnHands:
+    """Of a guard that decides for itself: the gate is opened as by a person's order."""
+
+    def __init__(self, guard: Guard, who: str) -> None:
+        self._guard, self._who = guard, who
+        self._order: Override | None = None
+
+    def refusal(self) -> str:
         return refusal(self._guard)
+
+    async def open(self, expiry_s: float, reason: str) -> None:
+        guard, until_s = self._guard, asyncio.get_running_loop().time() + expiry_s
+        self._order = Override({Direction.INBOUND: Level.RESCUE}, until_s, reason, self._who)
+        guard.standing = replace(guard.standing, override=self._order)
+        guard.step(who=self._who)
+
+    async def close(self) -> None:
+        """Only our own order is taken back: a person's, given meanwhile, stands."""
+        guard = self._guard
+        if guard.standing.override is self._order and not guard.closed:
+            guard.standing = replace(guard.standing, override=None)
+            guard.step(who=self._who)
+
+
+class Drill:
+    def __init__(self, guard: Guard, for_s: float, hands: Hands) -> None:
+        self._guard, self._for_s, self._hands = guard, for_s, hands
+        self._loop = asyncio.get_running_loop()
 
     async def run(self) -> Report:
         """Whatever comes, what was opened is closed when this ends, unless a fault holds it open."""
         report = Report()
-        if why := self.refusal():
+        if why := self._hands.refusal():
             report.end(Result.REFUSED, why)
             return report
         through = _through(self._guard)
@@ -86,7 +119,7 @@ class Drill:
             report.lost += 1
             report.end(Result.FAILED, f"nothing was opened: the rescue does not serve: {trial.detail}")
             return report
-        if why := self.refusal():  # the trial took a moment
+        if why := self._hands.refusal():  # the trial took a moment
             report.end(Result.REFUSED, why)
             return report
         await self._drilled(through, report)
@@ -94,17 +127,14 @@ class Drill:
 
     async def _drilled(self, through: Through, report: Report) -> None:
         guard, started_s = self._guard, self._loop.time()
-        until_s, reason = started_s + self._for_s + MARGIN_S, f"drill, {self._for_s:g} s"
-        order = Override({Direction.INBOUND: Level.RESCUE}, until_s, reason, self._who)
-        guard.standing = replace(guard.standing, override=order)
-        guard.step(who=self._who)
         try:
+            await self._hands.open(self._for_s + MARGIN_S, f"drill, {self._for_s:g} s")
             if guard.standing.levels[Direction.INBOUND] is Level.RESCUE:
                 await self._ask(through, report, started_s)
             else:
                 report.end(Result.REFUSED, "the gate was not opened; see the journal")
         finally:
-            self._take_back(order)
+            await self._hands.close()
         await self._back(report)
 
     async def _ask(self, through: Through, report: Report, started_s: float) -> None:
@@ -137,13 +167,6 @@ class Drill:
         turned_away = answer.outcome is ProbeOutcome.TLS and bool(self._guard.settings.authorization)
         return answer.outcome is ProbeOutcome.OK or turned_away
 
-    def _take_back(self, order: Override) -> None:
-        """Only our own order: a person's, given meanwhile, stands."""
-        guard = self._guard
-        if guard.standing.override is order and not guard.closed:
-            guard.standing = replace(guard.standing, override=None)
-            guard.step(who=self._who)
-
     async def _back(self, report: Report) -> None:
         """Capture is there again when a request passes the proxy and Istio's rules are what they were (I4)."""
         ended_s, guard = self._loop.time(), self._guard
@@ -169,10 +192,15 @@ class Drill:
 
 def refusal(guard: Guard) -> str:
     """Why this pod cannot be drilled now: a sentence, or nothing."""
-    if guard.closed:
-        return _NOT_GUARDED
     if isinstance(guard, OrderedGuard):
         return "a controller decides for this pod"
+    return unfit(guard) or rules.refusal(guard.view(), guard.diagnosis)
+
+
+def unfit(guard: Guard) -> str:
+    """Why it cannot be drilled as it is, whoever asks."""
+    if guard.closed:
+        return _NOT_GUARDED
     if isinstance(guard.gate, LegacyGate):
         return "the gate is one by iptables-legacy, which lets no drill through"
     probe = guard.settings.app.probe
@@ -183,7 +211,7 @@ def refusal(guard: Guard) -> str:
     strict = guard.policy.mtls_on(probe.port) is Mtls.STRICT
     if strict and guard.spare.identity is None:
         return "mTLS is STRICT, and the pod's identity was not fetched yet"
-    return rules.refusal(guard.view(), guard.diagnosis)
+    return ""
 
 
 def _captured(scope: GateScope, port: Port) -> bool:

@@ -12,9 +12,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
-from hotswitch.agent.drill import CODES, Drill, Report, refusal
+from hotswitch.agent.drill import CODES, Drill, Hands, OwnHands, Report, refusal
 from hotswitch.agent.guard import Guard
+from hotswitch.agent.ordered import OrderedGuard
+from hotswitch.agent.ordered_drill import OrderedHands
 from hotswitch.api.drills import Drilled, Result, Told
+from hotswitch.api.orders import OrderText
 from hotswitch.config.agentfile import DrillSettings
 from hotswitch.decide.codes import Code
 from hotswitch.decide.drill import Candidate, Schedule, canary, first_s, next_s, overdue_s, workload_of
@@ -42,28 +45,32 @@ class Drills:
 
     async def run(self, guard: Guard, for_s: float, who: str) -> Report:
         """Waits for a drill that is under way: there is one at a time."""
-        task = asyncio.get_running_loop().create_task(self._run(guard, for_s, who))
+        task = asyncio.get_running_loop().create_task(self._run(guard, for_s, who, OwnHands(guard, who)))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)  # whoever asked may go away, and the drill ends as it began
 
-    async def _run(self, guard: Guard, for_s: float, who: str, order: str = "") -> Report:
+    async def _run(self, guard: Guard, for_s: float, who: str, hands: Hands, order: str = "") -> Report:
         async with self._turn:
-            report = await Drill(guard, for_s, who).run()
+            report = await Drill(guard, for_s, hands).run()
         self._tell(guard, report, who, order)
         return report
 
     # ---- by order of the controller ----
 
-    def order(self, guard: Guard, told: Told, tell: Callable[[Drilled], None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._ordered(guard, told, tell))
+    def order(self, guard: Guard, told: Told, tell: Callable[[Drilled], None], order: OrderText | None = None) -> None:
+        """`order`: where a controller decides for the pod; it has the drill's generation."""
+        hands: Hands = OwnHands(guard, told.by)
+        if isinstance(guard, OrderedGuard) and order is not None:
+            hands = OrderedHands(guard, order)
+        task = asyncio.get_running_loop().create_task(self._ordered(guard, told, tell, hands))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _ordered(self, guard: Guard, told: Told, tell: Callable[[Drilled], None]) -> None:
+    async def _ordered(self, guard: Guard, told: Told, tell: Callable[[Drilled], None], hands: Hands) -> None:
         """One that goes wrong in a way that nobody thought of has failed."""
         try:
-            report = await self._run(guard, told.for_s, told.by, told.id)
+            report = await self._run(guard, told.for_s, told.by, hands, told.id)
         except asyncio.CancelledError:
             tell(Drilled(id=told.id, result=Result.INTERRUPTED, why="the agent was told to end"))
             raise

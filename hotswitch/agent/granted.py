@@ -105,7 +105,7 @@ class GrantedGuard(Guard):
         if was_heard:
             self.drilled = Drilled(id=order.id, result="failed", why=DIED)
         else:
-            self._means.drill(self, order, self._drilled)
+            self._means.drill(self, order, self._drilled, None)
 
     def _drilled(self, drilled: Drilled) -> None:
         if drilled.id == self._drilling and not self.closed:

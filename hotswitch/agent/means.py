@@ -16,6 +16,7 @@ from hotswitch.report.metrics import Metrics
 
 if TYPE_CHECKING:
     from hotswitch.agent.guard import Guard
+    from hotswitch.api.orders import OrderText
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +28,6 @@ class Means:
     neighbours: Neighbours
     surroundings: Callable[[Guard], Surroundings]
     gone: Callable[[Guard], None]
-    drill: Callable[[Guard, Told, Callable[[Drilled], None]], None]
-    """Carry a drill out that was ordered, and tell what became of it. Must not wait."""
+    drill: Callable[[Guard, Told, Callable[[Drilled], None], OrderText | None], None]
+    """Carry a drill out that was ordered, and tell what became of it. Must not wait. The order itself: where a
+    controller decides for the pod."""

@@ -23,6 +23,7 @@ from hotswitch.agent.guard import Guard
 from hotswitch.agent.ledger import Carried, Ledger, boot_s
 from hotswitch.agent.means import Means
 from hotswitch.agent.spare import Spare
+from hotswitch.api.drills import FOR_AT_MOST_S, Drilled, Told
 from hotswitch.api.orders import LEASE_S, ORDER_AT_MOST_S, AnswerText, OrderText, TruthText, diagnosis_text
 from hotswitch.capture.gate import GateState
 from hotswitch.capture.spec import CaptureSpec
@@ -64,6 +65,8 @@ class OrderedGuard(Guard):
         container: Container | None = None,
     ) -> None:
         super().__init__(settings, spec, means, spare, container)
+        self._drilling = ""  # the drill that was ordered last
+        self._drilled: Drilled | None = None
         self._ledger, self._carried, self._turn = ledger, ledger.read(), asyncio.Lock()
 
     def _take_over(self) -> None:
@@ -144,6 +147,8 @@ class OrderedGuard(Guard):
             return AnswerText(outcome=outcome, sentence=sentence, truth=truth, durations_ms={"order_ms": took_ms})
 
     async def _ordered(self, order: OrderText) -> tuple[str, str]:
+        if order.drill is not None:
+            return await self._heed(order, order.drill)
         gate = order.gate()
         if self._is_repeated(order, gate, await self._holding.in_thread(self.gate.read)):
             return DONE, f"generation {order.generation} was carried out before"
@@ -156,6 +161,23 @@ class OrderedGuard(Guard):
         await self._up_to_date()
         self._check(order, gate)
         return await self._carry_out(order, gate)
+
+    async def _heed(self, order: OrderText, drill: Told) -> tuple[str, str]:
+        """Begin a drill; how it ended is told with the truth. Once, whatever is told again."""
+        if drill.id == self._drilling:
+            return DONE, "this drill was ordered before"
+        if self._is_repeated(order, {}, await self._holding.in_thread(self.gate.read)):
+            raise OrderRefused(f"generation: {order.generation} was another order")
+        if not 0 < drill.for_s <= FOR_AT_MOST_S:
+            raise OrderRefused(f"drill.for_s: {drill.for_s:g} s is not between 0 and {FOR_AT_MOST_S:g} s")
+        await self._take_policy(order)
+        self._drilling, self._drilled = drill.id, None
+        self._means.drill(self, drill, self._drill_ended, order)
+        return DONE, "the drill has begun"
+
+    def _drill_ended(self, drilled: Drilled) -> None:
+        if drilled.id == self._drilling:
+            self._drilled = drilled
 
     def _is_repeated(self, order: OrderText, gate: dict[Direction, Opening], shown: GateState) -> bool:
         """Raises OrderRefused for an order that is not the newest (I6)."""
@@ -262,6 +284,7 @@ class OrderedGuard(Guard):
             rescue_refusal=_no_rescue(view),
             rescue_deaths=view.capabilities.rescue_deaths,
             stand_in=self.stand_in.state,
+            drilled=self._drilled,
         )
 
     def _ends_in_s(self, shown: GateState) -> float | None:

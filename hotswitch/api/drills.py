@@ -44,7 +44,8 @@ class DrillOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 class DrillRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """`result` "": under way. `term`: of the leader that ordered it. `ran`, `passed`: when a drill of this pod was last
     carried out, and when one passed last; "": never. `uid`: the pod's; a record of another one came with a template.
-    `heeded`: the person's order that was heeded last, whatever drills came after it; "": none."""
+    `heeded`: the person's order that was heeded last, whatever drills came after it; "": none. `actuator`: by which it
+    was ordered, where no agent looks after the pod."""
 
     v: int = 1
     uid: str
@@ -63,6 +64,7 @@ class DrillRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     ran: str = ""
     passed: str = ""
     heeded: str = ""
+    actuator: str = ""
 
     @property
     def under_way(self) -> bool:

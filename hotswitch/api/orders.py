@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from hotswitch.api.drills import Drilled, Told
 from hotswitch.model import Diagnosis, Direction, Fault, Generation, Grade, Level, Mtls, Opening, Policy
 
 LEASE_S = 12.0
@@ -21,7 +22,8 @@ ORDER_AT_MOST_S = 3600.0
 
 class OrderText(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """The whole gate for `expiry_s` seconds; `openings` empty: close. `mtls`, `mtls_by_port` and `authorization` are
-    what the rescue keeps up; None: as it was told last. `uid`: the pod's; a helper of another one refuses."""
+    what the rescue keeps up; None: as it was told last. `uid`: the pod's; a helper of another one refuses. `drill`: no
+    gate, but a drill that the helper begins and ends; it takes this generation and the next."""
 
     uid: str
     generation: int
@@ -34,6 +36,7 @@ class OrderText(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     mtls: Mtls | None = None
     mtls_by_port: dict[int, Mtls] = msgspec.field(default_factory=dict)
     authorization: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    drill: Told | None = None
 
     def gate(self) -> dict[Direction, Opening]:
         return {way: Opening(each.level, dict(each.ports)) for way, each in self.openings.items()}
@@ -56,7 +59,8 @@ class DiagnosisText(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
 
 class TruthText(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """`levels`, `generation`, `istio_*`: what the kernel shows. `refusal`: why the gate cannot be used here now, and
-    `rescue_refusal`: why the rescue cannot."""
+    `rescue_refusal`: why the rescue cannot. `drilled`: what became of the drill that was ordered last, once it has
+    ended."""
 
     v: int = 1
     uid: str
@@ -72,6 +76,7 @@ class TruthText(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     rescue_refusal: str = ""
     rescue_deaths: int = 0
     stand_in: str = ""
+    drilled: Drilled | None = None
 
 
 class AnswerText(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -104,7 +104,7 @@ async def _heard(cluster: Cluster, namespace: str, name: str, said: DrillOrder) 
 
 def _told(pod: str, record: DrillRecord | None) -> list[str]:
     if record is None:
-        return [f"{pod}: nobody told what became of the order: does a controller lead, and does it serve agents?"]
+        return [f"{pod}: nobody told what became of the order: does a controller lead?"]
     took: Sequence[tuple[str, float | None]] = (("opening", record.open_ms), ("restoring", record.restore_ms))
     figures = [f"{what} took {each:.1f} ms" for what, each in took if each is not None]
     requests = [f"{record.served} requests served, {record.lost} lost"] if record.served or record.lost else []

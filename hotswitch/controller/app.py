@@ -22,6 +22,7 @@ from hotswitch.config import adoption
 from hotswitch.controller import actuators
 from hotswitch.controller.agents.office import Office
 from hotswitch.controller.alarms import KEY
+from hotswitch.controller.drills.by_actuator import ByActuator
 from hotswitch.controller.drills.drills import Drills
 from hotswitch.controller.drills.words import Words
 from hotswitch.controller.figures import refresh
@@ -96,8 +97,12 @@ class Controller:
             self.cluster, self.settings, self.picture, self.fleet, self.metrics, self._leads, self.eyes.look
         )
         words = Words(self.speaker.journal, self.speaker.tell, self._about, self.metrics.drills)
-        self.drills = Drills(self.cluster, self.picture, self.office, words, self._leads)
+        drilling = ByActuator(
+            self.picture, self.fleet, self.actuators, self._surroundings, self.eyes.facts, self.shift_s
+        )
+        self.drills = Drills(self.cluster, self.picture, self.office, drilling, words, self._leads)
         self.office.ordered = self.drills.order_of
+        self.office.drilled = drilling.open.values
         self.preparing = Preparing(self.picture, self.actuators, self.speaker.trouble)
         self.news = News(self.picture, self.eyes, self.fleet, self.office, self.drills, self.preparing)
 

@@ -143,6 +143,10 @@ class InPod:
         await until(seen, lambda: f"{self.pod.name}: {what}; {last}; {self.told()}")
         return last
 
+    def skip_to(self, generation: int) -> None:
+        """The next order is of a later generation than this one."""
+        self._generation = max(self._generation, generation)
+
     async def order(self, generation: int = 0, expiry_s: float = 60.0, **more: Any) -> Answer:
         """`openings`: level by direction; none: close. Without a generation: the next one."""
         self._generation = max(generation, self._generation + 1)

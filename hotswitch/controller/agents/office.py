@@ -76,6 +76,8 @@ class Office:
         self.granting = Granting(self.desk, self.settings_of)
         self.ordered: Callable[[str], ToldToDrill | None] = lambda uid: None
         """The drill that is under way in a pod."""
+        self.drilled: Callable[[], Iterable[PodRef]] = tuple
+        """Pods that an actuator drills."""
         self._record = Record(cluster, settings.namespace, leads)
         self._noting: asyncio.Task[None] | None = None
 
@@ -237,7 +239,8 @@ class Office:
         )
 
     def opened(self) -> Iterable[PodRef]:
-        return [each.pod for each in self._fleet.workers.values() if each.counts_as_open and not each.is_an_agents]
+        acted = [each.pod for each in self._fleet.workers.values() if each.counts_as_open and not each.is_an_agents]
+        return [*acted, *(each for each in self.drilled() if each not in acted)]
 
     def frozen(self) -> str:
         return FROZEN if self._is_frozen() else ""
@@ -257,7 +260,7 @@ class Office:
 
     @property
     def is_cautious(self) -> bool:
-        return self.desk.is_cautious
+        return self._settings.agents_port is not None and self.desk.is_cautious
 
     # ---- asked by workers and for metrics ----
 

@@ -15,6 +15,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from hotswitch.api.drills import START_WITHIN_S, Drilled, DrillOrder, DrillRecord, Result, Told
 from hotswitch.cluster.client import Cluster
 from hotswitch.cluster.failure import ApiFailure
@@ -22,6 +24,7 @@ from hotswitch.cluster.pods import Pod
 from hotswitch.config.merged import Effective
 from hotswitch.controller.agents.office import Office
 from hotswitch.controller.drills import judging, record
+from hotswitch.controller.drills.by_actuator import ByActuator
 from hotswitch.controller.drills.known import Known, Town, age_s
 from hotswitch.controller.drills.record import UnderWay
 from hotswitch.controller.drills.words import Words
@@ -34,6 +37,7 @@ LOOK_S = 1.0
 RETRY_S = 30.0  # a turn that could not be taken
 REWRITE_S = 5.0  # what could not be written into a pod
 BY_SCHEDULE = "schedule"
+HELPER = "helper"
 log = logging.getLogger("hotswitch.controller")
 
 
@@ -41,10 +45,16 @@ class Drills:
     """`moved` and `gone` come from the watch, whoever leads. `leads()`: by the clock, at this moment."""
 
     def __init__(
-        self, cluster: Cluster, picture: Picture, office: Office, words: Words, leads: Callable[[], bool]
+        self,
+        cluster: Cluster,
+        picture: Picture,
+        office: Office,
+        by_actuator: ByActuator,
+        words: Words,
+        leads: Callable[[], bool],
     ) -> None:
         self._cluster, self._picture, self._office, self._words = cluster, picture, office, words
-        self._leads = leads
+        self._by_actuator, self._leads = by_actuator, leads
         self._town = Town()
         self._under_way: dict[str, UnderWay] = {}
         self._unwritten: dict[str, tuple[PodRef, DrillRecord]] = {}  # ended, and the pod does not say so yet
@@ -64,7 +74,8 @@ class Drills:
 
     def gone(self, uid: str) -> None:
         self._town.gone(uid)
-        self._under_way.pop(uid, None)
+        if (under_way := self._under_way.pop(uid, None)) is not None:
+            self._by_actuator.over(under_way.pod, well=True)
         self._unwritten.pop(uid, None)
         self._not_before_s.pop(uid, None)
 
@@ -88,6 +99,8 @@ class Drills:
             self._task = None
         for workload, _ in self._town.in_turn():
             self._words.metrics.forget(workload)
+        for under_way in self._under_way.values():
+            self._by_actuator.over(under_way.pod, well=True)
         self._under_way.clear()
         self._unwritten.clear()
         self._not_before_s.clear()
@@ -113,7 +126,8 @@ class Drills:
             return
         self._adopt()
         for under_way in list(self._under_way.values()):
-            self._hear(under_way)
+            with self._put_off():
+                await self._hear(under_way)
         for pod, ended in list(self._unwritten.values()):
             if time.time() >= self._not_before_s.get(pod.uid, 0.0):
                 with self._put_off():
@@ -129,7 +143,11 @@ class Drills:
 
     # ---- how it ended ----
 
-    def _hear(self, under_way: UnderWay) -> None:
+    async def _hear(self, under_way: UnderWay) -> None:
+        """Raises ApiFailure."""
+        if under_way.record.actuator:
+            await self._hear_actuator(under_way)
+            return
         uid, agent = under_way.pod.uid, self._office.desk.agent_of(under_way.pod.uid)
         told = self._office.told(uid)
         drilled = told.state.drilled if told is not None else None
@@ -147,9 +165,22 @@ class Drills:
             result, why = verdict
             self._ended(under_way, Drilled(id=under_way.record.id, result=result, why=why), by_agent=False)
 
+    async def _hear_actuator(self, under_way: UnderWay) -> None:
+        """Raises ApiFailure."""
+        order, by = under_way.record.id, under_way.record.actuator
+        drilled = await self._by_actuator.ended(under_way.pod, order, by)
+        if drilled is None and under_way.overdue:
+            ours = under_way.record.term == self._term
+            what = "nobody told how it ended" if ours else "the leader changed"
+            result = Result.FAILED if ours else Result.INTERRUPTED
+            drilled = Drilled(id=order, result=result, why=f"{what}: the {by} knows nothing of it")
+        if drilled is not None and under_way.pod.uid in self._under_way:
+            self._ended(under_way, drilled, by_agent=False)
+
     def _ended(self, under_way: UnderWay, drilled: Drilled, *, by_agent: bool) -> None:
         ended = record.ended(under_way.record, drilled)
         self._under_way.pop(under_way.pod.uid, None)
+        self._by_actuator.over(under_way.pod, well=drilled.result in (Result.PASSED, Result.REFUSED))
         self._unwritten[under_way.pod.uid] = under_way.pod, ended
         self._town.remember(under_way.pod.uid, ended)
         if ended.result == "refused":
@@ -181,7 +212,7 @@ class Drills:
     async def _answer(self, known: Known, order: DrillOrder) -> None:
         """Raises Stale, ApiFailure."""
         why = "nobody heeded the order in its time" if age_s(order) > START_WITHIN_S else ""
-        why = why or judging.of_mesh(self._office) or await judging.of_pod(self._office, known.pod)
+        why = why or judging.of_mesh(self._office) or await self._unfit(known.pod)
         said = Told(id=order.id, for_s=order.for_s, by=order.by)
         asked = record.begun(known.pod.uid, known.record, said, self._term, heeded=order.id)
         if why:
@@ -210,10 +241,7 @@ class Drills:
     async def _taken(self, mates: list[Known]) -> bool:
         """Raises Stale, ApiFailure."""
         by_uid = {each.pod.uid: each for each in mates}
-        asked = [
-            Candidate(each.pod, await judging.of_pod(self._office, each.pod), _or_never(each.ran_unix_s))
-            for each in mates
-        ]
+        asked = [Candidate(each.pod, await self._unfit(each.pod), _or_never(each.ran_unix_s)) for each in mates]
         if (chosen := canary(asked)) is None:
             return False
         known = by_uid[chosen.pod.uid]
@@ -221,10 +249,15 @@ class Drills:
         await self._begin(known, record.begun(known.pod.uid, known.record, said, self._term))
         return True
 
+    async def _unfit(self, pod: PodRef) -> str:
+        """Raises ApiFailure."""
+        return await judging.of_pod(self._office, self._by_actuator, pod)
+
     async def _begin(self, known: Known, asked: DrillRecord) -> None:
         """Written first: nobody orders it a second time, whatever becomes of us. Raises Stale, ApiFailure."""
         pod = known.pod
         if (chosen := self._office.desk.agent_of(pod.uid)) is None:
+            await self._begin_by_actuator(pod, asked)
             return
         await self._write(pod, asked)
         if pod.uid not in self._town.pods:
@@ -237,6 +270,23 @@ class Drills:
         self._under_way[pod.uid] = UnderWay(pod, asked, agent.holder)
         self._words.ordered(pod, asked)
         self._office.granting.changed([pod])
+
+    async def _begin_by_actuator(self, pod: PodRef, asked: DrillRecord) -> None:
+        """Raises Stale, ApiFailure."""
+        asked = msgspec.structs.replace(asked, actuator=HELPER)
+        await self._write(pod, asked)
+        if pod.uid not in self._town.pods:
+            return
+        self._town.remember(pod.uid, asked)
+        self._under_way[pod.uid] = UnderWay(pod, asked, None)
+        self._words.ordered(pod, asked)
+        said = Told(id=asked.id, for_s=asked.for_s, by=asked.by)
+        try:
+            why = await self._by_actuator.begin(pod, said)
+        except ApiFailure as failure:
+            why = str(failure)
+        if why:
+            self._refused(pod, asked, why)
 
     async def _write(self, pod: PodRef, content: DrillRecord) -> None:
         """Raises Stale, ApiFailure."""

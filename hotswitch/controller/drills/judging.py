@@ -6,6 +6,7 @@ import asyncio
 
 from hotswitch.controller.agents.granting import AGENT
 from hotswitch.controller.agents.office import Office
+from hotswitch.controller.drills.by_actuator import ByActuator
 from hotswitch.decide import drill as rules
 from hotswitch.decide.grants import scopes_of
 from hotswitch.model import Facts, PodRef, Surroundings, View
@@ -22,11 +23,11 @@ def of_mesh(office: Office, under_way: str = "") -> str:
     return rules.mesh_refusal(mesh)
 
 
-async def of_pod(office: Office, pod: PodRef) -> str:
+async def of_pod(office: Office, by_actuator: ByActuator, pod: PodRef) -> str:
     """Likewise, of one pod. Raises ApiFailure."""
     agent = office.desk.agent_of(pod.uid)
     if agent is None:
-        return "no agent looks after it"
+        return await by_actuator.refusal(pod)
     if not agent.drills:
         return "its agent is of an earlier version, and takes no order to drill"
     told, places = agent.told.get(pod.uid), agent.allotted.places if agent.allotted is not None else {}

@@ -23,7 +23,7 @@ BEYOND_S = 60.0  # after a drill's own time: one trial before it, and ten second
 
 @dataclass(frozen=True, slots=True)
 class UnderWay:
-    """`holder` None: a leader before this one has ordered it."""
+    """`holder`: the process of an agent that this leader has ordered it from."""
 
     pod: PodRef
     record: DrillRecord
