@@ -19,7 +19,8 @@ from hotswitch.agent.agent import Agent
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.ledger import Ledger
 from hotswitch.agent.main import serve
-from hotswitch.agent.ordered import OrderedGuard, needs_rescue
+from hotswitch.agent.ordered import OrderedGuard
+from hotswitch.agent.rescue_need import needs_rescue
 from hotswitch.agent.spare import Spare
 from hotswitch.api.names import HELPER_VARIABLE
 from hotswitch.capture.spec import CaptureSpec

@@ -22,6 +22,7 @@ from msgspec import structs
 from hotswitch.agent.guard import Guard
 from hotswitch.agent.ledger import Carried, Ledger, boot_s
 from hotswitch.agent.means import Means
+from hotswitch.agent.rescue_need import needs_rescue, no_rescue
 from hotswitch.agent.spare import Spare
 from hotswitch.api.drills import FOR_AT_MOST_S, Drilled, Told
 from hotswitch.api.orders import LEASE_S, ORDER_AT_MOST_S, AnswerText, OrderText, TruthText, diagnosis_text
@@ -30,7 +31,6 @@ from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod, PolicySettings
 from hotswitch.config.told import parse_as
 from hotswitch.decide.damping import closed
-from hotswitch.decide.levels import RESCUE_DEATHS_AT_MOST
 from hotswitch.decide.ports import effective, same
 from hotswitch.kernel.cgroup import Container
 from hotswitch.kernel.command import CommandFailed
@@ -42,7 +42,6 @@ from hotswitch.model import (
     Generation,
     Level,
     Opening,
-    View,
 )
 
 DONE, REFUSED, FAILED = "done", "refused", "failed"
@@ -65,6 +64,8 @@ class OrderedGuard(Guard):
         container: Container | None = None,
     ) -> None:
         super().__init__(settings, spec, means, spare, container)
+        self.obeyed: OrderText | None = None
+        """The order that the gate stands by; None: it was left by a predecessor."""
         self._drilling = ""  # the drill that was ordered last
         self._drilled: Drilled | None = None
         self._ledger, self._carried, self._turn = ledger, ledger.read(), asyncio.Lock()
@@ -203,7 +204,7 @@ class OrderedGuard(Guard):
         view = self.view()
         if not view.capabilities.gate:
             raise OrderRefused(f"the gate cannot be used: {view.capabilities.gate_refusal}")
-        if needs_rescue(gate) and (refusal := _no_rescue(view)):
+        if needs_rescue(gate) and (refusal := no_rescue(view)):
             raise OrderRefused(f"no rescue: {refusal}")
 
     async def _take_policy(self, order: OrderText) -> None:
@@ -248,6 +249,7 @@ class OrderedGuard(Guard):
         if not result.done:
             self._carried = before
             return FAILED, result.why
+        self.obeyed = order
         try:
             self._ledger.write(carried)
         except OSError as failure:  # the kernel and our memory know it
@@ -281,7 +283,7 @@ class OrderedGuard(Guard):
             identity_expires_in_s=view.facts.identity_expires_in_s,
             path_passes=view.facts.path_passes,
             refusal=view.capabilities.gate_refusal,
-            rescue_refusal=_no_rescue(view),
+            rescue_refusal=no_rescue(view),
             rescue_deaths=view.capabilities.rescue_deaths,
             stand_in=self.stand_in.state,
             drilled=self._drilled,
@@ -294,19 +296,3 @@ class OrderedGuard(Guard):
         kept = shown.generation == self._carried.generation and needs_rescue(shown.openings)
         left_s = self._carried.ends_boot_s - boot_s() if kept else shown.expires_in_s
         return round(max(0.0, left_s or 0.0), 3)
-
-
-def _no_rescue(view: View) -> str:
-    """Why the rescue cannot be used now; what kills the proxy may be killing it, too."""
-    able, left_s = view.capabilities, view.facts.identity_expires_in_s
-    if not able.rescue:
-        return able.rescue_refusal
-    if left_s is None or left_s <= 0:
-        return "no identity of this pod that has not expired is held"
-    if able.rescue_deaths > RESCUE_DEATHS_AT_MOST:
-        return f"it died {able.rescue_deaths} times within {view.policy.hold_down_s:g} s"
-    return ""
-
-
-def needs_rescue(openings: Mapping[Direction, Opening]) -> bool:
-    return any(Level.RESCUE in (each.level, *each.ports.values()) for each in openings.values())

@@ -24,6 +24,7 @@ class OrderedHands:
 
     def __init__(self, guard: OrderedGuard, order: OrderText) -> None:
         self._guard, self._order = guard, order
+        self._opening: OrderText | None = None
 
     def refusal(self) -> str:
         """The settings are not known here: that the rescue may be used is in the order."""
@@ -36,21 +37,21 @@ class OrderedHands:
 
     async def open(self, expiry_s: float, reason: str) -> None:
         order = self._order
-        await self._guard.order(
-            OrderText(
-                uid=order.uid,
-                generation=order.generation,
-                openings={Direction.INBOUND: OpeningText(Level.RESCUE)},
-                expiry_s=expiry_s,
-                code=Code.OPENED_BY_ORDER,
-                reason=reason,
-                who=order.who,
-            )
+        self._opening = OrderText(
+            uid=order.uid,
+            generation=order.generation,
+            openings={Direction.INBOUND: OpeningText(Level.RESCUE)},
+            expiry_s=expiry_s,
+            code=Code.OPENED_BY_ORDER,
+            reason=reason,
+            who=order.who,
         )
+        await self._guard.order(self._opening)
 
     async def close(self) -> None:
+        """Not by the generation alone: an order that came during the trial may have the same one, and the same gate."""
         guard, order = self._guard, self._order
-        ours = guard.standing.is_open and guard.standing.generation == order.generation
+        ours = guard.standing.is_open and guard.obeyed is self._opening
         if not ours or guard.closed or in_episode(guard.standing):
             return
         await guard.order(

@@ -102,7 +102,6 @@ class Controller:
         )
         self.drills = Drills(self.cluster, self.picture, self.office, drilling, words, self._leads)
         self.office.ordered = self.drills.order_of
-        self.office.drilled = drilling.open.values
         self.preparing = Preparing(self.picture, self.actuators, self.speaker.trouble)
         self.news = News(self.picture, self.eyes, self.fleet, self.office, self.drills, self.preparing)
 

@@ -72,7 +72,7 @@ class Fleet:
         if self._tasks.get(uid) is task:
             self._tasks.pop(uid)
             worker = self.workers.pop(uid)
-            self.neighbours.forget(uid)
+            self.neighbours.unattended(uid)
             self._rests(uid)
             if worker.nudged and not worker.gone:  # by news that came while it ended
                 self.news(uid)

@@ -8,7 +8,7 @@ moment do not both get the last place.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hotswitch.model import PodRef, Standing, Surroundings
@@ -45,13 +45,31 @@ class Neighbours(Crowd):
     def __init__(self, node_of: Callable[[PodRef], str] = lambda _: "") -> None:
         super().__init__()
         self._node_of = node_of
+        self.drilled: dict[str, PodRef] = {}
+        """Pods that may be open because of a drill: they count as open, whatever their workers have seen by then."""
 
     def note(self, worker: Neighbour) -> None:
         pod, began = worker.pod, worker.standing.recent_faults_s[-1:]
         known = self._notes.get(pod.uid)
         node = known.node if known is not None and known.node else self._node_of(pod)
         ill_s = began[0] if began else None
-        self.put(pod.uid, Note((pod.namespace, pod.workload), node, worker.counts_as_open, worker.sick, ill_s))
+        counts = worker.counts_as_open or pod.uid in self.drilled
+        self.put(pod.uid, Note((pod.namespace, pod.workload), node, counts, worker.sick, ill_s))
+
+    def drills(self, pod: PodRef) -> None:
+        self.drilled[pod.uid] = pod
+        known = self._notes.get(pod.uid) or Note((pod.namespace, pod.workload), self._node_of(pod))
+        self.put(pod.uid, replace(known, open=True))
+
+    def unattended(self, uid: str) -> None:
+        """Its worker has ended."""
+        self.forget(uid)
+        if (pod := self.drilled.get(uid)) is not None:
+            self.drills(pod)
+
+    def clear(self) -> None:
+        self.drilled.clear()
+        super().clear()
 
     def around(self, of: PodRef, limits: Limits, *, pods: int, now_s: float) -> Surroundings:
         """`pods`: all that are protected, this one included. The decider asks for one budget above the namespace's: the

@@ -90,3 +90,29 @@ def test_counts_kept_are_the_counts_made(steps: list[tuple[Worker, bool]]) -> No
         assert replace(found, workload_fault_ages_s=ages) == counted(worker.pod, workers, nodes)
     known.clear()
     assert not known._open and not known._ill and not known._notes and known._sick == 0
+
+
+def test_a_drilled_pod_counts_as_open_whatever_its_worker_says() -> None:
+    """The worker has not looked yet, has ended, or never was there."""
+    mate, other = (PodRef(name, "shop", PodUid(name), "deploy/a") for name in ("mate", "other"))
+    neighbours = Neighbours(lambda _: "n")
+
+    def seen_by_other() -> tuple[int, int, int]:
+        around = neighbours.around(other, LIMITS, pods=2, now_s=NOW_S)
+        return around.open_on_node, around.open_in_namespace, around.open_of_workload
+
+    neighbours.drills(mate)
+    assert seen_by_other() == (1, 1, 1)
+    neighbours.note(Worker(mate, "n"))
+    assert seen_by_other() == (1, 1, 1)
+    neighbours.unattended(mate.uid)
+    assert seen_by_other() == (1, 1, 1)
+    own = neighbours.around(mate, LIMITS, pods=2, now_s=NOW_S)
+    assert (own.open_on_node, own.open_of_workload) == (0, 0)
+    neighbours.drilled.pop(mate.uid)
+    neighbours.note(Worker(mate, "n"))
+    assert seen_by_other() == (0, 0, 0)
+    neighbours.drills(mate)
+    neighbours.clear()
+    neighbours.note(Worker(mate, "n"))
+    assert seen_by_other() == (0, 0, 0)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from hotswitch.agent.granted import GrantedGuard
 from hotswitch.agent.guard import Guard
-from hotswitch.agent.ordered import needs_rescue
+from hotswitch.agent.rescue_need import needs_rescue
 from hotswitch.model import PodRef, PodUid
 from hotswitch.report.journal import Journal, entry
 

@@ -76,8 +76,6 @@ class Office:
         self.granting = Granting(self.desk, self.settings_of)
         self.ordered: Callable[[str], ToldToDrill | None] = lambda uid: None
         """The drill that is under way in a pod."""
-        self.drilled: Callable[[], Iterable[PodRef]] = tuple
-        """Pods that an actuator drills."""
         self._record = Record(cluster, settings.namespace, leads)
         self._noting: asyncio.Task[None] | None = None
 
@@ -240,7 +238,8 @@ class Office:
 
     def opened(self) -> Iterable[PodRef]:
         acted = [each.pod for each in self._fleet.workers.values() if each.counts_as_open and not each.is_an_agents]
-        return [*acted, *(each for each in self.drilled() if each not in acted)]
+        drilled = self._fleet.neighbours.drilled.values()
+        return [*acted, *(each for each in drilled if each not in acted)]
 
     def frozen(self) -> str:
         return FROZEN if self._is_frozen() else ""

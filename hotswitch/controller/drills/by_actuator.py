@@ -42,16 +42,6 @@ UNKNOWN = Diagnosis(Fault.UNKNOWN, Grade.NONE, "nobody has looked at it")
 
 
 @dataclass(frozen=True, slots=True)
-class Canary:
-    """The pod of a drill, as the budgets count it."""
-
-    pod: PodRef
-    standing: Standing = field(default_factory=Standing)
-    counts_as_open: bool = True
-    sick: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Chosen:
     """Who would drill the pod, and as what he sees it. `refusal`: why not now, or ""."""
 
@@ -75,8 +65,6 @@ class ByActuator:
     ) -> None:
         self._picture, self._fleet, self._actuators = picture, fleet, actuators
         self._surroundings, self._afar, self._shift_s = surroundings, afar, shift_s
-        self.open: dict[str, PodRef] = {}
-        """Pods that may be open because of a drill."""
 
     # ---- judging ----
 
@@ -131,12 +119,15 @@ class ByActuator:
 
     # ---- drilling ----
 
-    async def begin(self, pod: PodRef, said: Told) -> str:
-        """Why it was not begun: a sentence, or nothing. Raises ApiFailure."""
+    async def begin(self, pod: PodRef, said: Told, forbidden: Callable[[], str]) -> str:
+        """Why it was not begun: a sentence, or nothing. `forbidden`: why nobody may be drilled, asked last, because
+        looking takes its time. Raises ApiFailure."""
         chosen = await self._choose(pod)
         if chosen.refusal or chosen.actuator is None or chosen.target is None:
             return chosen.refusal
-        self.note(pod)
+        if why := forbidden():
+            return why
+        self._fleet.neighbours.drills(pod)
         generation = Generation(chosen.standing.generation + 1)
         order = Order(generation=generation, reason="a drill", who=said.by, drill=said)
         answer: Answer = await chosen.actuator.carry_out(chosen.target, order)
@@ -156,24 +147,27 @@ class ByActuator:
                 self._picture.forget(pod.uid)
         if truth is None:
             return None
-        if truth.levels.get(Direction.INBOUND) in OPEN_LEVELS:
-            self.note(pod)  # ordered by a leader before this one; its record alone takes no place from others
-        return believed(truth.drilled) if truth.drilled is not None and truth.drilled.id == order else None
+        is_open = truth.levels.get(Direction.INBOUND) in OPEN_LEVELS
+        if is_open:  # where a leader before this one ordered it, the record alone takes no place from others
+            self._fleet.neighbours.drills(pod)
+        if truth.drilled is None or truth.drilled.id != order:
+            return None
+        if is_open and not self._is_taken_over(pod):
+            self._fleet.news(pod.uid, ill=True)
+            return None  # until then it counts by its drill (I3)
+        return believed(truth.drilled)
 
-    def note(self, pod: PodRef) -> None:
-        """It counts as open from now on (I3)."""
-        self.open[pod.uid] = pod
-        if pod.uid not in self._fleet.workers:
-            self._fleet.neighbours.note(Canary(pod))
+    def _is_taken_over(self, pod: PodRef) -> bool:
+        worker = self._fleet.workers.get(pod.uid)
+        return worker is not None and worker.counts_as_open
 
     def over(self, pod: PodRef, *, well: bool) -> None:
         """`well`: nothing is to be looked at. Else a worker sees what has become of the pod."""
-        if self.open.pop(pod.uid, None) is None:
+        if self._fleet.neighbours.drilled.pop(pod.uid, None) is None:
             return
         if pod.uid not in self._fleet.workers:
             self._fleet.neighbours.forget(pod.uid)
-        if not well:
-            self._fleet.news(pod.uid, ill=True)
+        self._fleet.news(pod.uid, ill=None if well else True)
 
 
 def believed(told: Drilled) -> Drilled:

@@ -23,14 +23,14 @@ from hotswitch.cluster.failure import ApiFailure
 from hotswitch.cluster.pods import Pod
 from hotswitch.config.merged import Effective
 from hotswitch.controller.agents.office import Office
-from hotswitch.controller.drills import judging, record
+from hotswitch.controller.drills import hearing, judging, record
 from hotswitch.controller.drills.by_actuator import ByActuator
 from hotswitch.controller.drills.known import Known, Town, age_s
 from hotswitch.controller.drills.record import UnderWay
 from hotswitch.controller.drills.words import Words
 from hotswitch.controller.picture import Picture
 from hotswitch.controller.writer import Stale
-from hotswitch.decide.drill import Candidate, Heard, canary, unheard, workload_of
+from hotswitch.decide.drill import Candidate, canary, workload_of
 from hotswitch.model import PodRef
 
 LOOK_S = 1.0
@@ -145,37 +145,15 @@ class Drills:
 
     async def _hear(self, under_way: UnderWay) -> None:
         """Raises ApiFailure."""
+        by_agent, uid = False, under_way.pod.uid
         if under_way.record.actuator:
-            await self._hear_actuator(under_way)
-            return
-        uid, agent = under_way.pod.uid, self._office.desk.agent_of(under_way.pod.uid)
-        told = self._office.told(uid)
-        drilled = told.state.drilled if told is not None else None
-        if drilled is not None and drilled.id == under_way.record.id:
-            self._ended(under_way, drilled, by_agent=True)
-            return
-        heard = Heard(
-            told=False,
-            is_there=agent is not None and uid in agent.told,
-            is_another=agent is not None and agent.holder != under_way.holder,
-            ours=under_way.holder is not None,
-            overdue=under_way.overdue,
-        )
-        if (verdict := unheard(heard)) is not None:
-            result, why = verdict
-            self._ended(under_way, Drilled(id=under_way.record.id, result=result, why=why), by_agent=False)
-
-    async def _hear_actuator(self, under_way: UnderWay) -> None:
-        """Raises ApiFailure."""
-        order, by = under_way.record.id, under_way.record.actuator
-        drilled = await self._by_actuator.ended(under_way.pod, order, by)
-        if drilled is None and under_way.overdue:
-            ours = under_way.record.term == self._term
-            what = "nobody told how it ended" if ours else "the leader changed"
-            result = Result.FAILED if ours else Result.INTERRUPTED
-            drilled = Drilled(id=order, result=result, why=f"{what}: the {by} knows nothing of it")
-        if drilled is not None and under_way.pod.uid in self._under_way:
-            self._ended(under_way, drilled, by_agent=False)
+            drilled = await hearing.of_actuator(self._by_actuator, under_way, self._term)
+        else:
+            drilled, by_agent = hearing.of_agent(self._office, under_way)
+        if uid not in self._under_way:  # it went meanwhile, and counts no longer
+            self._by_actuator.over(under_way.pod, well=True)
+        elif drilled is not None:
+            self._ended(under_way, drilled, by_agent=by_agent)
 
     def _ended(self, under_way: UnderWay, drilled: Drilled, *, by_agent: bool) -> None:
         ended = record.ended(under_way.record, drilled)
@@ -282,11 +260,17 @@ class Drills:
         self._words.ordered(pod, asked)
         said = Told(id=asked.id, for_s=asked.for_s, by=asked.by)
         try:
-            why = await self._by_actuator.begin(pod, said)
+            why = await self._by_actuator.begin(pod, said, self._forbidden)
         except ApiFailure as failure:
             why = str(failure)
-        if why:
+        if pod.uid not in self._under_way:  # it went meanwhile, and counts no longer
+            self._by_actuator.over(pod, well=True)
+        elif why:
             self._refused(pod, asked, why)
+
+    def _forbidden(self) -> str:
+        """Why nobody may be drilled at this moment: a sentence, or nothing."""
+        return judging.of_mesh(self._office) if self._leads() else "another one may lead by now"
 
     async def _write(self, pod: PodRef, content: DrillRecord) -> None:
         """Raises Stale, ApiFailure."""
