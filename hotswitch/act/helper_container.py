@@ -98,7 +98,7 @@ def settings(target: Target) -> dict[str, Any]:
     pod = target.manifest
     spec, facts = spec_from_pod(pod), facts_from_pod(pod)
     _, pod_spec = manifests.pod_template(pod)
-    proxy = _proxy_environment(pod_spec)
+    proxy = proxy_environment(pod)
     return {
         "pod": {
             "name": target.pod.name,
@@ -183,7 +183,9 @@ def _addresses(pod: Object) -> list[str]:
     return listed
 
 
-def _proxy_environment(pod_spec: Object) -> dict[str, str | None]:
+def proxy_environment(pod: Object) -> dict[str, str | None]:
+    """What istio-proxy is told; None where it comes from elsewhere. Raises SpecError."""
+    _, pod_spec = manifests.pod_template(pod)
     for where in ("containers", "initContainers"):
         found = manifests.named(where, pod_spec.get(where), PROXY)
         if found is not None:

@@ -195,6 +195,7 @@ def _status(guard: Guard) -> dict[str, Any]:
         "expires_in_s": None if standing.expires_s is None else round(standing.expires_s - now_s, 1),
         "override": standing.override.reason if standing.override else "",
         "rescue": view.capabilities.rescue_refusal or "ready",
+        "identity": guard.spare.way or "",
         "gate": view.capabilities.gate_refusal or "ready",
         "stand_in": guard.stand_in.state,
     }

@@ -223,6 +223,7 @@ class Guard:
 
     def _round(self) -> None:
         self._means.metrics.identity_lasts(self.pod, self.spare.identity_expires_in_s)
+        self._means.metrics.identity_came(self.pod, self.spare.way or "")
         if self._rules.scene.refusal and self._rules.have_changed:
             self.look_again()  # what was in the way may be gone; no write is tried, and so none is fenced
         self.step()

@@ -10,25 +10,22 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import TypeAlias
+from contextlib import nullcontext
 
+from hotswitch.agent.identities import Identities, Reach, Way
 from hotswitch.capture.spec import CaptureSpec
 from hotswitch.config.agentfile import Pod
 from hotswitch.kernel.netns import is_home
 from hotswitch.model import RESCUE_INBOUND, RESCUE_OUTBOUND, Port
 from hotswitch.report.journal import Journal, entry
 from hotswitch.rescue.authorization import UnsupportedAuthorization, parse_policy
-from hotswitch.rescue.identity import Expected, Identity, IdentityRefused
+from hotswitch.rescue.identity import Identity, IdentityRefused
 from hotswitch.rescue.pod import MeshDestination, PodRefused, RescuePod
-from hotswitch.rescue.sds import fetch_identity
 from hotswitch.rescue.service import Rescue
 from hotswitch.rescue.xds import RescueUnanswered
 from hotswitch.rescue.xds_stream import RescueRejected
 
 RETRY_FIRST_S, RETRY_MAX_S = 1.0, 60.0
-Reach: TypeAlias = Callable[[Path], AbstractContextManager[Path]]
 _FAILURES = (UnsupportedAuthorization, PodRefused, IdentityRefused, RescueRejected, RescueUnanswered, OSError)
 DOORS: frozenset[Port] = frozenset({RESCUE_INBOUND, RESCUE_OUTBOUND})
 
@@ -51,7 +48,7 @@ def rescue_pod(settings: Pod) -> RescuePod:
 
 class Spare:
     """Keeps one pod's identity and listeners in the rescue. `rescue` None: there is none, and `why_none` says so.
-    `reach`: how the identity's socket is come by, if not by its path; raises OSError."""
+    `reach`: how the identity's socket and files are come by, if not by their paths; raises OSError."""
 
     def __init__(
         self,
@@ -63,8 +60,9 @@ class Spare:
         reach: Reach = nullcontext,
     ) -> None:
         self._settings, self._spec, self._rescue, self._journal = settings, spec, rescue, journal
-        self._reach = reach
+        self._identities = Identities(reach)
         self._identity: Identity | None = None
+        self._way: Way | None = None
         self._refusal = why_none if rescue is None else "not set up yet"
         self._added = False
         self._inherited = rescue is not None and self._key in rescue.inherited
@@ -142,6 +140,11 @@ class Spare:
         return self._identity
 
     @property
+    def way(self) -> Way | None:
+        """By which `identity` was come by."""
+        return None if self._identity is None else self._way
+
+    @property
     def identity_expires_in_s(self) -> float | None:
         """Of what the rescue serves with, be it inherited; None where it has none or needs none."""
         if self._rescue is not None and self._added:
@@ -189,7 +192,7 @@ class Spare:
                 await self._renew(rescue, pod)
                 wait_s = RETRY_FIRST_S
                 self.tried.set()
-                await asyncio.sleep(self._renew_in_s())
+                await self._identities.rest(self._settings.identity, self._identity, self._renew_in_s())
             except (IdentityRefused, RescueRejected, RescueUnanswered, OSError) as failure:
                 await self._inherit(rescue, pod)
                 self._say(str(failure))
@@ -204,7 +207,16 @@ class Spare:
         else:
             await rescue.add(pod, identity)
         self._identity, self._added, self._refusal = identity, True, ""
+        if identity is not None:
+            self._note(identity)
         self.changed()
+
+    def _note(self, identity: Identity) -> None:
+        """By which way it came, where that is another than before."""
+        if self._way is not self._identities.way:
+            self._way = self._identities.way
+            told = {"way": str(self._way), "spiffe_id": identity.spiffe_id}
+            self._journal.write(entry("identity", self._settings.ref, evidence=told))
 
     async def _inherit(self, rescue: Rescue, pod: RescuePod) -> None:
         """The proxy cannot be asked, but the rescue has outlived our predecessor with the identity it was given."""
@@ -216,12 +228,7 @@ class Spare:
 
     async def _fetch(self) -> Identity | None:
         source = self._settings.identity
-        if source is None:
-            return None
-        parts = source.spiffe_id.removeprefix("spiffe://").split("/") if source.spiffe_id else []
-        expected = Expected(parts[0], parts[2], parts[4]) if parts else Expected(source.trust_domains[0])
-        with self._reach(source.socket) as socket:
-            return await fetch_identity(socket, expected)
+        return None if source is None else await self._identities.fetch(source, self._identity)
 
     def _renew_in_s(self) -> float:
         if self._identity is None:

@@ -20,7 +20,7 @@ def status_lines(pods: Iterable[dict[str, Any]]) -> list[str]:
     for pod in pods:
         levels = pod["levels"]
         expires = "-" if pod["expires_in_s"] is None else f"{pod['expires_in_s']:.0f}s"
-        rescue = "ready" if pod["rescue"] == "ready" else "no"
+        rescue = _rescue(pod) if pod["rescue"] == "ready" else "no"
         probes = {"answers": "STAND-IN", "ready": "ready"}.get(pod["stand_in"], "-")
         seen = pod["sentence"] if pod["gate"] == "ready" else f"{pod['sentence']}; gate: {pod['gate']}"
         inbound, outbound = SHOWN[levels["inbound"]], SHOWN[levels["outbound"]]
@@ -29,6 +29,12 @@ def status_lines(pods: Iterable[dict[str, Any]]) -> list[str]:
     return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
     ]
+
+
+def _rescue(pod: dict[str, Any]) -> str:
+    """With the way by which it came to its identity, where that is not the usual one."""
+    way = pod.get("identity", "")
+    return f"ready ({way})" if way not in ("", "sds") else "ready"
 
 
 def plan_lines(acts: Iterable[dict[str, str]], nothing: str = "nothing") -> list[str]:

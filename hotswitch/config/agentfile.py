@@ -39,9 +39,11 @@ class CaptureSource(Strict, frozen=True, kw_only=True):
 
 
 class IdentitySource(Strict, frozen=True, kw_only=True):
-    """Where the pod's certificate comes from while its proxy is well, and whose it must be."""
+    """Where the pod's certificate comes from while its proxy is well, and whose it must be. `output_certs`: the
+    directory of pilot-agent's OUTPUT_CERTS, read where the socket gives nothing."""
 
     socket: Path
+    output_certs: Path | None = None
     spiffe_id: Annotated[str, Meta(pattern=r"^spiffe://[^/]+/ns/[^/]+/sa/[^/]+$")] | None = None
     trust_domains: tuple[str, ...] = ("cluster.local",)
 

@@ -43,6 +43,9 @@ class Metrics:
         self.identity_s = PodSeries(
             self.registry, "hotswitch_identity_expires_seconds", "Life left of the identity held for the rescue"
         )
+        self.identity_way = PodSeries(
+            self.registry, "hotswitch_identity_way", "1 for the way by which the rescue's identity was come by", "way"
+        )
         self.stand_in = PodSeries(
             self.registry, "hotswitch_stand_in", "1 while the app's probes are answered in pilot-agent's place"
         )
@@ -70,6 +73,13 @@ class Metrics:
         if seconds is not None:
             self.identity_s.set(pod, seconds)
 
+    def identity_came(self, pod: PodRef, way: str) -> None:
+        """`way`: as in agent.identities; "": the rescue holds none that this agent has fetched."""
+        if way:
+            self.identity_way.only(pod, way)
+        else:
+            self.identity_way.forget(pod)
+
     def stands_in(self, pod: PodRef, answers: bool) -> None:
         self.stand_in.set(pod, answers)
 
@@ -80,7 +90,7 @@ class Metrics:
     def forget(self, pod: PodRef) -> None:
         """A pod that is gone leaves no series behind, of the faults that it once had neither."""
         self._last_fault.pop(pod, None)
-        for series in (self.fault, self.level, self.identity_s, self.stand_in):
+        for series in (self.fault, self.level, self.identity_s, self.identity_way, self.stand_in):
             series.forget(pod)
         self.stand_in_answers.remove_by_labels({"pod": str(pod)})
 

@@ -23,6 +23,10 @@ class PodSeries(Collector):
     def set(self, pod: PodRef, value: float, *labels: str) -> None:
         self._values.setdefault(pod, {})[labels] = value
 
+    def only(self, pod: PodRef, *labels: str) -> None:
+        """1 for these labels, and nothing for others that the pod had."""
+        self._values[pod] = {labels: 1.0}
+
     def forget(self, pod: PodRef) -> None:
         self._values.pop(pod, None)
 

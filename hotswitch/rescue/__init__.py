@@ -5,7 +5,8 @@ has to redirect. It holds the pod's own identity, keeps L4 authorization and the
 the original destination; STRICT stays STRICT because a raw filter chain exists only where plaintext is allowed.
 Routing, retries, L7 telemetry, JWT, ext-authz and Wasm are lost while it serves.
 
-    pod.py            what one pod needs                 identity.py   certificate, key, roots; sds.py fetches them
+    pod.py            what one pod needs                 identity.py   certificate, key, roots; sds.py fetches them,
+                                                     output_certs.py reads them from files
     authorization.py  Istio's policies, the L4 part      rbac.py       the same as Envoy's network RBAC
     listeners.py, clusters.py, tls.py                    a pod's two doors, as Envoy's messages
     template.py, resources.py                            the messages as bytes, cheap enough for 250 pods

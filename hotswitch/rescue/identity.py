@@ -153,3 +153,6 @@ def _check_name(identity: Identity, expected: Expected) -> None:
     for segment, wanted in (("ns", expected.namespace), ("sa", expected.service_account)):
         if wanted and named.get(segment) != wanted:
             raise IdentityRefused(f"{identity.spiffe_id}: {segment} is not {wanted!r}")
+    exact = f"/ns/{expected.namespace}/sa/{expected.service_account}"
+    if expected.namespace and expected.service_account and path != exact:
+        raise IdentityRefused(f"{identity.spiffe_id}: path is not {exact!r}")

@@ -238,8 +238,8 @@ class NodeAgent(Agent):
     # ---- guards ----
 
     def _spare(self, pod: Pod) -> Spare:
-        def reach(socket: Path) -> contextlib.AbstractContextManager[Path]:
-            return reached(socket, pod.ref, self.proxies.of(pod.uid), self.node.proc)
+        def reach(path: Path) -> contextlib.AbstractContextManager[Path]:
+            return reached(path, pod.ref, self.proxies.of(pod.uid), self.node.proc)
 
         return Spare(pod, self.specs[pod.uid], self.rescue, self.journal, self.no_rescue, reach)
 

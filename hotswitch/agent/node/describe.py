@@ -64,6 +64,8 @@ def described(pod: pods.Pod, manifest: Manifest, netns: Path, proxy: Proxy, proc
         entry = dict(told["pod"])
         if told["dns"]:
             entry["capture"] = {**entry["capture"], "dns_servers": _name_servers(proxy, proc)}
+        if "identity" in entry:
+            entry["identity"] = {**entry["identity"], "output_certs": _output_certs(manifest)}
         entry |= {"netns": str(netns), "cgroups": [str(each) for each in proxy.cgroups]}
         entry["policy"] = {**entry["policy"], "mode": "observe", "inbound": ["hold"]}
         entry["drill"] = pod.annotations.get(names.DRILL, "on") == "on"
@@ -80,21 +82,28 @@ def _name_servers(proxy: Proxy, proc: Path) -> list[str]:
     return []
 
 
+def _output_certs(manifest: Manifest) -> str | None:
+    """Where the proxy's container writes its identity to. Helpers are not told: they may mount the socket alone."""
+    told = helper_container.proxy_environment(manifest).get("OUTPUT_CERTS") or ""
+    return told if told.startswith("/") else None  # else it is below pilot-agent's own directory, which images choose
+
+
 @contextmanager
-def reached(socket: Path, ref: PodRef, proxy: Proxy, proc: Path) -> Iterator[Path]:
-    """The path by which a socket inside the proxy's container can be connected to. Raises OSError."""
-    failure: OSError = FileNotFoundError(f"{socket}: no process of the proxy's container is known")
+def reached(path: Path, ref: PodRef, proxy: Proxy, proc: Path) -> Iterator[Path]:
+    """By which a socket or a file inside the proxy's container can be opened; no link on the way to it leads out of the
+    container. Raises OSError."""
+    failure: OSError = FileNotFoundError(f"{path}: no process of the proxy's container is known")
     for pid in proxy.pids:
         place = procfs.place(pid, proc)
         if place is None or (place.pod, place.container) != (ref.uid, proxy.container):
             continue  # the number is another process's by now
         try:
-            directory = open_in_root(proc / str(pid) / "root", socket.parent)
+            directory = open_in_root(proc / str(pid) / "root", path.parent)
         except OSError as refused:
             failure = refused
             continue
         try:
-            yield Path(f"/proc/self/fd/{directory}") / socket.name
+            yield Path(f"/proc/self/fd/{directory}") / path.name
             return
         finally:
             os.close(directory)

@@ -54,6 +54,7 @@ class PodSettings(Allowing, frozen=True, kw_only=True):
     capture: CaptureWords | None = None
     annotations: Path = Path("/run/podinfo/annotations")
     identity: Path = SOCKET
+    output_certs: Path | None = None
     directory: Path = Path("/run/hotswitch")
     envoy: Path | None = None
 
@@ -71,6 +72,7 @@ class PodSettings(Allowing, frozen=True, kw_only=True):
 
     def _entry(self) -> dict[str, Any]:
         who = f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.account}" if self.account else None
+        identity = {"socket": self.identity, "output_certs": self.output_certs}
         return {
             "name": self.pod,
             "namespace": self.namespace,
@@ -79,7 +81,7 @@ class PodSettings(Allowing, frozen=True, kw_only=True):
             "netns": HERE,
             "addresses": _listed(self.addresses),
             "capture": self._capture(),
-            "identity": {"socket": str(self.identity), "spiffe_id": who, "trust_domains": [self.trust_domain]},
+            "identity": {**identity, "spiffe_id": who, "trust_domains": [self.trust_domain]},
             "app": self._app(),
             "policy": {"inbound": ["hold"]},
         }
