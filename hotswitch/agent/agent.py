@@ -32,6 +32,7 @@ from hotswitch.model import Level, PodRef, PodUid, Surroundings
 from hotswitch.observe.pace import Pace
 from hotswitch.report.journal import Journal, entry
 from hotswitch.report.metrics import Metrics
+from hotswitch.rescue.node_account import NodeAccount
 from hotswitch.rescue.process import Death
 from hotswitch.rescue.service import Rescue
 from hotswitch.rescue.xds import RescueUnanswered
@@ -47,6 +48,11 @@ def spec_of(pod: Pod) -> CaptureSpec:
         manifest = yaml.safe_load(source.manifest.read_text())
         return spec_from_pod(manifest, ipv6=source.ipv6 or None, dns_servers=servers)
     return parse(source.args or (), source.env, ipv6=source.ipv6, dns_servers=servers)
+
+
+def node_account(settings: AgentFile) -> NodeAccount | None:
+    source = settings.node_account
+    return None if source is None else NodeAccount(**structs.asdict(source))
 
 
 class Agent:
@@ -187,7 +193,9 @@ class Agent:
         spare.start()
 
     def _spare(self, pod: Pod) -> Spare:
-        return Spare(pod, self.specs[pod.uid], self.rescue, self.journal, self.no_rescue)
+        return Spare(
+            pod, self.specs[pod.uid], self.rescue, self.journal, self.no_rescue, account=node_account(self.settings)
+        )
 
     def _guard(self, pod: Pod, spare: Spare) -> Guard:
         return Guard(pod, self.specs[pod.uid], self._means(), spare)

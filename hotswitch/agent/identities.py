@@ -1,8 +1,8 @@
 """Where one pod's identity comes from: the first of several ways that gives a good one (S4.3, review 4.2).
 
-The order: the pod's workload socket (what the proxy itself uses), then what pilot-agent has written into files. What a
-way gives is checked, whoever gave it; one that gives nothing is told in a sentence, and the next is asked. A pod that
-gets none goes to its next level (I2).
+The order: the pod's workload socket (what the proxy itself uses), then istiod, where this agent may ask it in its own
+name, then what pilot-agent has written into files. What a way gives is checked, whoever gave it; one that gives nothing
+is told in a sentence, and the next is asked. A pod that gets none goes to its next level (I2).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from hotswitch.config.agentfile import IdentitySource
 from hotswitch.rescue.identity import Expected, Identity, IdentityRefused
+from hotswitch.rescue.node_account import NodeAccount
 from hotswitch.rescue.output_certs import CHAIN, is_replaced, read_output_certs
 from hotswitch.rescue.sds import fetch_identity
 
@@ -25,27 +26,31 @@ Reach: TypeAlias = Callable[[Path], AbstractContextManager[Path]]
 
 class Way(StrEnum):
     SDS = "sds"
+    NODE_ACCOUNT = "node-account"
     OUTPUT_CERTS = "output-certs"
 
 
 class Identities:
-    """`reach`: how a path of the pod's is come by; raises OSError. `way`: by which the newest identity came."""
+    """`reach`: how a path of the pod's is come by; raises OSError. `account` None: istiod is not asked. `way`: by
+    which the newest identity came."""
 
-    def __init__(self, reach: Reach, *, look_every_s: float = LOOK_EVERY_S) -> None:
-        self._reach, self._look_every_s = reach, look_every_s
+    def __init__(self, reach: Reach, account: NodeAccount | None = None, *, look_every_s: float = LOOK_EVERY_S) -> None:
+        self._reach, self._account, self._look_every_s = reach, account, look_every_s
         self.way: Way | None = None
 
     async def fetch(self, source: IdentitySource, held: Identity | None = None) -> Identity:
-        """`held`: what there is already; only the proxy's own socket may give one that ends before it, since files are
-        not always written anew. Raises IdentityRefused, with what each way had to say."""
+        """`held`: what there is already; files may not give one that ends before it, since they are not always written
+        anew. Raises IdentityRefused, with what each way had to say."""
         ways = [(Way.SDS, self._by_socket)]
+        if self._account is not None:
+            ways.append((Way.NODE_ACCOUNT, self._by_account))
         if source.output_certs is not None:
             ways.append((Way.OUTPUT_CERTS, self._by_files))
         refusals: list[str] = []
         for way, ask in ways:
             try:
                 identity = await ask(source)
-                if way is not Way.SDS and held is not None and identity.not_after_unix_s < held.not_after_unix_s:
+                if way is Way.OUTPUT_CERTS and held is not None and identity.not_after_unix_s < held.not_after_unix_s:
                     raise IdentityRefused("ends before the one that is held")
             except (IdentityRefused, OSError) as failure:
                 refusals.append(f"{way}: {failure}" if len(ways) > 1 else str(failure))
@@ -69,6 +74,10 @@ class Identities:
     async def _by_socket(self, source: IdentitySource) -> Identity:
         with self._reach(source.socket) as socket:
             return await fetch_identity(socket, expected(source))
+
+    async def _by_account(self, source: IdentitySource) -> Identity:
+        assert self._account is not None
+        return await self._account.issue(expected(source))
 
     async def _by_files(self, source: IdentitySource) -> Identity:
         assert source.output_certs is not None

@@ -20,6 +20,7 @@ from hotswitch.model import RESCUE_INBOUND, RESCUE_OUTBOUND, Port
 from hotswitch.report.journal import Journal, entry
 from hotswitch.rescue.authorization import UnsupportedAuthorization, parse_policy
 from hotswitch.rescue.identity import Identity, IdentityRefused
+from hotswitch.rescue.node_account import NodeAccount
 from hotswitch.rescue.pod import MeshDestination, PodRefused, RescuePod
 from hotswitch.rescue.service import Rescue
 from hotswitch.rescue.xds import RescueUnanswered
@@ -48,7 +49,8 @@ def rescue_pod(settings: Pod) -> RescuePod:
 
 class Spare:
     """Keeps one pod's identity and listeners in the rescue. `rescue` None: there is none, and `why_none` says so.
-    `reach`: how the identity's socket and files are come by, if not by their paths; raises OSError."""
+    `reach`: how the identity's socket and files are come by, if not by their paths; raises OSError.
+    `account`: by which istiod may be asked for it."""
 
     def __init__(
         self,
@@ -58,9 +60,10 @@ class Spare:
         journal: Journal,
         why_none: str = "none",
         reach: Reach = nullcontext,
+        account: NodeAccount | None = None,
     ) -> None:
         self._settings, self._spec, self._rescue, self._journal = settings, spec, rescue, journal
-        self._identities = Identities(reach)
+        self._identities = Identities(reach, account)
         self._identity: Identity | None = None
         self._way: Way | None = None
         self._refusal = why_none if rescue is None else "not set up yet"

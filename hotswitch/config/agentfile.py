@@ -19,6 +19,9 @@ PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=7 * 86400)]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 
+CA_ROOTS, CA_TOKEN = Path("/var/run/secrets/istio/root-cert.pem"), Path("/var/run/secrets/tokens/istio-token")
+"""Where Istio's own containers have them."""
+
 FAST = Thresholds(probe_timeout_s=0.1, hung_probes=1, hung_queue_s=0.02, loop_lag_s=0.01)
 """The opt-in profile: a hang is acted on after about 100 ms, at the risk of a needless switch on a busy machine."""
 
@@ -46,6 +49,16 @@ class IdentitySource(Strict, frozen=True, kw_only=True):
     output_certs: Path | None = None
     spiffe_id: Annotated[str, Meta(pattern=r"^spiffe://[^/]+/ns/[^/]+/sa/[^/]+$")] | None = None
     trust_domains: tuple[str, ...] = ("cluster.local",)
+
+
+class NodeAccountSource(Strict, frozen=True, kw_only=True):
+    """istiod's certificate service, asked in the agent's own name for the identities of pods: see
+    rescue.node_account.NodeAccount."""
+
+    address: Annotated[str, Meta(pattern=r"^[^:/]+:[0-9]+$|^\[[0-9a-fA-F:]+\]:[0-9]+$")]
+    roots: Path = CA_ROOTS
+    token: Path = CA_TOKEN
+    server_name: str = ""
 
 
 class AppProbeSettings(Strict, frozen=True, kw_only=True):
@@ -204,6 +217,7 @@ class AgentFile(Strict, frozen=True, kw_only=True):
     evidence: EvidenceSettings = EvidenceSettings()
     budget: Budget = Budget()
     pace: PaceSettings = PaceSettings()
+    node_account: NodeAccountSource | None = None  # None: istiod is not asked for pods' identities
     drill: DrillSettings | None = None  # None: only by hand
     pods: tuple[Pod, ...] = ()
 

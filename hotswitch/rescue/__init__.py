@@ -6,6 +6,7 @@ the original destination; STRICT stays STRICT because a raw filter chain exists 
 Routing, retries, L7 telemetry, JWT, ext-authz and Wasm are lost while it serves.
 
     pod.py            what one pod needs                 identity.py   certificate, key, roots; sds.py fetches them,
+                                                     node_account.py gets them from istiod,
                                                      output_certs.py reads them from files
     authorization.py  Istio's policies, the L4 part      rbac.py       the same as Envoy's network RBAC
     listeners.py, clusters.py, tls.py                    a pod's two doors, as Envoy's messages

@@ -80,6 +80,10 @@ class Call:
         """Raises CallFailed."""
         await self._line.send(self, b"\0" + len(message).to_bytes(4, "big") + message)
 
+    def say_no_more(self) -> None:
+        """Nothing is sent after this: what a call of one message and one answer waits for."""
+        self._line.close_sending(self)
+
 
 class Line:
     """One HTTP/2 connection. `begun`: what to do with a call of the peer's, by its path."""
@@ -163,6 +167,11 @@ class Line:
         with contextlib.suppress(h2.exceptions.H2Error):
             head = _ANSWER if status == UNIMPLEMENTED else ()
             self._h2.send_headers(call.number, (*head, ("grpc-status", status)), end_stream=True)
+            self._flush()
+
+    def close_sending(self, call: Call) -> None:
+        with contextlib.suppress(h2.exceptions.H2Error):  # the peer has ended it already
+            self._h2.end_stream(call.number)
             self._flush()
 
     async def send(self, call: Call, data: bytes) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 TRUST_DOMAIN = "cluster.local"
@@ -66,16 +68,24 @@ class CertificateAuthority:
         )
         self.root_pem = self._root.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, spiffe: str, lifetime_s: float = DEFAULT_LIFETIME_S) -> Identity:
-        """A new key and certificate for `spiffe`; it ends `lifetime_s` from now, so a negative one has ended."""
+    def issue(self, spiffe: str, lifetime_s: float = DEFAULT_LIFETIME_S, *, dns: str = "") -> Identity:
+        """A new key and certificate for `spiffe`; it ends `lifetime_s` from now, so a negative one has ended. `dns`: a
+        server's name, beside it."""
         key = ec.generate_private_key(ec.SECP256R1())
+        ends_unix_s = time.time() + lifetime_s
+        chain = self.sign(key.public_key(), spiffe, ends_unix_s, dns=dns)
+        return Identity(spiffe, chain, _key_pem(key), self.root_pem, ends_unix_s)
+
+    def sign(self, key: CertificatePublicKeyTypes, spiffe: str, ends_unix_s: float, *, dns: str = "") -> bytes:
+        """A certificate (PEM) for somebody else's key."""
         now = datetime.datetime.now(datetime.UTC)
-        ends = now + datetime.timedelta(seconds=lifetime_s)
+        ends = datetime.datetime.fromtimestamp(ends_unix_s, datetime.UTC)
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(spiffe), *([x509.DNSName(dns)] if dns else [])]
         certificate = (
-            _builder(x509.Name([]), self._name, key.public_key())
+            _builder(x509.Name([]), self._name, key)
             .not_valid_before(min(now, ends) - datetime.timedelta(seconds=BACKDATED_S))
             .not_valid_after(ends)
-            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe)]), critical=True)
+            .add_extension(x509.SubjectAlternativeName(names), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(ca=False), critical=True)
             .add_extension(
@@ -84,11 +94,10 @@ class CertificateAuthority:
             )
             .sign(self._key, hashes.SHA256())
         )
-        chain = certificate.public_bytes(serialization.Encoding.PEM)
-        return Identity(spiffe, chain, _key_pem(key), self.root_pem, ends.timestamp())
+        return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: CertificatePublicKeyTypes) -> x509.CertificateBuilder:
     serial = x509.random_serial_number()
     return x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key).serial_number(serial)
 

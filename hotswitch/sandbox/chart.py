@@ -30,10 +30,13 @@ COMPONENTS = ("exec", "ephemeral", "monitoring", "agents")
 AGENTS, IN_PODS = "agent-node", "agent-pod"
 BESIDE: Mapping[str, str] = {AGENTS: ".Values.agents.enabled", IN_PODS: ".Values.agents.inPods"}
 """Overlays that stand beside a tier, each in a file of its own."""
+LAID_OVER: Mapping[str, str] = {"node-account": AGENTS}
+"""Components of one of those."""
 CONDITIONS: Mapping[str, str] = {
     **{name: f"ge (int .Values.tier) {number}" for number, name in enumerate(TIERS, 1)},
     **{name: f".Values.{name}.enabled" for name in COMPONENTS},
     "agents": ".Values.agents.link",
+    "node-account": ".Values.agents.nodeAccount",
 }
 CONTROLLER = "controller"
 HEAD = "{{- /* Made by `python -m hotswitch.sandbox.chart` of the files beside the chart, which say why. */ -}}\n"
@@ -84,8 +87,18 @@ def templates() -> dict[str, str]:
         known = {name: each[key] for name, each in variants.items() if key in each}
         found.setdefault(_file(key), []).extend(_one(key, plain.get(key), known))
     for name, condition in BESIDE.items():
-        found[name] = _under(condition, (line for obj in _objects(name).values() for line in _text_of(obj)))
+        found[name] = _under(condition, _beside(name))
     return {f"{name}.yaml": f"{HEAD}{_chosen(name, lines)}\n" for name, lines in found.items()}
+
+
+def _beside(overlay: str) -> Iterable[str]:
+    plain = _objects(overlay)
+    variants = {name: _objects(overlay, name) for name, below in LAID_OVER.items() if below == overlay}
+    for key, obj in plain.items():
+        yield from _merged(obj, {name: each[key] for name, each in variants.items()})
+    for name, each in variants.items():
+        added = (line for key, obj in each.items() if key not in plain for line in _text_of(obj))
+        yield from _under(CONDITIONS[name], added)
 
 
 def _file(key: Key) -> str:

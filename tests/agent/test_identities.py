@@ -10,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from hotswitch.agent.agent import node_account
 from hotswitch.agent.identities import Identities, Way
-from hotswitch.config.agentfile import IdentitySource
+from hotswitch.agent.node.settings import from_environment
+from hotswitch.config.agentfile import CA_ROOTS, CA_TOKEN, IdentitySource
+from hotswitch.config.told import ConfigError
 from hotswitch.rescue.identity import IdentityRefused
+from hotswitch.rescue.node_account import NodeAccount
 from hotswitch.sandbox.ca import CertificateAuthority, Identity
+from hotswitch.sandbox.ca_service import SERVER_NAME, CertificateService
 from hotswitch.sandbox.sds import IDENTITY as OWN
 from hotswitch.sandbox.sds import ROOTS, SecretServer, encode_identity, encode_roots
 
@@ -57,6 +62,31 @@ def test_the_socket_comes_first_and_then_the_files(tmp_path: Path) -> None:
             assert ways.way is Way.SDS
         assert (await ways.fetch(pod.source)).chain_pem == written.chain_pem
         assert ways.way is Way.OUTPUT_CERTS
+
+    asyncio.run(story())
+
+
+def test_istiod_is_asked_between_the_two_and_only_where_it_is_configured(tmp_path: Path) -> None:
+    async def story() -> None:
+        pod = Pod(tmp_path)
+        written = pod.write()
+        service = CertificateService(pod.authority, {"token": "agents/agent"}, {"agents/agent"}, {WHO})
+        (tmp_path / "token").write_text("token")
+        (tmp_path / "roots").write_bytes(pod.authority.root_pem)
+        async with service.serving() as address:
+            files = {"roots": tmp_path / "roots", "token": tmp_path / "token"}
+            ways = Identities(nullcontext, NodeAccount(address=address, server_name=SERVER_NAME, **files))
+            async with pod.sds() as served:
+                assert (await ways.fetch(pod.source)).chain_pem == served.chain_pem
+            assert service.issued == [], "while the proxy answers nobody is impersonated"
+            assert (await ways.fetch(pod.source)).spiffe_id == WHO
+            assert (ways.way, service.issued) == (Way.NODE_ACCOUNT, [WHO])
+            service.trusted.clear()
+            assert (await ways.fetch(pod.source)).chain_pem == written.chain_pem, "refused: the next way"
+            assert ways.way is Way.OUTPUT_CERTS
+            (pod.files / "key.pem").unlink()
+            with pytest.raises(IdentityRefused, match=r"sds: .*; node-account: .*CA_TRUSTED_NODE.*; output-certs: key"):
+                await ways.fetch(pod.source)
 
     asyncio.run(story())
 
@@ -120,3 +150,22 @@ def test_files_are_read_anew_when_they_change(tmp_path: Path, becomes: str) -> N
             await resting
 
     asyncio.run(story())
+
+
+CA = {"HOTSWITCH_NODE": "node-a", "HOTSWITCH_CA": "istiod.istio-system.svc:15012"}
+
+
+def test_istiod_is_asked_where_the_environment_names_it() -> None:
+    assert node_account(from_environment({"HOTSWITCH_NODE": "node-a"}).agent_file()) is None
+    account = node_account(from_environment(CA).agent_file())
+    assert account == NodeAccount(address=CA["HOTSWITCH_CA"], roots=CA_ROOTS, token=CA_TOKEN)
+    other = {"HOTSWITCH_CA_ROOTS": "/r", "HOTSWITCH_CA_TOKEN": "/t", "HOTSWITCH_CA_NAME": "istiod.svc"}
+    account = node_account(from_environment({**CA, **other}).agent_file())
+    assert account is not None
+    assert (account.roots, account.token, account.server_name) == (Path("/r"), Path("/t"), "istiod.svc")
+
+
+@pytest.mark.parametrize("address", ["istiod", "istiod:https", "https://istiod:15012", "fd00::1:15012"])
+def test_an_address_that_is_none_is_named(address: str) -> None:
+    with pytest.raises(ConfigError, match="address"):
+        from_environment({**CA, "HOTSWITCH_CA": address}).agent_file()

@@ -47,7 +47,14 @@ def test_every_annotation_of_a_service() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [agentfile.AgentFile, agentfile.Pod, agentfile.PolicySettings, agentfile.CaptureSource, agentfile.IdentitySource],
+    [
+        agentfile.AgentFile,
+        agentfile.Pod,
+        agentfile.PolicySettings,
+        agentfile.CaptureSource,
+        agentfile.IdentitySource,
+        agentfile.NodeAccountSource,
+    ],
 )
 def test_every_field_of_the_agents_file(model: type[Strict]) -> None:
     text = page("agent-file")

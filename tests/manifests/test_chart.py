@@ -56,7 +56,11 @@ def test_agents_are_the_overlays(tmp_path: Path) -> None:
     wanted = {key(obj): obj for obj in render(MANIFESTS / "overlays" / "agent-node")}
     with_agents = chart(agents__enabled=True)
     assert {each: obj for each, obj in with_agents.items() if each not in chart()} == wanted
-    elsewhere = chart(agents__enabled=True, agents__namespace="node-tools", agents__drillEvery="24h")
+    trusted = {key(obj): obj for obj in render(with_opt_ins(tmp_path, "agent-node", "node-account"))}
+    with_account = chart(agents__enabled=True, agents__nodeAccount=True)
+    assert {each: obj for each, obj in with_account.items() if each not in chart()} == trusted != wanted
+    named = {"agents__namespace": "node-tools", "agents__drillEvery": "24h", "agents__nodeAccount": True}
+    elsewhere = chart(agents__enabled=True, **named)
     (container,) = elsewhere["DaemonSet", "node-tools", "hotswitch-agent"]["spec"]["template"]["spec"]["containers"]
     assert {"name": "HOTSWITCH_DRILL_EVERY", "value": "24h"} in container["env"]
     added = {each: obj for each, obj in elsewhere.items() if each not in chart()}

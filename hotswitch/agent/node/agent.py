@@ -19,7 +19,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from hotswitch.agent.agent import Agent
+from hotswitch.agent.agent import Agent, node_account
 from hotswitch.agent.authority import Authority, surroundings
 from hotswitch.agent.granted import GrantedGuard
 from hotswitch.agent.guard import Guard
@@ -241,7 +241,8 @@ class NodeAgent(Agent):
         def reach(path: Path) -> contextlib.AbstractContextManager[Path]:
             return reached(path, pod.ref, self.proxies.of(pod.uid), self.node.proc)
 
-        return Spare(pod, self.specs[pod.uid], self.rescue, self.journal, self.no_rescue, reach)
+        account = node_account(self.settings)
+        return Spare(pod, self.specs[pod.uid], self.rescue, self.journal, self.no_rescue, reach, account)
 
     def _begin(self, spare: Spare) -> None:
         """Its guard begins, once a grant says what the rescue must keep up."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from hotswitch.agent.linked import Allowing
 from hotswitch.api.values import duration_s
-from hotswitch.config.agentfile import AgentFile, Seconds, parse
+from hotswitch.config.agentfile import CA_ROOTS, CA_TOKEN, AgentFile, Seconds, parse
 from hotswitch.config.told import ConfigError, parse_as
 
 PREFIX = "HOTSWITCH_"
@@ -18,9 +18,10 @@ _DURATIONS = ("drill_every", "leave_within")
 
 class NodeSettings(Allowing, frozen=True, kw_only=True):
     """`node`: its name in the API (spec.nodeName). `proc`, `cgroups`: the node's own, as they are mounted here.
-    `directory`: ours; the rescue Envoy's user must be able to pass its parents. `drill_every`: like 24h; None:
-    pods are drilled by hand only. `leave_within`: how long SIGTERM waits for pods that are rescued (node.leaving), less
-    than the grace period of the agent's own pod; None: not at all."""
+    `directory`: ours; the rescue Envoy's user must be able to pass its parents. `ca`: istiod's host:port, to be asked
+    for pods' identities ("": it is not), with the rest of config.agentfile.NodeAccountSource. `drill_every`: like 24h;
+    None: pods are drilled by hand only. `leave_within`: how long SIGTERM waits for pods that are rescued
+    (node.leaving), less than the grace period of the agent's own pod; None: not at all."""
 
     node: str
     proc: Path = Path("/proc")
@@ -29,6 +30,10 @@ class NodeSettings(Allowing, frozen=True, kw_only=True):
     kubeconfig: Path | None = None  # None: the pod's service account
     metrics_port: int | None = None
     envoy: Path | None = None
+    ca: str = ""
+    ca_roots: Path = CA_ROOTS
+    ca_token: Path = CA_TOKEN
+    ca_name: str = ""
     drill_every: Seconds | None = None
     leave_within: Seconds | None = None
 
@@ -43,6 +48,9 @@ class NodeSettings(Allowing, frozen=True, kw_only=True):
         }
         if self.metrics_port is not None:
             content["metrics"] = {"address": "0.0.0.0", "port": self.metrics_port}
+        if self.ca:
+            files = {"roots": str(self.ca_roots), "token": str(self.ca_token)}
+            content["node_account"] = {"address": self.ca, **files, "server_name": self.ca_name}
         if self.drill_every is not None:
             content["drill"] = {"every_s": self.drill_every}
         return parse(content, "environment")
