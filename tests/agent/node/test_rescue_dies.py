@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,13 @@ pytestmark = [pytest.mark.netns, pytest.mark.envoy, pytest.mark.k8s]
 
 def rescue(stage: Stage) -> list[ProcessId]:
     """The spare Envoy, as the machine numbers it; none while there is none."""
-    named = [(pid, Path(f"/proc/{pid}/cmdline").read_bytes()) for pid in stage.agent.pids()]
-    return [ProcessId.of(pid) for pid, words in named if b"bootstrap.json" in words and b"launch.py" not in words]
+    found = []
+    for pid in stage.agent.pids():
+        with suppress(FileNotFoundError, ProcessLookupError):  # one that has ended since it was listed
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"bootstrap.json" in words and b"launch.py" not in words:
+                found.append(ProcessId.of(pid))
+    return found
 
 
 async def killed(stage: Stage) -> None:
